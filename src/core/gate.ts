@@ -1,0 +1,52 @@
+import type { KymoError } from './errors.ts'
+
+/** Which document is expected. `any`: whatever shape fits (`/api/v1/telemetry`, every telemetry topic). */
+export type Shape = 'any' | 'sensor-data' | 'data-point' | 'reading'
+
+/** Who sends, and how a redelivery of a message without a time of its own would be recognised. */
+export interface MessageContext {
+  readonly transport: 'mqtt' | 'http'
+  /** From the credential. */
+  readonly tenant: string
+  /** MQTT client id, or the HTTP peer: named in dead letters. */
+  readonly client: string
+  /** MQTT topic or HTTP path: named in dead letters. */
+  readonly topic: string
+  readonly shape: Shape
+  /** The device id that the topic carries; wins over a payload's. */
+  readonly topicDevice?: string
+  /** MQTT QoS 1: the packet id (0: none), and whether DUP was set. */
+  packetId: number
+  dup: boolean
+  /** HTTP: the Idempotency-Key and this item's index within the body. */
+  readonly idempotencyKey?: string
+  item?: number
+  readonly contentType?: string
+}
+
+/**
+ * Where doors hand telemetry in. Messages are decoded at once into the open batch; the batch is written to the log when the
+ * previous write is done or the linger is over. A ticket is durable once `durable >= ticket`.
+ */
+export interface IngestGate {
+  /**
+   * Decodes bytes[start, end) (borrowed for the call). Returns the ticket to wait for before acknowledging, or 0: overloaded,
+   * nothing was taken, offer it again later (`onDurable` tells when). A message that cannot be used is dead-lettered
+   * with its bytes; its ticket covers the dead letter and `refusal` says why, until the next call.
+   */
+  submit(context: MessageContext, bytes: Uint8Array, start: number, end: number): number
+  /** What was wrong with the last submitted message; undefined when it was taken. */
+  readonly refusal: KymoError | undefined
+  /** Keeps bytes that no decoder saw (a body too large, a gzip that does not open). Returns a ticket, or 0. */
+  deadLetter(context: MessageContext, error: KymoError, bytes: Uint8Array, totalBytes: number): number
+  /** The highest durable ticket. */
+  readonly durable: number
+  /** True while nothing more is taken. */
+  readonly overloaded: boolean
+  /** Why the log does not take writes at the moment; undefined when it does. */
+  readonly stalled: KymoError | undefined
+  /** Calls `listener` after each write that became durable, and when overload ends. Returns the way to stop. */
+  onDurable(listener: (durable: number) => void): () => void
+  /** Resolves when the ticket is durable; rejects when the server stops, or after `timeoutMs` while the log is stalled. */
+  whenDurable(ticket: number, timeoutMs?: number): Promise<void>
+}

@@ -1,0 +1,196 @@
+import type { Batch, SeriesKey } from './batch.ts'
+import type { Delivery, LogRecord, Span } from './record.ts'
+
+/** Where acknowledged records come from. */
+export interface Source {
+  /** One consumer at a time. Ends when `signal` aborts; a later `open` starts again at the first unacknowledged record. */
+  open(signal: AbortSignal): AsyncIterable<Delivery>
+  close(): Promise<void>
+}
+
+/** Where records go. */
+export interface Sink {
+  /** Resolves when durable: the pending promise IS the back-pressure. Records are borrowed until then. */
+  write(records: readonly LogRecord[], span: Span | undefined, signal: AbortSignal): Promise<void>
+  close(): Promise<void>
+}
+
+export interface ReaderOptions {
+  readonly topic: string
+  /** Committed offsets are kept under this name and retention waits for it. Absent: every partition, nothing is kept. */
+  readonly group?: string
+  /** `committed` falls back to `earliest` for a group that is new. An offset starts there (one-partition logs). */
+  readonly start: 'committed' | 'earliest' | 'latest' | { readonly offset: bigint }
+  /** Gather up to this much before delivering: bytes of the log, and how long to wait for more once there is something. */
+  readonly batch?: { readonly bytesMax?: number; readonly lingerMs?: number | (() => number) }
+}
+
+export interface PartitionLag {
+  readonly partition: number
+  /** First offset still kept, next offset that the group will read, offset after the last durable record. */
+  readonly earliest: bigint
+  readonly committed: bigint
+  readonly end: bigint
+  /** Bytes between committed and end. */
+  readonly bytes: number
+  /** Received time of the first record not yet committed; undefined when there is none. */
+  readonly oldestUs?: number
+}
+
+/**
+ * The ordered, durable stream. `write` resolves after fsync (or the broker's acks=all), never before; on `unavailable`
+ * nothing of the call was kept. Records of one key keep their order. A reader sees only what is durable.
+ */
+export interface StreamLog extends Sink {
+  reader(options: ReaderOptions): Source
+  lag(topic: string, group: string): Promise<readonly PartitionLag[]>
+}
+
+/** Which series. Absent lists mean all; both given: all combinations that exist. */
+export interface SeriesMatch {
+  readonly tenant: string
+  readonly devices?: readonly string[]
+  readonly metrics?: readonly string[]
+}
+
+export const aggregations = ['avg', 'min', 'max', 'sum', 'count', 'stddev', 'first', 'last'] as const
+export type Aggregation = (typeof aggregations)[number]
+
+/** Where a page ended: strictly after (in the query's order) this (time, device, metric). */
+export interface Position {
+  readonly timeUs: number
+  readonly device: string
+  readonly metric: string
+}
+
+/** Half-open [fromUs, toUs). Results are ordered by (time, device, metric), ascending or descending. */
+export interface RangeQuery {
+  readonly match: SeriesMatch
+  readonly fromUs: number
+  readonly toUs: number
+  /** Buckets of this width, aligned to the epoch (UTC). Absent: raw readings. */
+  readonly stepUs?: number
+  /** With `stepUs`: which aggregates; each becomes a column. */
+  readonly aggregations?: readonly Aggregation[]
+  readonly order: 'asc' | 'desc'
+  /** Rows in all; the caller asks for one more than it shows to know whether there is more. */
+  readonly limit: number
+  readonly after?: Position
+}
+
+/** Part of an answer, as columns. Row i belongs to keys[series[i]]. Raw: column `value`; buckets: one per aggregation. */
+export interface QueryPage {
+  readonly rows: number
+  readonly keys: readonly SeriesKey[]
+  readonly series: Uint32Array
+  /** Event time, or the bucket's start. */
+  readonly timeUs: Float64Array
+  readonly columns: Readonly<Record<string, Float64Array>>
+  /** Raw only. */
+  readonly flags?: Uint8Array
+  readonly text?: ReadonlyMap<number, string>
+  readonly meta?: ReadonlyMap<number, string>
+}
+
+/** What one series has in the store. */
+export interface SeriesInfo {
+  readonly key: SeriesKey
+  readonly firstUs: number
+  readonly lastUs: number
+}
+
+/** Rows for one commit. All batches are what the operators let through; nothing here is deduplicated again. */
+export interface Tables {
+  /** In-order rows that are new. */
+  readonly readings: readonly Batch[]
+  /** Rows with `Flag.late` or `Flag.clockAhead`, and corrections: identities that may exist already; the later arrival wins. */
+  readonly late: readonly Batch[]
+  /** Closed buckets of the rollups. */
+  readonly rollups: readonly RollupColumns[]
+}
+
+/** Buckets of one width. Mean and M2 (sum of squared deviations) merge by Chan et al. (1979); sums of squares cancel. */
+export interface RollupColumns {
+  readonly stepUs: number
+  readonly rows: number
+  readonly keys: readonly SeriesKey[]
+  readonly series: Uint32Array
+  /** Bucket start. */
+  readonly timeUs: Float64Array
+  readonly count: Float64Array
+  readonly mean: Float64Array
+  readonly m2: Float64Array
+  readonly min: Float64Array
+  readonly max: Float64Array
+  readonly first: Float64Array
+  readonly firstUs: Float64Array
+  readonly last: Float64Array
+  readonly lastUs: Float64Array
+}
+
+export interface OperatorState {
+  readonly operator: string
+  /** The log offset that this state has seen everything below. */
+  readonly at: bigint
+  readonly bytes: Uint8Array
+}
+
+/**
+ * The time-series store. Rows, operator state and the span they came from become durable together, or not at all.
+ * `commit` is compare-and-set: it fails with `span_conflict` unless the stored next offset equals `span.first` (a store that
+ * has seen nothing of this log accepts any first); a caller resumes at `resume()` after a conflict. Late rows: the touched rollup
+ * buckets are recomputed in the same transaction. Owner of its threads and files; one process opens one store.
+ */
+export interface Store {
+  commit(c: { readonly tables: Tables; readonly span: Span; readonly states?: readonly OperatorState[] }, signal: AbortSignal): Promise<void>
+  /** What was committed last for this partition: the next offset, and operator states (whose `at` may lie before it). */
+  resume(log: string, topic: string, partition: number): Promise<{ readonly next: bigint; readonly states: readonly OperatorState[] } | undefined>
+  /** Pages of at most a few thousand rows; abort interrupts the engine. Deduplicated at every moment. */
+  query(q: RangeQuery, signal: AbortSignal): AsyncIterable<QueryPage>
+  /** The last reading of each series (by event time, rows with clock ahead excluded unless there is no other). */
+  latest(match: SeriesMatch, signal: AbortSignal): Promise<Batch>
+  series(match: SeriesMatch, signal: AbortSignal): Promise<readonly SeriesInfo[]>
+  close(): Promise<void>
+}
+
+/** Pure and replayable: no I/O, no clock. Time arrives as data and as ticks (received time). */
+export interface Operator<Out> {
+  push(batch: Batch, emit: (out: Out) => void): void
+  tick(receivedUs: number, emit: (out: Out) => void): void
+  snapshot(): Uint8Array
+  restore(state: Uint8Array): void
+}
+
+/** A JSON document with an id, unique within (collection, tenant). */
+export interface MetaDocument {
+  readonly id: string
+  readonly [field: string]: unknown
+}
+
+export interface MetaRow<D extends MetaDocument = MetaDocument> {
+  readonly doc: D
+  /** Starts at 1, grows with each write of this document. */
+  readonly version: number
+}
+
+export type MetaWrite =
+  /** `expect`: 0 = must not exist, n = must be at version n, absent = whatever. */
+  | { readonly op: 'put'; readonly collection: string; readonly tenant: string; readonly doc: MetaDocument; readonly expect?: number }
+  | { readonly op: 'delete'; readonly collection: string; readonly tenant: string; readonly id: string; readonly expect?: number }
+
+/**
+ * Metadata: devices, tokens and what later issues add, as documents in named collections. Writes of one call are atomic and
+ * durable when it resolves; a failed expectation rejects with `already_exists` or `version_conflict` and writes nothing.
+ */
+export interface MetaStore {
+  get(collection: string, tenant: string, id: string): Promise<MetaRow | undefined>
+  /** Ordered by id, strictly after `after`; `where` compares top-level fields for equality. */
+  list(
+    collection: string,
+    tenant: string,
+    o: { readonly after?: string; readonly limit: number; readonly where?: Readonly<Record<string, string | number | boolean>> },
+  ): Promise<readonly MetaRow[]>
+  count(collection: string, tenant: string): Promise<number>
+  write(writes: readonly MetaWrite[]): Promise<readonly MetaRow[]>
+  close(): Promise<void>
+}

@@ -1,0 +1,85 @@
+import type { SeriesKey } from './batch.ts'
+import type { Code } from './errors.ts'
+import { limits } from './limits.ts'
+
+/** One device as the doors know it: its series by metric name, and what it last said of itself. */
+export interface DeviceEntry {
+  readonly tenant: string
+  readonly id: string
+  /** Metric name to series id. */
+  readonly series: Map<string, number>
+  /** Attribute name (`firmware`, `location`, `unit.<metric>`) to its last value, so that only changes reach the log. */
+  readonly attributes: Map<string, string>
+}
+
+/** May a device that is not known yet become known? Undefined: yes. */
+export type Admission = (tenant: string, device: string) => Code | undefined
+
+/**
+ * Series of this process, numbered densely in order of appearance: what a hot-path row carries instead of three strings.
+ * Ids mean nothing outside the process; `keys` only grows, so a Batch may hold on to it.
+ */
+export class SeriesTable {
+  readonly keys: SeriesKey[] = []
+  /** 1 once the series has held a number: text is refused from then on (`metric_text_changed`). */
+  numeric = new Uint8Array(1024)
+  readonly #tenants = new Map<string, Map<string, DeviceEntry>>()
+  #devices = 0
+  #admit: Admission
+
+  constructor(admit: Admission = () => undefined) {
+    this.#admit = admit
+  }
+
+  get deviceCount(): number {
+    return this.#devices
+  }
+
+  /** Replaces who decides on unknown devices (the registry, once it is open). */
+  set admission(admit: Admission) {
+    this.#admit = admit
+  }
+
+  find(tenant: string, device: string): DeviceEntry | undefined {
+    return this.#tenants.get(tenant)?.get(device)
+  }
+
+  /** The device's entry, or why it may not have one. */
+  device(tenant: string, device: string): DeviceEntry | Code {
+    const known = this.#tenants.get(tenant)?.get(device)
+    if (known !== undefined) return known
+    if (this.#devices >= limits.devicesMax) return 'too_many_devices'
+    const refused = this.#admit(tenant, device)
+    if (refused !== undefined) return refused
+    return this.register(tenant, device)
+  }
+
+  /** Makes a device known without asking: it came from the registry or the store. */
+  register(tenant: string, device: string): DeviceEntry {
+    let devices = this.#tenants.get(tenant)
+    if (devices === undefined) this.#tenants.set(tenant, (devices = new Map()))
+    let entry = devices.get(device)
+    if (entry === undefined) {
+      entry = { tenant, id: device, series: new Map(), attributes: new Map() }
+      devices.set(device, entry)
+      this.#devices++
+    }
+    return entry
+  }
+
+  /** The series' id, or -1 when the device has as many metrics as it may (or the process as many series). */
+  series(device: DeviceEntry, metric: string): number {
+    const known = device.series.get(metric)
+    if (known !== undefined) return known
+    if (device.series.size >= limits.metricsPerDeviceMax || this.keys.length >= limits.seriesMax) return -1
+    const id = this.keys.length
+    this.keys.push({ tenant: device.tenant, device: device.id, metric })
+    device.series.set(metric, id)
+    if (id >= this.numeric.length) {
+      const grown = new Uint8Array(this.numeric.length * 2)
+      grown.set(this.numeric)
+      this.numeric = grown
+    }
+    return id
+  }
+}

@@ -1,0 +1,133 @@
+import type { Batch } from './batch.ts'
+import type { PartitionLag, SeriesMatch } from './ports.ts'
+
+/** A registered device as the API gives it out. Times are epoch microseconds inside, RFC 3339 at the doors. */
+export interface Device {
+  readonly id: string
+  readonly name: string
+  readonly type: string
+  /** `active` when it registered itself; free text otherwise (S2). */
+  readonly status: string
+  /** Kept and echoed as S2's bodies give it; the tenant itself comes from the credential. */
+  readonly tenant_id: string
+  readonly metadata: Readonly<Record<string, unknown>>
+  /** What the device says of itself: firmware, location, and units as `unit.<metric>`. */
+  readonly attributes: Readonly<Record<string, string>>
+  readonly created_us: number
+  readonly updated_us: number
+  /** Undefined until it has sent something. */
+  readonly last_seen_us?: number
+  /** True when nobody created it by hand. */
+  readonly auto_registered: boolean
+}
+
+export interface Page<T> {
+  readonly items: readonly T[]
+  /** Pass it back as `after`. Absent: this was the last page. */
+  readonly next?: string
+}
+
+/** The device registry: `src/devices/`. */
+export interface DeviceService {
+  /** Rejects with already_exists. */
+  create(tenant: string, device: { readonly id: string; readonly name?: string; readonly type?: string; readonly tenant_id?: string; readonly metadata?: Readonly<Record<string, unknown>> }): Promise<VersionedDevice>
+  get(tenant: string, id: string): Promise<VersionedDevice | undefined>
+  list(tenant: string, o: { readonly after?: string; readonly limit: number }): Promise<Page<VersionedDevice>>
+  count(tenant: string): number
+  /** Rejects with device_not_found or version_conflict. */
+  update(tenant: string, id: string, patch: Partial<Pick<Device, 'name' | 'type' | 'status' | 'metadata'>>, expectVersion?: number): Promise<VersionedDevice>
+}
+export type VersionedDevice = Device & { readonly version: number }
+
+export type Scope = 'ingest' | 'read' | 'admin'
+export interface Principal {
+  readonly tenant: string
+  /** Token id, or `loopback`. */
+  readonly id: string
+  readonly scopes: ReadonlySet<Scope>
+}
+
+export interface TokenInfo {
+  readonly id: string
+  readonly name: string
+  readonly scopes: readonly Scope[]
+  readonly created_us: number
+  readonly revoked_us?: number
+}
+
+/** API keys `tk_…`: shown once, stored hashed. */
+export interface TokenService {
+  create(o: { readonly name: string; readonly scopes: readonly Scope[] }): Promise<{ readonly token: string; readonly info: TokenInfo }>
+  list(): Promise<readonly TokenInfo[]>
+  revoke(id: string): Promise<boolean>
+  /** Synchronous and cheap: called per request and per CONNECT. */
+  verify(token: string): Principal | undefined
+  /** Are there any that are not revoked? */
+  readonly any: boolean
+}
+
+/** Latest readings in memory, rebuilt from the store at start, then fed by the log. */
+export interface LatestValues {
+  latest(match: SeriesMatch): Batch
+  /** Names of a device's metrics, sorted. */
+  metrics(tenant: string, device: string): readonly string[]
+}
+
+/** One reading on its way to a live client. */
+export interface LiveEvent {
+  readonly id: bigint
+  readonly batch: Batch
+  readonly receivedUs: number
+}
+
+export interface LiveFeed {
+  /** Called for every record that became durable, in order; must return at once. Returns the way to stop. */
+  subscribe(listener: (event: LiveEvent) => void): () => void
+}
+
+export interface DeadLetter {
+  /** The offset in its topic, as decimal text. */
+  readonly id: string
+  readonly time_us: number
+  readonly code: string
+  readonly detail: string
+  readonly errors: readonly { readonly pointer: string; readonly detail: string }[]
+  readonly transport: string
+  readonly client: string
+  readonly topic: string
+  readonly tenant: string
+  readonly shape: string
+  readonly topic_device?: string
+  readonly content_type?: string
+  readonly bytes_total: number
+  /** True when only the first bytes were kept. */
+  readonly truncated: boolean
+  readonly status: 'waiting' | 'replayed' | 'dismissed'
+  readonly body: Uint8Array
+}
+
+export interface DeadLetterService {
+  /** Newest first; `after` is an id. */
+  list(tenant: string, o: { readonly after?: string; readonly limit: number; readonly code?: string; readonly client?: string; readonly status?: DeadLetter['status'] }): Promise<Page<DeadLetter>>
+  get(tenant: string, id: string): Promise<DeadLetter | undefined>
+  /** Offers the original bytes to the gate again; a letter that fails again becomes a new letter. */
+  replay(tenant: string, ids: readonly string[] | 'all'): Promise<{ readonly replayed: number; readonly failed: number; readonly results: readonly { readonly id: string; readonly ok: boolean; readonly code?: string; readonly detail?: string }[] }>
+}
+
+/** What `/readyz?verbose`, `/api/v1/status` and `kymo status` show. */
+export interface SystemStatus {
+  readonly version: string
+  readonly started_us: number
+  readonly ready: boolean
+  readonly draining: boolean
+  readonly components: readonly { readonly name: string; readonly ok: boolean; readonly detail?: string }[]
+  readonly lag: readonly (PartitionLag & { readonly group: string })[]
+  readonly messages_total: number
+  readonly readings_total: number
+  readonly rejected_total: number
+  readonly devices: number
+  readonly series: number
+  readonly mqtt_connections: number
+  readonly data_dir: string
+  readonly pid: number
+}
