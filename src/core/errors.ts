@@ -43,6 +43,9 @@ export const errorTable = {
   query_too_large: { kind: 'invalid', status: 422, id: 'KYMO-E210', text: 'The query would return more than its limit.' },
   shutting_down: { kind: 'unavailable', id: 'KYMO-E211', text: 'The server is shutting down.' },
   log_unavailable: { kind: 'unavailable', id: 'KYMO-E212', text: 'The log does not take writes at the moment.' },
+  meta_corrupt: { kind: 'corrupt', id: 'KYMO-E220', text: 'The metadata file is damaged, or is not a metadata file of Kymo.' },
+  record_too_large: { kind: 'invalid', status: 413, id: 'KYMO-E213', text: 'A record is larger than the log takes.' },
+  store_failed: { kind: 'corrupt', id: 'KYMO-E219', text: 'The store met an error after which its file must be opened anew. Nothing acknowledged is lost: the server restarts.' },
   // E3xx what devices and clients send
   body_not_json: { kind: 'invalid', status: 400, id: 'KYMO-E301', text: 'The body is not valid JSON.' },
   body_not_utf8: { kind: 'invalid', status: 400, id: 'KYMO-E302', text: 'The body is not valid UTF-8.' },
@@ -72,6 +75,7 @@ export const errorTable = {
   idempotency_conflict: { kind: 'conflict', status: 409, id: 'KYMO-E326', text: 'The Idempotency-Key was used with a different body.' },
   shape_unknown: { kind: 'invalid', status: 400, id: 'KYMO-E327', text: 'The body fits none of the shapes of this route.' },
   batch_too_long: { kind: 'invalid', status: 413, id: 'KYMO-E328', text: 'The batch has more items than the limit.' },
+  too_many_attributes: { kind: 'invalid', status: 422, id: 'KYMO-E329', text: 'The device has reached its limit of attributes.' },
   // E4xx access and things asked for
   unauthenticated: { kind: 'denied', status: 401, id: 'KYMO-E401', text: 'Credentials are missing or not valid.' },
   forbidden: { kind: 'denied', status: 403, id: 'KYMO-E402', text: 'These credentials do not allow that.' },
@@ -83,6 +87,11 @@ export const errorTable = {
   rate_limited: { kind: 'overloaded', id: 'KYMO-E408', text: 'Too many requests; try again later.' },
   overloaded: { kind: 'overloaded', id: 'KYMO-E409', text: 'The server takes no more at the moment; try again.' },
   method_not_allowed: { kind: 'invalid', status: 405, id: 'KYMO-E410', text: 'This route does not take that method.' },
+  precondition_required: { kind: 'conflict', status: 428, id: 'KYMO-E411', text: 'Say which version is to be changed: send If-Match with the ETag of a GET, or If-Match: *.' },
+  request_timeout: { kind: 'invalid', status: 408, id: 'KYMO-E412', text: 'The request took too long to arrive.' },
+  headers_too_large: { kind: 'invalid', status: 431, id: 'KYMO-E413', text: 'The header fields of the request are larger than the limit.' },
+  dead_letter_truncated: { kind: 'invalid', status: 422, id: 'KYMO-E420', text: 'Only the first bytes of this dead letter were kept, so it cannot be replayed.' },
+  dead_letter_settled: { kind: 'conflict', status: 409, id: 'KYMO-E421', text: 'This dead letter was replayed or dismissed already.' },
   // E9xx
   bug: { kind: 'bug', id: 'KYMO-E901', text: 'Something failed that should not. Please report it with the request id.' },
 } as const satisfies Record<string, Entry>

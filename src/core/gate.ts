@@ -22,6 +22,8 @@ export interface MessageContext {
   readonly idempotencyKey?: string
   item?: number
   readonly contentType?: string
+  /** When the message came, for one that is offered again later (a replayed dead letter); absent: now. Epoch microseconds. */
+  readonly arrivedUs?: number
 }
 
 /**

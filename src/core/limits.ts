@@ -15,6 +15,10 @@ export const limits = {
   valuesPerMessageMax: 2_000,
   /** One text value; longer text is a document, not a reading. */
   textBytesMax: 16 * KiB,
+  /** Free metadata of one message, as JSON text. */
+  metadataBytesMax: 4 * KiB,
+  /** Members of one array that become metrics (`acceleration.0` …); a longer array is a waveform or a list of records. */
+  arrayItemsMax: 64,
   /** Items in one HTTP batch: 100,000 readings of 50 bytes are 5 MB. */
   batchItemsMax: 100_000,
   /** Body of an HTTP request, after decompression as well (a bomb is cut off here). */
@@ -30,6 +34,11 @@ export const limits = {
   devicesMax: 200_000,
   /** "JSON with ids as keys" is stopped here: 1,000 metrics x 200,000 devices would never fit, 1,000 x a few do. */
   metricsPerDeviceMax: 1_000,
+  /** Key names that the payload decoder knows by their bytes: 16,384 x (64 B of name and tables) = 1 MB; at the limit it forgets all and learns anew. */
+  payloadKeysMax: 16_384,
+  payloadKeyBytesMax: 1 * MiB,
+  /** Bytes of device ids that the payload decoder knows without making a string; devices beyond take the slower way. */
+  payloadDeviceBytesMax: 16 * MiB,
   /** All series of the process: about 300 bytes each in the tables of door, store and api = 600 MB at the limit. */
   seriesMax: 2_000_000,
   /** New devices a second that register themselves, and how many may come at once. */
@@ -63,6 +72,13 @@ export const limits = {
   deadLetterTooLargeBytes: 4 * KiB,
   /** One delivery of a reader: 4 MB of records = 250,000 readings. */
   deliveryBytesMax: 4 * MiB,
+  /** One record: 8,192 rows of 21 bytes with 1 KiB of text each would be 8.5 MB. */
+  logRecordBytesMax: 16 * MiB,
+  /** What one write and one fsync take at most; more waits for the next (a single record may be larger). */
+  logCycleBytesMax: 8 * MiB,
+  /** Slots in the memory that threads share: 32 x 80 B and 128 x 92 B. */
+  logTopicsMax: 32,
+  logGroupsMax: 128,
 
   // --- dedupe and rollups ---
   /** Event times remembered per series behind its watermark: a QoS 1 window of reordering; 8 x 8 B a series. */
@@ -78,8 +94,60 @@ export const limits = {
   querySeriesMax: 10_000,
   queryBucketsMax: 1_000_000,
 
+  // --- metadata ---
+  /** One document: a device with 1,000 attributes of 1 KiB is the largest we write ourselves. */
+  metaDocumentBytesMax: 2 * MiB,
+  /** Writes of one call, and rows of one `list`: 1,000 documents of 500 B are parsed in 2 ms. */
+  metaWritesPerCallMax: 10_000,
+  metaListRowsMax: 10_000,
+  /** Bytes of one answer of the metadata thread; longer lists take several. */
+  metaAnswerBytesMax: 4 * MiB,
+  /** Calls that wait for the metadata thread, and the bytes of those that write. */
+  metaCallsWaitingMax: 10_000,
+  metaWaitingBytesMax: 64 * MiB,
+  /** Bytes of one call's documents, and of one transaction. */
+  metaCallBytesMax: 16 * MiB,
+  /** What a device says of itself: one unit for each of its metrics, and a few more. */
+  attributesPerDeviceMax: 1_024,
+  attributeBytesMax: 1_024,
+  tokensMax: 10_000,
+  /** Dead letters that can be listed, newest first: 262,144 x about 100 B = 26 MB; 64 MiB of log hold fewer as a rule. */
+  deadLetterIndexMax: 262_144,
+  /** Dead letters of one page with their bodies: 100 x 64 KiB = 6.4 MB. */
+  deadLetterPageMax: 100,
+  /** Single results given back by one replay; the counts are of all. */
+  deadLetterResultsMax: 10_000,
+
   // --- doors ---
   httpConnectionsMax: 10_000,
+  /** Bodies of all requests under way, unpacked: 16 of the largest. Beyond, requests are answered 429. */
+  httpBodiesBytesMax: 128 * MiB,
+  /** Body of a route that takes one document (a reading, a device); as an MQTT packet. */
+  httpDocumentBytesMax: 1 * MiB,
+  /** Request line and header fields: a device list of 10 kB in the query fits. */
+  httpHeaderBytesMax: 16 * KiB,
+  /** From connection to the end of the headers, and to the end of the body: 8 MiB at 140 kB/s take 60 s. */
+  httpHeadersTimeoutMs: 10_000,
+  httpRequestTimeoutMs: 60_000,
+  /** Longer than a load balancer's usual 60 s, so that it and not we close an idle connection. */
+  httpKeepAliveMs: 75_000,
+  /** A socket on which nothing moves, in either direction; live streams beat every 15 s. */
+  httpSocketIdleMs: 120_000,
+  /** How long a request that was taken waits for durability while the log is stalled. */
+  httpDurableTimeoutMs: 30_000,
+  /** The longest run of one batch on the event loop before others get their turn. */
+  httpSliceMs: 5,
+  /** Refused items told one by one in a batch's answer: 1,000 x 200 B = 200 kB; the counts are always of all. */
+  httpResultsMax: 1_000,
+  /** Idempotency-Key: length, how long answers are kept, and their bytes in all. */
+  idempotencyKeyCharsMax: 255,
+  idempotencyAgeMaxMs: 24 * 3600 * 1000,
+  idempotencyBytesMax: 32 * MiB,
+  /** Text of one query's answer; what is beyond comes with the next cursor. */
+  queryAnswerBytesMax: 16 * MiB,
+  /** Rows of a list: devices, series, latest values. */
+  listRowsMax: 10_000,
+  listRowsDefault: 100,
   mqttConnectionsMax: 20_000,
   mqttConnectionsPerAddressMax: 20_000,
   /** QoS 1 publishes of one client that wait for durability. */
@@ -94,8 +162,44 @@ export const limits = {
   mqttConnectTimeoutMs: 10_000,
   /** Bytes that may wait in one socket's write buffer before its deliveries queue. */
   mqttSocketBufferBytesMax: 256 * KiB,
+  /** Write buffers and delivery queues of all clients together: 1,000 clients that stopped reading at 256 KiB each. */
+  mqttSendTotalBytesMax: 256 * MiB,
+  /** Before CONNECT a client may send no more than this: a will of 64 KiB, and ids, names and passwords. */
+  mqttConnectPacketBytesMax: 128 * KiB,
+  mqttClientIdBytesMax: 256,
+  /** Publishes kept while the gate is overloaded: of one client, and of all. 64 MiB = 500,000 messages of 120 B. */
+  mqttHoldBytesMax: 256 * KiB,
+  mqttHoldTotalBytesMax: 64 * MiB,
+  /** Packets of all clients that are not complete yet, and what paused clients had sent: 256 of 1 MiB, or 4,000 chunks of 64 KiB. */
+  mqttPartialTotalBytesMax: 256 * MiB,
+  /** Wills whose topic is telemetry and that came while the gate was overloaded. */
+  mqttHeldWillsMax: 10_000,
+  /** Topics whose route a connection remembers: a gateway's devices, 300 B each. */
+  mqttRoutesPerClientMax: 1_024,
+  /** Filters of one SUBSCRIBE or UNSUBSCRIBE: each takes about 2 us of the event loop. */
+  mqttFiltersPerPacketMax: 1_000,
+  /** Levels of all subscriptions' filters, equal beginnings counted once: 500,000 x 300 B = 150 MB. */
+  mqttSubscriptionNodesMax: 500_000,
+  /** Topics, and filters that match them, remembered in each tenant: 262,144 x about 100 B = 26 MB. */
+  mqttMatchCacheMax: 262_144,
+  /** A packet that stays incomplete this long without 1 KiB of progress ends the connection. */
+  mqttPacketTimeoutMs: 60_000,
+  /** A client that does not take what waits for it for so long is disconnected. */
+  mqttWriteTimeoutMs: 60_000,
+  /** How long a refused client may take to read why, and how many may do so at a time. */
+  mqttLingerMs: 2_000,
+  mqttLingeringMax: 1_000,
+  /** A failed password is answered this late; 16 an address = 16 guesses a second, 1,024 in all. */
+  mqttAuthDelayMs: 1_000,
+  mqttAuthPendingPerAddressMax: 16,
+  mqttAuthPendingMax: 1_024,
   liveClientsMax: 256,
   liveQueueEventsMax: 10_000,
+  /** Bytes that may wait for one slow live client. 256 x 1 MiB = 256 MB at worst. */
+  liveQueueBytesMax: 1 * MiB,
+  /** Events gathered into one write to live clients, and how often an idle stream says that it is alive. */
+  liveLingerMs: 20,
+  liveHeartbeatMs: 15_000,
 
   // --- running ---
   drainTimeoutMs: 20_000,

@@ -49,6 +49,8 @@ export interface StreamLog extends Sink {
 /** Which series. Absent lists mean all; both given: all combinations that exist. */
 export interface SeriesMatch {
   readonly tenant: string
+  /** Of every tenant, whatever `tenant` says: for Kymo's own roles, never from a request. */
+  readonly everyTenant?: true
   readonly devices?: readonly string[]
   readonly metrics?: readonly string[]
 }
@@ -109,7 +111,11 @@ export interface Tables {
   readonly rollups: readonly RollupColumns[]
 }
 
-/** Buckets of one width. Mean and M2 (sum of squared deviations) merge by Chan et al. (1979); sums of squares cancel. */
+/**
+ * Buckets of one width. Mean and M2 (sum of squared deviations) merge by Chan et al. (1979); sums of squares cancel.
+ * A row with count 0 asks the store to compute the bucket again from its rows: a reading came for it that no open bucket took.
+ * Buckets with a count come in the order of time for each series, and at most once.
+ */
 export interface RollupColumns {
   readonly stepUs: number
   readonly rows: number
@@ -126,6 +132,8 @@ export interface RollupColumns {
   readonly firstUs: Float64Array
   readonly last: Float64Array
   readonly lastUs: Float64Array
+  /** Absent: count x mean, which is not exact for integers. */
+  readonly sum?: Float64Array
 }
 
 export interface OperatorState {

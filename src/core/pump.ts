@@ -1,5 +1,5 @@
 import type { Env } from './env.ts'
-import { asKymoError, KymoError } from './errors.ts'
+import { asKymoError, type KymoError } from './errors.ts'
 import type { Sink, Source } from './ports.ts'
 import type { Delivery } from './record.ts'
 

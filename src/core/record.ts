@@ -13,6 +13,8 @@ export interface ReadingsRecord {
   /** When the door took it, epoch microseconds UTC. */
   readonly receivedUs: number
   readonly batch: Batch
+  /** Where a reader found it, for logs that may have holes. Absent: `span.first` plus its place in the delivery. Not for writers. */
+  readonly offset?: bigint
 }
 
 /**
@@ -26,6 +28,8 @@ export interface OpaqueRecord {
   readonly key: string
   readonly receivedUs: number
   readonly body: Uint8Array
+  /** Where a reader found it, for logs that may have holes. Absent: `span.first` plus its place in the delivery. Not for writers. */
+  readonly offset?: bigint
 }
 
 export type LogRecord = ReadingsRecord | OpaqueRecord

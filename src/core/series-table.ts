@@ -57,7 +57,7 @@ export class SeriesTable {
   /** Makes a device known without asking: it came from the registry or the store. */
   register(tenant: string, device: string): DeviceEntry {
     let devices = this.#tenants.get(tenant)
-    if (devices === undefined) this.#tenants.set(tenant, (devices = new Map()))
+    if (devices === undefined) this.#tenants.set(tenant, (devices = new Map<string, DeviceEntry>()))
     let entry = devices.get(device)
     if (entry === undefined) {
       entry = { tenant, id: device, series: new Map(), attributes: new Map() }

@@ -1,0 +1,188 @@
+import http from 'node:http'
+import { setTimeout as delay } from 'node:timers/promises'
+import { RawMqtt } from '../test/support/mqtt-client.ts'
+
+/** mulberry32: the same seed gives the same run of choices. */
+export function seeded(seed: number): () => number {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let t = Math.imul(state ^ (state >>> 15), 1 | state)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296
+  }
+}
+
+/** What one sender has said and what was acknowledged. Every value of a device is another number, so that a doubled one shows. */
+export interface Ledger {
+  readonly device: string
+  readonly how: string
+  readonly sent: number
+  readonly acknowledged: ReadonlySet<number>
+  /** Times that were sent, for readings that carry their own. */
+  readonly times: ReadonlyMap<number, number> | undefined
+  readonly redelivered: number
+}
+
+export interface Sender {
+  readonly ledger: Ledger
+  /** Sends nothing new, and resolves when everything sent is acknowledged. */
+  finish(withinMs: number): Promise<void>
+  stop(): void
+}
+
+interface Pending {
+  readonly packetId: number
+  readonly payload: string
+  readonly value: number
+}
+
+/**
+ * MQTT QoS 1 with a stable client id: what is not acknowledged goes out again with DUP=1 and its packet id after a
+ * reconnect [MQTT-4.4.0-1], in the order of the first time. `ownTime` false: the reading's time is its arrival.
+ */
+export function mqttSender(o: { readonly port: () => number; readonly device: string; readonly ownTime: boolean; readonly random: () => number }): Sender {
+  const acknowledged = new Set<number>()
+  const times = new Map<number, number>()
+  const pending = new Map<number, Pending>()
+  const startMs = Date.now() - 3_600_000
+  let client: RawMqtt | undefined
+  let value = 0
+  let packetId = 0
+  let redelivered = 0
+  let sending = true
+  let running = true
+  const windowMax = 24
+
+  const publishNext = (): void => {
+    if (client === undefined || client.closed) return
+    do packetId = packetId === 65_535 ? 1 : packetId + 1
+    while (pending.has(packetId))
+    value++
+    const fields: Record<string, number | string> = { device_id: o.device, seq: value }
+    if (o.ownTime) {
+      times.set(value, startMs + value)
+      fields['timestamp'] = startMs + value
+    }
+    const entry = { packetId, payload: JSON.stringify(fields), value }
+    pending.set(packetId, entry)
+    client.publish({ topic: 'portfolio/telemetry', payload: entry.payload, qos: 1, packetId })
+  }
+  const connect = async (): Promise<void> => {
+    const made = await RawMqtt.connect({ port: o.port(), clientId: `ledger-${o.device}`, cleanSession: false })
+    if (made.returnCode !== 0) throw new Error(`CONNACK says ${made.returnCode}`)
+    client = made
+    made.onPuback = (id) => {
+      const entry = pending.get(id)
+      if (entry === undefined) return
+      pending.delete(id)
+      acknowledged.add(entry.value)
+    }
+    for (const entry of pending.values()) {
+      redelivered++
+      made.publish({ topic: 'portfolio/telemetry', payload: entry.payload, qos: 1, packetId: entry.packetId, dup: true })
+    }
+  }
+  const loop = async (): Promise<void> => {
+    while (running) {
+      if (client === undefined || client.closed) {
+        await connect().catch(() => delay(10 + o.random() * 40))
+        continue
+      }
+      if (sending) for (let i = Math.ceil(o.random() * 8); i > 0 && pending.size < windowMax; i--) publishNext()
+      await delay(1 + o.random() * 4)
+    }
+    client?.destroy()
+  }
+  const ended = loop()
+  return {
+    get ledger() {
+      return { device: o.device, how: o.ownTime ? 'MQTT with its own time' : 'MQTT without a time', sent: value, acknowledged, times: o.ownTime ? times : undefined, redelivered }
+    },
+    async finish(withinMs) {
+      sending = false
+      const until = performance.now() + withinMs
+      while (pending.size > 0 && performance.now() < until) await delay(5)
+      running = false
+      await ended
+      if (pending.size > 0) throw new Error(`${o.device}: ${pending.size} messages were never acknowledged`)
+    },
+    stop() {
+      running = false
+    },
+  }
+}
+
+/** HTTP in small batches; a request without an answer is sent again, with the same Idempotency-Key where readings have no time of their own. */
+export function httpSender(o: { readonly port: () => number; readonly device: string; readonly ownTime: boolean; readonly random: () => number; readonly run: string }): Sender {
+  const acknowledged = new Set<number>()
+  const times = new Map<number, number>()
+  const startMs = Date.now() - 3_600_000
+  let value = 0
+  let redelivered = 0
+  let batch = 0
+  let sending = true
+  let running = true
+  const agent = new http.Agent({ keepAlive: true })
+
+  const makeBatch = (): { readonly body: string; readonly key: string; readonly values: number[] } => {
+    const values = Array.from({ length: Math.ceil(o.random() * 10) }, () => ++value)
+    const items = values.map((seq) => {
+      if (!o.ownTime) return { device: o.device, values: { seq } }
+      times.set(seq, startMs + seq)
+      return { device: o.device, time: new Date(startMs + seq).toISOString(), values: { seq } }
+    })
+    return { body: JSON.stringify(items), key: `${o.run}-${o.device}-${++batch}`, values }
+  }
+  const loop = async (): Promise<void> => {
+    let open: ReturnType<typeof makeBatch> | undefined
+    while (running && (sending || open !== undefined)) {
+      open ??= makeBatch()
+      const headers: Record<string, string> = { 'content-type': 'application/json' }
+      if (!o.ownTime) headers['idempotency-key'] = open.key
+      const answer = await post(o.port(), agent, headers, open.body)
+      if (answer.status >= 200 && answer.status < 300) {
+        for (const one of open.values) acknowledged.add(one)
+        open = undefined
+      } else if (answer.status === 0 || answer.status === 429 || answer.status === 503) {
+        redelivered++
+        await delay(10 + o.random() * 40)
+      } else throw new Error(`${o.device}: HTTP ${answer.status} ${answer.text}`)
+      await delay(o.random() * 6)
+    }
+    agent.destroy()
+  }
+  const ended = loop()
+  return {
+    get ledger() {
+      return { device: o.device, how: o.ownTime ? 'HTTP with its own time' : 'HTTP with Idempotency-Key', sent: value, acknowledged, times: o.ownTime ? times : undefined, redelivered }
+    },
+    async finish(withinMs) {
+      sending = false
+      const late = delay(withinMs, 'late' as const, { ref: false })
+      if ((await Promise.race([ended, late])) === 'late') {
+        running = false
+        throw new Error(`${o.device}: a request was never acknowledged`)
+      }
+    },
+    stop() {
+      running = false
+    },
+  }
+}
+
+/** Status 0: no answer came. */
+function post(port: number, agent: http.Agent, headers: Readonly<Record<string, string>>, body: string): Promise<{ status: number; text: string }> {
+  return new Promise((resolve) => {
+    const request = http.request({ host: '127.0.0.1', port, path: '/api/v1/telemetry', method: 'POST', agent, headers, timeout: 15_000 }, (answer) => {
+      let text = ''
+      answer.setEncoding('utf8')
+      answer.on('data', (part: string) => (text += part))
+      answer.on('end', () => resolve({ status: answer.statusCode ?? 0, text }))
+      answer.on('error', () => resolve({ status: 0, text: '' }))
+    })
+    request.on('timeout', () => request.destroy())
+    request.on('error', () => resolve({ status: 0, text: '' }))
+    request.end(body)
+  })
+}

@@ -1,0 +1,62 @@
+import path from 'node:path'
+import { count } from './format.ts'
+import type { Colors } from './terminal.ts'
+
+export interface BannerFacts {
+  readonly version: string
+  readonly nodeVersion: string
+  readonly dataDir: string
+  readonly cwd: string
+  readonly components: readonly { readonly name: string; readonly detail: string; readonly ms: number }[]
+  readonly http: string
+  readonly mqtt: string
+  /** Further HTTP addresses (the ports that the seeds name). */
+  readonly extra: readonly string[]
+  /** `token`: the lines carry one, taken from the environment of who pastes them. */
+  readonly auth: 'loopback' | 'token' | 'open'
+  readonly readyMs: number
+}
+
+const access = {
+  loopback: 'Local use only: bound to loopback.',
+  token: 'Tokens are asked for: kymo tokens create --name me --data DIR, then export KYMO_TOKEN=tk_…',
+  open: 'Open to everyone who can reach it (auth=open).',
+} as const
+
+/** What `kymo start` says when every door accepts: parts with their measured times, addresses, and lines to send a reading. */
+export function bannerLines(facts: BannerFacts, colors: Colors): string[] {
+  const lines = [`  ${colors.bold('kymo')} ${facts.version}   embedded · data in ${shortPath(facts.dataDir, facts.cwd)} · Node ${facts.nodeVersion}`]
+  const width = facts.components.reduce((w, c) => Math.max(w, c.detail.length), 30)
+  for (const { name, detail, ms } of facts.components) {
+    lines.push(`  ${colors.green('✓')} ${name.padEnd(12)} ${detail.padEnd(width)} ${`${count(Math.round(ms))} ms`.padStart(8)}`)
+  }
+  const http = facts.http.replace(/\/$/, '')
+  lines.push('', `  Dashboard   ${colors.cyan(`${http}/`)}`, `  API docs    ${colors.cyan(`${http}/docs`)}`, `  Metrics     ${colors.cyan(`${http}/metrics`)}`)
+  if (facts.extra.length > 0) lines.push(`  Also        ${facts.extra.join('  ')}`)
+  lines.push('', '  Send your own reading:', ...sendLines(facts).map((line) => `    ${line}`), '')
+  lines.push(`  ${access[facts.auth]}  Ready in ${count(Math.round(facts.readyMs))} ms.  Next: kymo tail · kymo --help`)
+  return lines
+}
+
+function sendLines(facts: BannerFacts): string[] {
+  const http = new URL(facts.http)
+  const mqtt = new URL(facts.mqtt)
+  const port = mqtt.port === '' || mqtt.port === '1883' ? '' : ` -p ${mqtt.port}`
+  const login = facts.auth === 'token' ? ' -u kymo -P "$KYMO_TOKEN"' : ''
+  const header = facts.auth === 'token' ? ' -H "authorization: Bearer $KYMO_TOKEN"' : ''
+  return [
+    `mosquitto_pub -h ${mqtt.hostname}${port}${login} -t portfolio/telemetry \\`,
+    `  -m '{"device_id":"dev-1","temperature":25.5}'`,
+    `curl ${http.host}/ingest${header} -H 'content-type: application/json' \\`,
+    `  -d '{"device_id":"dev-1","temperature_c":25.5,"humidity":60}'`,
+  ]
+}
+
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '[::1]' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
+}
+
+function shortPath(dir: string, cwd: string): string {
+  const relative = path.relative(cwd, dir)
+  return relative === '' ? '.' : relative.startsWith('..') || path.isAbsolute(relative) ? dir : `./${relative}`
+}

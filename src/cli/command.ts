@@ -1,0 +1,35 @@
+import type { Command } from 'commander'
+import type { Terminal } from './terminal.ts'
+
+/** What a command's file exports: its options and its action, loaded when somebody asks for this command. */
+export interface CommandModule {
+  /** The action sets `process.exitCode` when it is not 0, or throws a KymoError. */
+  declare(command: Command, terminal: Terminal): void
+}
+
+export interface CommandEntry {
+  readonly name: string
+  readonly summary: string
+  readonly group: string
+  readonly load: () => Promise<CommandModule>
+}
+
+const running = 'Running'
+const sending = 'Sending'
+const reading = 'Reading'
+const keeping = 'Keeping'
+
+/** Every command, in the order of the help. The files load one by one: `kymo --help` reads none of them. */
+export const commandTable: readonly CommandEntry[] = [
+  { name: 'start', group: running, summary: 'run the platform: MQTT and HTTP in, queries out', load: () => import('./start.ts') },
+  { name: 'status', group: running, summary: 'is the server ready, and how far behind is each consumer', load: () => import('./status.ts') },
+  { name: 'simulate', group: sending, summary: 'simulated devices: temperature, humidity, battery, faults on demand', load: () => import('./simulate/command.ts') },
+  { name: 'load', group: sending, summary: 'put a load on a server, then count what was acknowledged and stored', load: () => import('./load/command.ts') },
+  { name: 'replay', group: sending, summary: 'send a CSV file of real readings, at any speed', load: () => import('./replay/command.ts') },
+  { name: 'tail', group: reading, summary: 'follow readings as they become durable', load: () => import('./tail.ts') },
+  { name: 'query', group: reading, summary: 'readings or aggregates of a time range', load: () => import('./query.ts') },
+  { name: 'devices', group: reading, summary: 'list devices, or show one with its latest values', load: () => import('./devices.ts') },
+  { name: 'dlq', group: keeping, summary: 'messages that could not be used: list, show, replay', load: () => import('./dlq.ts') },
+  { name: 'log', group: keeping, summary: 'verify or repair the log of a stopped server', load: () => import('./log.ts') },
+  { name: 'tokens', group: keeping, summary: 'create, list and revoke API tokens', load: () => import('./tokens.ts') },
+]

@@ -1,0 +1,201 @@
+/** The server process: what `kymo start` supervises. Its first argument is a `ServerArguments` as JSON. */
+import module from 'node:module'
+import process from 'node:process'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Config } from '../core/config.ts'
+import { loadConfig, places } from '../core/config.ts'
+import { createLogger, nodeEnv } from '../core/env/node-env.ts'
+import type { Logger } from '../core/env.ts'
+import { asKymoError, KymoError } from '../core/errors.ts'
+import { limits } from '../core/limits.ts'
+import type { FirstMessage } from '../roles/first-message.ts'
+import type { RunningServer } from '../roles/server.ts'
+import { startServer } from '../roles/server.ts'
+import { bannerLines } from './banner.ts'
+import { Exit, exitCodeOf } from './exit.ts'
+import { printFailure } from './failure.ts'
+import { count, printable } from './format.ts'
+import type { DataLock, LockOutcome, LockState } from './lock.ts'
+import { takeLock } from './lock.ts'
+import { portOwner } from './port-owner.ts'
+import type { DemoFleet } from './simulate/demo.ts'
+import { parseArguments, settingsOf } from './server-arguments.ts'
+import type { ReadyMessage } from './supervisor.ts'
+import { isStop } from './supervisor.ts'
+import type { Terminal } from './terminal.ts'
+import { processTerminal } from './terminal.ts'
+import { version } from './version.ts'
+
+/** Devices that are greeted by a line each; a fleet's would fill the screen. */
+const greetingsMax = 5
+/** A drain that takes longer than its own limit by this much is not waited for. */
+const drainGraceMs = 5_000
+
+const args = parseArguments(process.argv[2])
+const terminal = processTerminal()
+const supervised = process.send !== undefined
+let lock: DataLock | undefined
+
+function event(name: string, fields: Readonly<Record<string, unknown>>, text: readonly string[]): void {
+  if (args.json) terminal.out(JSON.stringify({ event: name, ...fields }))
+  else for (const line of text) terminal.out(line)
+}
+
+/** Resolves at the first reason to stop: a message or the death of the supervisor, a signal, or a failure of a part. */
+function stopRequested(server: RunningServer): Promise<KymoError | undefined> {
+  return new Promise((resolve) => {
+    const stop = (): void => resolve(undefined)
+    process.on('SIGTERM', stop)
+    process.on('SIGHUP', stop)
+    // A Ctrl-C reaches the whole foreground group: under a supervisor, that one decides.
+    process.on('SIGINT', () => {
+      if (!supervised) stop()
+    })
+    process.on('message', (message) => {
+      if (isStop(message)) stop()
+    })
+    process.on('disconnect', stop)
+    server.onFatal((error) => resolve(asKymoError(error)))
+  })
+}
+
+/** Waits while a server that is stopping still holds the directory. */
+async function lockData(dir: string): Promise<LockOutcome> {
+  const untilMs = performance.now() + limits.drainTimeoutMs + drainGraceMs
+  for (;;) {
+    const outcome = takeLock(dir, { version: version(), now: new Date() })
+    if (outcome.taken || outcome.holder?.state !== 'stopping' || performance.now() > untilMs) return outcome
+    await delay(50)
+  }
+}
+
+function tellRunning(dir: string, holder: LockState | undefined): void {
+  const { http = '(still starting)', mqtt = '-' } = holder?.urls ?? {}
+  const who = holder === undefined ? '' : `   pid ${holder.pid}, since ${holder.started}`
+  event('already_running', { data_dir: dir, ...holder }, [`  already running at ${http}   mqtt ${mqtt}${who}`])
+}
+
+function explain(thrown: unknown, config: Config): KymoError {
+  const error = asKymoError(thrown)
+  const port = error.details.facts?.['port']
+  if (error.code !== 'port_in_use' || typeof port !== 'number') return error
+  const owner = portOwner(port)
+  return new KymoError('port_in_use', {
+    detail: `port ${port} is in use${owner === undefined ? '' : ` by ${owner}`}`,
+    facts: { ...error.details.facts, option: port === config.mqtt.port ? 'mqtt-port' : 'http-port', ...(owner === undefined ? {} : { owner }) },
+  })
+}
+
+function greet(server: RunningServer): void {
+  let greeted = 0
+  server.onFirstMessage((first: FirstMessage) => {
+    if (greeted >= greetingsMax) return
+    greeted++
+    const at = new Date().toISOString().slice(11, 19)
+    event('first_message', { ...first }, [
+      `  ${at}  first message from ${printable(first.device)}   ${printable(first.metric)} ${printable(String(first.value))}   stored in ${count(Math.round(first.storedMs))} ms`,
+    ])
+  })
+}
+
+function loggerOf(config: Config): Logger {
+  const { level, format } = config.log
+  const chosen = format === 'auto' ? (process.stderr.isTTY === true && !args.json ? 'text' : 'json') : format
+  // Beside a banner that a person reads, what is merely going well need not be said.
+  const quiet = format === 'auto' && level === 'info' && !args.json
+  return createLogger({ level: quiet ? 'warn' : level, format: chosen })
+}
+
+function announce(server: RunningServer, components: RunningServer['components']): void {
+  const readyMs = Math.round(performance.now())
+  const { http, mqtt, extra } = server.urls
+  if (args.restarts > 0 && !args.json) {
+    terminal.out(`  Running again at ${http} and ${mqtt}, after ${readyMs} ms.`)
+    return
+  }
+  const facts = {
+    version: version(),
+    nodeVersion: process.versions.node,
+    dataDir: server.dataDir,
+    cwd: process.cwd(),
+    components,
+    http,
+    mqtt,
+    extra,
+    auth: server.auth,
+    readyMs,
+  }
+  event('ready', { version: facts.version, pid: process.pid, data_dir: server.dataDir, urls: server.urls, auth: server.auth, components, ready_ms: readyMs, restarts: args.restarts }, [
+    ...bannerLines(facts, terminal.colors),
+  ])
+}
+
+async function drain(server: RunningServer, demo: DemoFleet | undefined): Promise<number> {
+  lock?.update({ state: 'stopping' })
+  await demo?.stop()
+  const pending = server.pending()
+  if (args.json) event('draining', { pending }, [])
+  else await terminal.write(`\n  Draining ${count(pending)} messages… `)
+  const late = delay(limits.drainTimeoutMs + drainGraceMs, 'late' as const, { ref: false })
+  const result = await Promise.race([server.stop(), late])
+  if (result === 'late') {
+    terminal.err('not finished in time. What was acknowledged is in the log and is read at the next start.')
+    return Exit.storage
+  }
+  event('stopped', result, [`stored. Bye. (${count(result.lost)} lost)`])
+  return result.lost === 0 ? Exit.ok : Exit.storage
+}
+
+async function serve(): Promise<number> {
+  const config = loadConfig({ flags: { ...args.flags, ...settingsOf(args.rest) }, env: process.env })
+  const { dataDir } = places(config)
+  const outcome = await lockData(dataDir)
+  if (!outcome.taken) {
+    tellRunning(dataDir, outcome.holder)
+    return Exit.ok
+  }
+  lock = outcome.lock
+  let server: RunningServer
+  try {
+    server = await startServer(config, nodeEnv(loggerOf(config)))
+  } catch (thrown) {
+    throw explain(thrown, config)
+  }
+  const stop = stopRequested(server)
+  const { startDemo } = await import('./simulate/demo.ts')
+  const demo = config.demo.devices > 0 ? await startDemo(server.urls.mqtt, config.demo, process.env['KYMO_TOKEN']) : undefined
+  lock.update({ state: 'running', urls: { http: server.urls.http, mqtt: server.urls.mqtt } })
+  announce(server, demo === undefined ? server.components : [...server.components, demo.component])
+  greet(server)
+  const ready: ReadyMessage = { kind: 'ready', httpPort: server.ports.http, mqttPort: server.ports.mqtt }
+  process.send?.(ready)
+  // Compiled code is otherwise kept only at a clean end; a killed server's next start shall be quick too.
+  setTimeout(() => module.flushCompileCache(), 2_000).unref()
+
+  const fatal = await stop
+  if (fatal !== undefined) printFailure(terminal, fatal, args.json)
+  const code = await drain(server, demo)
+  return fatal === undefined ? code : exitCodeOf(fatal)
+}
+
+function die(thrown: unknown, into: Terminal): void {
+  const error = asKymoError(thrown)
+  printFailure(into, error, args.json)
+  if (error.code === 'bug' && thrown instanceof Error && thrown.stack !== undefined) into.err(thrown.stack)
+  lock?.release()
+  process.exit(exitCodeOf(error))
+}
+
+// A terminal that has gone away must not end the server.
+process.stdout.removeAllListeners('error').on('error', () => undefined)
+process.stderr.on('error', () => undefined)
+process.on('uncaughtException', (error) => die(error, terminal))
+process.on('unhandledRejection', (reason) => die(reason, terminal))
+
+try {
+  const code = await serve()
+  lock?.release()
+  process.exit(code)
+} catch (thrown) {
+  die(thrown, terminal)
+}

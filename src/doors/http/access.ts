@@ -1,0 +1,93 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { KymoError } from '../../core/errors.ts'
+import type { Principal } from '../../core/services.ts'
+import type { HttpContext } from './options.ts'
+
+const localHosts = new Set(['localhost', '127.0.0.1', '[::1]'])
+
+function hostName(host: string): string {
+  return host.toLowerCase().replace(/:\d+$/, '')
+}
+
+/**
+ * A page of any site may send requests to 127.0.0.1, and by DNS rebinding even read the answers under its own name. So without
+ * credentials the Host must be a local name, and an Origin must be the server itself.
+ */
+export function checkHost(host: string | undefined, bound: string): void {
+  if (host === undefined) throw new KymoError('host_denied', { detail: 'The request has no Host header.' })
+  const name = hostName(host)
+  if (!localHosts.has(name) && name !== bound.toLowerCase() && name !== `[${bound.toLowerCase()}]`) {
+    throw new KymoError('host_denied', { detail: `The Host "${host.slice(0, 100)}" is not a name of this machine. Call it by the address that it printed.` })
+  }
+}
+
+export function checkOrigin(origin: string | undefined, host: string | undefined): void {
+  if (origin === undefined) return
+  let originHost: string | undefined
+  try {
+    originHost = new URL(origin).host
+  } catch {
+    originHost = undefined // "null" and what is no URL: another site in any case
+  }
+  if (originHost === undefined || originHost === '' || originHost !== host?.toLowerCase()) {
+    throw new KymoError('host_denied', { detail: `Pages of "${origin.slice(0, 100)}" may not call this server.` })
+  }
+}
+
+const everything: Principal['scopes'] = new Set(['ingest', 'read', 'admin'] as const)
+
+/** Decides on each request before anything of its body is read. */
+export function accessHook(context: HttpContext): (request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void) => void {
+  const { auth, state, tokens } = context
+  const anyone: Principal = { tenant: 'default', id: auth === 'open' ? 'open' : 'loopback', scopes: everything }
+  const failures = context.metrics.counter('kymo_auth_failures_total', 'Requests and connections refused for their credentials.', { transport: 'http' })
+
+  /** Clients say the same Host again and again. */
+  let goodHost: string | undefined
+
+  const authorise = (request: FastifyRequest): void => {
+    const { host, origin, authorization } = request.headers
+    const config = request.routeOptions.config
+    if (auth === 'loopback' && (host === undefined || host !== goodHost)) {
+      checkHost(host, context.host)
+      goodHost = host
+    }
+    if (auth !== 'token') {
+      checkOrigin(origin, host)
+      request.principal = anyone
+      return
+    }
+    if (config.scope === 'none') return
+    const token = authorization === undefined ? undefined : /^(?:bearer|token) +(\S+)$/i.exec(authorization)?.[1]
+    const principal = token === undefined ? undefined : tokens.verify(token)
+    if (principal === undefined) {
+      failures.value++
+      throw new KymoError('unauthenticated', { detail: token === undefined ? 'Send a token: Authorization: Bearer tk_…' : 'The token is not known, or was revoked.' })
+    }
+    const needed = config.scope ?? 'admin'
+    if (!principal.scopes.has(needed) && !principal.scopes.has('admin')) {
+      failures.value++
+      throw new KymoError('forbidden', { detail: `This needs a token with the scope ${needed}.` })
+    }
+    request.principal = principal
+  }
+
+  return (request, _reply, done) => {
+    try {
+      const url = request.routeOptions.url
+      // A path that does not exist says so only to those who may know what exists.
+      if (url !== undefined || auth !== 'token') authorise(request)
+      if (state.draining && request.routeOptions.config.always !== true) throw new KymoError('shutting_down')
+      done()
+    } catch (error) {
+      done(error as Error)
+    }
+  }
+}
+
+/** The caller; only routes that the hook let through ask. */
+export function principalOf(request: FastifyRequest): Principal {
+  const principal = request.principal
+  if (principal === undefined) throw new KymoError('unauthenticated')
+  return principal
+}

@@ -1,0 +1,50 @@
+import type { KymoError } from '../../../core/errors.ts'
+import { ItemSplitter, skipSpace } from '../../../wire/payload/items.ts'
+
+/** The items of a body, one after the other; see ItemSplitter, which is one. */
+export interface Items {
+  readonly start: number
+  readonly end: number
+  readonly index: number
+  readonly refusal: KymoError | undefined
+  next(): boolean
+}
+
+/** The body as one item. */
+export class OneItem implements Items {
+  readonly start: number
+  readonly end: number
+  readonly refusal = undefined
+  index = -1
+
+  constructor(start: number, end: number) {
+    this.start = start
+    this.end = end
+  }
+
+  next(): boolean {
+    return ++this.index === 0
+  }
+}
+
+const lineFeed = 0x0a
+const openBrace = 0x7b
+const closeBrace = 0x7d
+const openBracket = 0x5b
+
+/** In one JSON document no `{` follows directly on a `}`: two of them around the first line's end are two documents. */
+function looksLikeLines(bytes: Uint8Array, first: number): boolean {
+  const feed = bytes.indexOf(lineFeed, first)
+  if (bytes[first] !== openBrace || feed < 0) return false
+  let last = feed - 1
+  while (last > first && skipSpace(bytes, last, last + 1) > last) last--
+  if (bytes[last] !== closeBrace) return false
+  return bytes[skipSpace(bytes, feed, bytes.length)] === openBrace
+}
+
+/** An array, lines, or one document, by what the client said and how the body begins. `first` is its first byte that is not space. */
+export function itemsOf(bytes: Uint8Array, first: number, ndjson: boolean, itemsMax: number): Items {
+  if (ndjson || looksLikeLines(bytes, first)) return new ItemSplitter(bytes, first, bytes.length, 'ndjson', itemsMax)
+  if (bytes[first] === openBracket) return new ItemSplitter(bytes, first, bytes.length, 'array', itemsMax)
+  return new OneItem(first, bytes.length)
+}

@@ -1,0 +1,117 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { KymoError } from '../../../core/errors.ts'
+import type { MessageContext, Shape } from '../../../core/gate.ts'
+import { principalOf } from '../access.ts'
+import { BodyRefused, readBody } from '../body.ts'
+import type { HttpContext } from '../options.ts'
+import type { Answer } from './answers.ts'
+import { problemAnswer } from './answers.ts'
+import { checkKey } from './idempotency.ts'
+import type { IdempotentAnswers } from './idempotency.ts'
+import { keepUnread } from './submit.ts'
+
+/** A telemetry request whose body has arrived. */
+export interface Received {
+  readonly requestId: string
+  readonly bytes: Buffer
+  /** Position of the first byte that is not white space or a byte order mark; bytes.length when there is none. */
+  readonly first: number
+  readonly ndjson: boolean
+  message(shape: Shape): MessageContext
+}
+
+const ndjsonTypes = new Set(['application/x-ndjson', 'application/ndjson', 'application/jsonl', 'application/jsonlines', 'application/json-seq'])
+/** What curl -d and simple clients say when they were told nothing better. */
+const vagueTypes = new Set(['', 'text/plain', 'application/x-www-form-urlencoded', 'application/octet-stream'])
+
+function mediaType(request: FastifyRequest): string {
+  return (request.headers['content-type'] ?? '').split(';', 1)[0]!.trim().toLowerCase()
+}
+
+function isJsonType(type: string): boolean {
+  return type === 'application/json' || type === 'text/json' || type.endsWith('+json')
+}
+
+function firstByte(bytes: Buffer): number {
+  let at = bytes.length >= 3 && bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? 3 : 0
+  while (at < bytes.length && (bytes[at] === 0x20 || bytes[at] === 0x0a || bytes[at] === 0x0d || bytes[at] === 0x09)) at++
+  return at
+}
+
+export function send(reply: FastifyReply, answer: Answer): FastifyReply {
+  if (answer.retryAfter !== undefined) reply.header('retry-after', answer.retryAfter)
+  return reply.code(answer.status).type(answer.type).send(answer.body)
+}
+
+/**
+ * The way of every telemetry route: refuse at once while the log does not take writes, read the body, keep what cannot be read in the
+ * dead letters, answer repeated requests with the same Idempotency-Key, and leave the rest to `work`.
+ */
+export async function receive(
+  context: HttpContext,
+  answers: IdempotentAnswers,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  bytesMax: number,
+  work: (received: Received) => Promise<Answer>,
+): Promise<FastifyReply> {
+  const { gate } = context
+  const compat = request.routeOptions.config.compat
+  const principal = principalOf(request)
+  const path = request.routeOptions.url ?? ''
+  if (gate.stalled !== undefined) throw gate.stalled
+  const key = checkKey(request.headers['idempotency-key'])
+  const type = mediaType(request)
+  const contentType = request.headers['content-type']
+  const message = (shape: Shape): MessageContext => ({
+    transport: 'http',
+    tenant: principal.tenant,
+    client: context.auth === 'token' ? principal.id : (request.raw.socket.remoteAddress ?? ''),
+    topic: path,
+    shape,
+    packetId: 0,
+    dup: false,
+    item: 0,
+    ...(key === undefined ? {} : { idempotencyKey: key }),
+    ...(contentType === undefined ? {} : { contentType }),
+  })
+
+  const refused = async (error: BodyRefused): Promise<FastifyReply> => {
+    await keepUnread(context, message('any'), error, error.kept, error.totalBytes)
+    throw error
+  }
+
+  let body
+  try {
+    body = await readBody(context, request.raw, bytesMax)
+  } catch (error) {
+    if (error instanceof BodyRefused) return refused(error)
+    throw error
+  }
+  try {
+    const { bytes } = body
+    const first = firstByte(bytes)
+    if (first === bytes.length) throw new KymoError('empty_body')
+    const looksJson = bytes[first] === 0x7b || bytes[first] === 0x5b
+    if (!isJsonType(type) && !ndjsonTypes.has(type) && !(vagueTypes.has(type) && (looksJson || type === 'text/plain' || type === ''))) {
+      const detail = `"${type.slice(0, 100)}" is not taken here; application/json and application/x-ndjson are.`
+      return await refused(new BodyRefused('media_type', detail, bytes, bytes.length))
+    }
+    const received: Received = { requestId: request.id, bytes, first, ndjson: ndjsonTypes.has(type), message }
+    const run = async (): Promise<Answer> => {
+      try {
+        return await work(received)
+      } catch (error) {
+        // A refusal of the body as a whole is as final as one of its items, and is given again for the same key.
+        if (key !== undefined && error instanceof KymoError && error.kind === 'invalid') return problemAnswer(error, request.id, compat)
+        throw error
+      }
+    }
+    if (key === undefined) return send(reply, await run())
+    const { answer, replayed } = await answers.answer(`${principal.tenant}\u0000${principal.id}\u0000${path}`, key, bytes, run)
+    if (replayed) reply.header('idempotent-replayed', 'true')
+    return send(reply, answer)
+  } finally {
+    body.release()
+  }
+}

@@ -1,0 +1,134 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { KymoError } from '../../../core/errors.ts'
+import type { IngestGate, MessageContext } from '../../../core/gate.ts'
+import type { HttpContext } from '../options.ts'
+import type { Items } from './items.ts'
+
+export interface Refusal {
+  readonly index: number
+  readonly error: KymoError
+}
+
+/** What became of the items of one body, all of it durable (the dead letters of refused ones too). */
+export interface Outcome {
+  readonly items: number
+  readonly accepted: number
+  /** The first `resultsMax` that were refused. */
+  readonly refusals: readonly Refusal[]
+}
+
+/** Looking at the clock costs 30 ns: not for each item. */
+const clockEvery = 32
+
+function overloadError(gate: IngestGate): KymoError {
+  return gate.stalled ?? gate.refusal ?? new KymoError('overloaded', { retryAfterS: 1 })
+}
+
+/** Resolves when the gate takes messages again, or with false: it is stalled, or `timeoutMs` are over. */
+function roomAgain(context: HttpContext, timeoutMs: number): Promise<boolean> {
+  const { gate, env } = context
+  return new Promise((resolve) => {
+    const finish = (room: boolean): void => {
+      stop()
+      timer.cancel()
+      resolve(room && gate.stalled === undefined)
+    }
+    const timer = env.clock.after(Math.max(0, timeoutMs), () => finish(false))
+    const stop = gate.onDurable(() => {
+      if (!gate.overloaded) finish(true)
+    })
+  })
+}
+
+/** One body on its way through the gate. */
+class Submission {
+  readonly #context: HttpContext
+  readonly #message: MessageContext
+  readonly #bytes: Uint8Array
+  readonly #refusals: Refusal[] = []
+  #accepted = 0
+  #last = 0
+  /** When waiting for room ends; all waits of a body together. */
+  #waitUntilMs = Infinity
+  /** Set once waiting for room was in vain: what then remains is refused with it. */
+  #noRoom: KymoError | undefined
+
+  constructor(context: HttpContext, message: MessageContext, bytes: Uint8Array) {
+    this.#context = context
+    this.#message = message
+    this.#bytes = bytes
+  }
+
+  /** False: there is no room, the item has to be offered again. */
+  offer(items: Items): boolean {
+    const { gate } = this.#context
+    if (this.#noRoom !== undefined) {
+      this.#refuse(items.index, this.#noRoom)
+      return true
+    }
+    this.#message.item = items.index
+    const { refusal: unsplit } = items
+    const ticket =
+      unsplit === undefined
+        ? gate.submit(this.#message, this.#bytes, items.start, items.end)
+        : gate.deadLetter(this.#message, unsplit, this.#bytes.subarray(items.start, items.end), items.end - items.start)
+    if (ticket === 0) return false
+    this.#last = ticket
+    const refusal = unsplit ?? gate.refusal
+    if (refusal === undefined) this.#accepted++
+    else this.#refuse(items.index, refusal)
+    return true
+  }
+
+  async waitForRoom(): Promise<void> {
+    const { env, gate, limits } = this.#context
+    const error = overloadError(gate)
+    if (this.#last === 0) throw error
+    const now = env.clock.monotonicMs()
+    if (this.#waitUntilMs === Infinity) this.#waitUntilMs = now + limits.durableTimeoutMs
+    if (!(await roomAgain(this.#context, this.#waitUntilMs - now))) this.#noRoom = gate.stalled ?? error
+  }
+
+  async outcome(items: number): Promise<Outcome> {
+    if (this.#last > 0) await this.#context.gate.whenDurable(this.#last, this.#context.limits.durableTimeoutMs)
+    return { items, accepted: this.#accepted, refusals: this.#refusals }
+  }
+
+  #refuse(index: number, error: KymoError): void {
+    if (this.#refusals.length < this.#context.limits.resultsMax) this.#refusals.push({ index, error })
+  }
+}
+
+/**
+ * Hands the items of a body to the gate, one after the other, and waits until all that was taken is durable. The loop is flat and gives
+ * the event loop back every few milliseconds. When the gate is overloaded: a body of which nothing was taken is refused at once
+ * (`overloaded`); otherwise room is waited for, and what still finds none is refused item by item.
+ */
+export async function submitItems(context: HttpContext, message: MessageContext, bytes: Uint8Array, items: Items): Promise<Outcome> {
+  const { clock } = context.env
+  const { sliceMs } = context.limits
+  const submission = new Submission(context, message, bytes)
+  let sliceEnd = clock.monotonicMs() + sliceMs
+  let count = 0
+  while (items.next()) {
+    count++
+    while (!submission.offer(items)) {
+      await submission.waitForRoom()
+      sliceEnd = clock.monotonicMs() + sliceMs
+    }
+    if (items.index % clockEvery === clockEvery - 1 && clock.monotonicMs() > sliceEnd) {
+      await nextTurn()
+      sliceEnd = clock.monotonicMs() + sliceMs
+    }
+  }
+  return submission.outcome(count)
+}
+
+/** Keeps what no decoder saw, durably, before its sender is told. */
+export async function keepUnread(context: HttpContext, message: MessageContext, error: KymoError, bytes: Uint8Array, totalBytes: number): Promise<void> {
+  const { gate, limits } = context
+  if (bytes.length === 0) return
+  const ticket = gate.deadLetter(message, error, bytes, totalBytes)
+  if (ticket === 0) throw overloadError(gate)
+  await gate.whenDurable(ticket, limits.durableTimeoutMs)
+}

@@ -1,0 +1,90 @@
+import type { Env } from '../../core/env.ts'
+import type { IngestGate } from '../../core/gate.ts'
+import type { Metrics } from '../../core/metrics.ts'
+import type { Store } from '../../core/ports.ts'
+import type { DeadLetterService, DeviceService, LatestValues, LiveFeed, SystemStatus, TokenService } from '../../core/services.ts'
+import { limits } from '../../core/limits.ts'
+
+/** The limits of the door that a user or a test may change; the rest is core/limits.ts. */
+export const httpLimits = {
+  bodyBytesMax: limits.httpBodyBytesMax as number,
+  documentBytesMax: limits.httpDocumentBytesMax as number,
+  bodiesBytesMax: limits.httpBodiesBytesMax as number,
+  batchItemsMax: limits.batchItemsMax as number,
+  headerBytesMax: limits.httpHeaderBytesMax as number,
+  headersTimeoutMs: limits.httpHeadersTimeoutMs as number,
+  requestTimeoutMs: limits.httpRequestTimeoutMs as number,
+  keepAliveMs: limits.httpKeepAliveMs as number,
+  socketIdleMs: limits.httpSocketIdleMs as number,
+  connectionsMax: limits.httpConnectionsMax as number,
+  durableTimeoutMs: limits.httpDurableTimeoutMs as number,
+  sliceMs: limits.httpSliceMs as number,
+  resultsMax: limits.httpResultsMax as number,
+  idempotencyKeysMax: limits.idempotencyKeysMax as number,
+  idempotencyBytesMax: limits.idempotencyBytesMax as number,
+  idempotencyAgeMaxMs: limits.idempotencyAgeMaxMs as number,
+  queryDeadlineMs: limits.queryDeadlineMs as number,
+  answerBytesMax: limits.queryAnswerBytesMax as number,
+  liveClientsMax: limits.liveClientsMax as number,
+  liveQueueEventsMax: limits.liveQueueEventsMax as number,
+  liveQueueBytesMax: limits.liveQueueBytesMax as number,
+  liveLingerMs: limits.liveLingerMs as number,
+  liveHeartbeatMs: limits.liveHeartbeatMs as number,
+}
+export type HttpLimits = typeof httpLimits
+
+/**
+ * Who may call. `loopback`: everyone who reaches the port under a local name (Host and Origin are checked). `token`: a Bearer
+ * token with the scope of the route. `open`: everyone; the network protects the port.
+ */
+export type HttpAuth = 'loopback' | 'token' | 'open'
+
+/** What the routes work on. */
+export interface HttpServices {
+  readonly gate: IngestGate
+  readonly store: Pick<Store, 'query' | 'latest' | 'series'>
+  readonly devices: DeviceService
+  readonly tokens: TokenService
+  readonly latest: LatestValues
+  readonly live: LiveFeed
+  readonly deadLetters: DeadLetterService
+  readonly status: () => Promise<SystemStatus>
+  readonly metrics: Metrics
+  readonly env: Env
+}
+
+export interface HttpDoorOptions extends HttpServices {
+  readonly host: string
+  /** 0: any free port. */
+  readonly port: number
+  /** Further ports with the same routes, opened when they are free (the seeds print 8000 to 8004). */
+  readonly extraPorts?: readonly number[]
+  readonly auth: HttpAuth
+  readonly version: string
+  /** Named in the lines of the start page. */
+  readonly mqttPort?: number
+  readonly limits?: Partial<HttpLimits>
+}
+
+export interface HttpDoor {
+  readonly url: string
+  readonly port: number
+  /** All ports that are open, the main one first. */
+  readonly ports: readonly number[]
+  /** `/readyz` answers 503 until this was called with true. */
+  setReady(ready: boolean): void
+  /** `/readyz` answers 503, new requests get 503 and `Connection: close`, live streams end; what is under way goes on. */
+  stopAccepting(): void
+  /** Waits up to `drainMs` for what is under way, then cuts connections. */
+  close(drainMs: number): Promise<void>
+}
+
+/** What all routes share: services, effective limits, and the door's state. */
+export interface HttpContext extends HttpServices {
+  readonly auth: HttpAuth
+  readonly host: string
+  readonly version: string
+  readonly mqttPort: number
+  readonly limits: HttpLimits
+  readonly state: { ready: boolean; draining: boolean; bodyBytes: number }
+}

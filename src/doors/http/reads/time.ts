@@ -1,0 +1,39 @@
+import { KymoError } from '../../../core/errors.ts'
+import { limits } from '../../../core/limits.ts'
+import { epochDigitsToUs, epochToUs, parseRfc3339 } from '../../../wire/time.ts'
+
+const unitUs: Readonly<Record<string, number>> = { us: 1, ms: 1e3, s: 1e6, m: 60e6, h: 3600e6, d: 86_400e6, w: 7 * 86_400e6 }
+
+/** `250ms`, `30s`, `5m`, `1h`, `1d`, `2w` in microseconds; undefined when it is none of them. */
+export function durationUs(text: string): number | undefined {
+  const match = /^(\d{1,12})(us|ms|s|m|h|d|w)$/.exec(text)
+  if (match === null) return undefined
+  const us = Number(match[1]) * unitUs[match[2]!]!
+  return us > 0 && us <= limits.timeUsMax ? us : undefined
+}
+
+function momentUs(text: string, nowUs: number): number | undefined {
+  if (text === 'now') return nowUs
+  if (/^\d{17,20}$/.test(text)) return epochDigitsToUs(Buffer.from(text), 0, text.length)
+  if (/^\d{1,16}(\.\d{1,9})?$/.test(text)) return epochToUs(Number(text))
+  if (text.startsWith('-')) {
+    const ago = durationUs(text.slice(1))
+    return ago === undefined ? undefined : Math.max(0, nowUs - ago)
+  }
+  if (/^\d{4}-\d\d-\d\d$/.test(text)) return parseRfc3339(`${text}T00:00:00Z`)
+  // A plus sign that was not escaped in the URL arrives as a space.
+  return parseRfc3339(text.replace(/ (\d\d:?\d\d)$/, '+$1'))
+}
+
+/**
+ * A moment in a query: RFC 3339 (a date alone is its midnight UTC), an epoch number by magnitude, `now`, `-24h`. Epoch microseconds.
+ * Throws `request_invalid` naming the parameter.
+ */
+export function parseMoment(name: string, text: string, nowUs: number): number {
+  const us = momentUs(text, nowUs)
+  if (us === undefined || Number.isNaN(us)) {
+    const detail = 'must be RFC 3339, an epoch number (s, ms, us or ns by its size), now, or a time ago as -24h; between 1970 and 2255'
+    throw new KymoError('request_invalid', { detail: `The query parameter ${name} is not a time.`, errors: [{ pointer: `/${name}`, detail }] })
+  }
+  return us
+}

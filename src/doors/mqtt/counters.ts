@@ -1,0 +1,52 @@
+import type { Cell, Metrics } from '../../core/metrics.ts'
+
+const dropReasons = ['overload', 'slow_subscriber', 'queue_full', 'denied', 'reserved_topic', 'refused', 'shutdown'] as const
+/** Why a message was not passed on (or, `refused`: went to the dead letters). */
+export type DropReason = (typeof dropReasons)[number]
+
+const closeReasons = [
+  'client',
+  'closed',
+  'keep_alive',
+  'connect_timeout',
+  'packet_timeout',
+  'write_timeout',
+  'protocol',
+  'limit',
+  'taken_over',
+  'refused',
+  'denied',
+  'overload',
+  'connections',
+  'revoked',
+  'shutdown',
+  'error',
+] as const
+export type CloseReason = (typeof closeReasons)[number]
+
+/** The door's cells, looked up once. */
+export interface MqttCounters {
+  readonly connections: Cell
+  /** Messages by QoS: PUBLISHes from clients, and to them. */
+  readonly received: readonly [Cell, Cell, Cell]
+  readonly sent: readonly [Cell, Cell, Cell]
+  readonly dropped: Readonly<Record<DropReason, Cell>>
+  readonly closed: Readonly<Record<CloseReason, Cell>>
+  readonly authFailures: Cell
+}
+
+export function createCounters(metrics: Metrics): MqttCounters {
+  const messages = (direction: 'in' | 'out', qos: string): Cell =>
+    metrics.counter('kymo_mqtt_messages_total', 'PUBLISH packets received (in) and sent (out).', { direction, qos })
+  const dropped = (reason: DropReason): Cell =>
+    metrics.counter('kymo_mqtt_dropped_total', 'Messages that the MQTT door did not pass on; refused: they are in the dead letters.', { reason })
+  const closed = (reason: CloseReason): Cell => metrics.counter('kymo_mqtt_disconnects_total', 'MQTT connections that ended.', { reason })
+  return {
+    connections: metrics.gauge('kymo_mqtt_connections', 'Open MQTT connections.'),
+    received: [messages('in', '0'), messages('in', '1'), messages('in', '2')],
+    sent: [messages('out', '0'), messages('out', '1'), messages('out', '2')],
+    dropped: Object.fromEntries(dropReasons.map((reason) => [reason, dropped(reason)])) as Record<DropReason, Cell>,
+    closed: Object.fromEntries(closeReasons.map((reason) => [reason, closed(reason)])) as Record<CloseReason, Cell>,
+    authFailures: metrics.counter('kymo_auth_failures_total', 'Credentials that were refused.'),
+  }
+}

@@ -1,0 +1,82 @@
+import { createServer } from 'node:net'
+import type { AddressInfo, Server } from 'node:net'
+import type { Env } from '../../core/env.ts'
+import { KymoError } from '../../core/errors.ts'
+import type { IngestGate } from '../../core/gate.ts'
+import type { Metrics } from '../../core/metrics.ts'
+import type { MqttAuthorizer } from './authorizer.ts'
+import { Broker } from './broker.ts'
+import type { TelemetryTopics } from './host.ts'
+import type { MqttLimits } from './limits.ts'
+import type { Lingering } from './socket.ts'
+import { SocketConnection } from './socket.ts'
+
+export interface MqttDoorOptions {
+  readonly host: string
+  /** 0: any free one. */
+  readonly port: number
+  readonly gate: IngestGate
+  readonly topics: TelemetryTopics
+  readonly authorizer: MqttAuthorizer
+  readonly env: Env
+  readonly metrics: Metrics
+  readonly limits?: Partial<MqttLimits>
+}
+
+export interface MqttDoor {
+  readonly host: string
+  /** The one that is open. */
+  readonly port: number
+  connections(): number
+  /** Delivers a message of the server's own to its subscribers; the gate does not see it. Tenant `default` unless given. */
+  publish(topic: string, payload: Uint8Array, qos: 0 | 1, tenant?: string): void
+  /** Ends the connections that were let in with this token; returns how many. */
+  disconnect(principalId: string): number
+  stopAccepting(): void
+  /** Stops reading, waits at most `drainMs` until everything taken is durable and acknowledged, then closes all connections. */
+  close(drainMs: number): Promise<void>
+}
+
+/** TCP probes of an idle connection find a peer that vanished without a word, whatever its keep-alive. */
+const probeMs = 60_000
+
+/** Opens the MQTT 3.1.1 door. Rejects with `port_in_use` (facts: port). */
+export async function openMqttDoor(o: MqttDoorOptions): Promise<MqttDoor> {
+  const { env } = o
+  const broker = new Broker({ ...o, defer: setImmediate })
+  const lingering: Lingering = { ms: broker.limits.lingerMs, max: broker.limits.lingeringMax, count: 0 }
+  const server = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: probeMs, pauseOnConnect: true }, (socket) => {
+    const connection = new SocketConnection(socket, env.clock, lingering)
+    const session = broker.accept(connection)
+    if (session === undefined) connection.destroy()
+    else connection.open(session)
+  })
+  const { address, port } = await listen(server, o.host, o.port)
+  // A connection that could not be accepted (no file descriptor left) is lost; the door stays open.
+  server.on('error', (error) => env.logger.warn('mqtt door', { error: error.message }))
+  return {
+    host: address,
+    port,
+    connections: () => broker.connections,
+    publish: (topic, payload, qos, tenant = 'default') => broker.publish(topic, payload, qos, tenant),
+    disconnect: (principalId) => broker.disconnect(principalId),
+    stopAccepting: () => void server.close(),
+    async close(drainMs) {
+      if (server.listening) server.close()
+      await broker.close(drainMs)
+    },
+  }
+}
+
+function listen(server: Server, host: string, port: number): Promise<AddressInfo> {
+  return new Promise((resolve, reject) => {
+    const failed = (error: NodeJS.ErrnoException): void => {
+      reject(error.code === 'EADDRINUSE' ? new KymoError('port_in_use', { facts: { port }, cause: error }) : error)
+    }
+    server.once('error', failed)
+    server.listen({ host, port }, () => {
+      server.off('error', failed)
+      resolve(server.address() as AddressInfo)
+    })
+  })
+}

@@ -1,0 +1,76 @@
+import type { Clock, Logger, Random } from '../../core/env.ts'
+import type { IngestGate, MessageContext } from '../../core/gate.ts'
+import type { Will } from '../../wire/mqtt/packets.ts'
+import type { AuthThrottle } from './auth-throttle.ts'
+import type { MqttAuthorizer, MqttPrincipal } from './authorizer.ts'
+import type { Budget } from './budget.ts'
+import type { MqttCounters } from './counters.ts'
+import type { MqttLimits } from './limits.ts'
+import type { Subscriber } from './message.ts'
+import type { Subscriptions } from './subscriptions.ts'
+import type { PacketWriter } from './writer.ts'
+
+/** Which topics are telemetry, and what device a topic names. */
+export interface TelemetryTopics {
+  /** `refused`: a template covers the topic, but what stands in the device's place cannot be a device id. */
+  match(topic: string): { readonly telemetry: boolean; readonly device?: string; readonly refused?: string }
+}
+
+/** Who waits for the gate: to acknowledge, or to offer again. */
+export interface Waiting {
+  /** Set and cleared by the host. */
+  listed: boolean
+  /** Something became durable, or overload ended. Returns whether it waits on. */
+  settle(durable: number): boolean
+}
+
+/** A session as its host knows it. */
+export interface HostedSession {
+  readonly principal: MqttPrincipal | undefined
+  /** Publishes taken and not yet acknowledged. */
+  readonly unacknowledged: number
+  /** Another connection uses the client id [MQTT-3.1.4-2]. */
+  takenOver(): void
+  revoke(): void
+  /** No more is read. */
+  drain(): void
+  shutdown(): void
+}
+
+/** What all sessions of a door share. */
+export interface MqttHost {
+  readonly gate: IngestGate
+  readonly topics: TelemetryTopics
+  readonly authorizer: MqttAuthorizer
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+  readonly limits: MqttLimits
+  readonly counters: MqttCounters
+  readonly throttle: AuthThrottle
+  /** Publishes held while the gate is overloaded; packets not complete; what waits for slow readers. */
+  readonly held: Budget
+  readonly partial: Budget
+  readonly sending: Budget
+  subscriptions(tenant: string): Subscriptions<Subscriber>
+  schedule(writer: PacketWriter): void
+  wait(waiting: Waiting): void
+  /** Makes the session the one of its client id. */
+  register(session: HostedSession, principal: MqttPrincipal): void
+  ended(session: HostedSession): void
+  publishWill(principal: MqttPrincipal, will: Will): void
+}
+
+/** What the gate is told about messages of one client on one topic. */
+export function contextOf(principal: MqttPrincipal, topic: string, device: string | undefined): MessageContext {
+  return {
+    transport: 'mqtt',
+    tenant: principal.tenant,
+    client: principal.clientId,
+    topic,
+    shape: 'any',
+    ...(device === undefined ? {} : { topicDevice: device }),
+    packetId: 0,
+    dup: false,
+  }
+}

@@ -1,0 +1,66 @@
+import { limits } from '../../core/limits.ts'
+
+/** The door's bounds; see core/limits.ts for the arithmetic of each. */
+export interface MqttLimits {
+  readonly packetBytesMax: number
+  readonly connectPacketBytesMax: number
+  readonly connectionsMax: number
+  readonly connectionsPerAddressMax: number
+  readonly clientIdBytesMax: number
+  readonly receiveInflightMax: number
+  readonly sendInflightMax: number
+  readonly sendQueueMax: number
+  readonly sendQueueBytesMax: number
+  readonly sendTotalBytesMax: number
+  readonly socketBufferBytesMax: number
+  readonly subscriptionsPerClientMax: number
+  readonly topicBytesMax: number
+  readonly topicLevelsMax: number
+  readonly routesPerClientMax: number
+  readonly matchCacheMax: number
+  readonly subscriptionNodesMax: number
+  readonly holdBytesMax: number
+  readonly holdTotalBytesMax: number
+  readonly heldWillsMax: number
+  readonly partialTotalBytesMax: number
+  readonly connectTimeoutMs: number
+  readonly packetTimeoutMs: number
+  readonly writeTimeoutMs: number
+  readonly lingerMs: number
+  readonly lingeringMax: number
+  readonly authDelayMs: number
+  readonly authPendingMax: number
+  readonly authPendingPerAddressMax: number
+}
+
+export const defaultMqttLimits: MqttLimits = {
+  packetBytesMax: limits.mqttPacketBytesMax,
+  connectPacketBytesMax: limits.mqttConnectPacketBytesMax,
+  connectionsMax: limits.mqttConnectionsMax,
+  connectionsPerAddressMax: limits.mqttConnectionsPerAddressMax,
+  clientIdBytesMax: limits.mqttClientIdBytesMax,
+  receiveInflightMax: limits.mqttReceiveInflightMax,
+  sendInflightMax: limits.mqttSendInflightMax,
+  sendQueueMax: limits.mqttSendQueueMax,
+  sendQueueBytesMax: limits.mqttSendQueueBytesMax,
+  sendTotalBytesMax: limits.mqttSendTotalBytesMax,
+  socketBufferBytesMax: limits.mqttSocketBufferBytesMax,
+  subscriptionsPerClientMax: limits.mqttSubscriptionsPerClientMax,
+  topicBytesMax: limits.mqttTopicBytesMax,
+  topicLevelsMax: limits.mqttTopicLevelsMax,
+  routesPerClientMax: limits.mqttRoutesPerClientMax,
+  matchCacheMax: limits.mqttMatchCacheMax,
+  subscriptionNodesMax: limits.mqttSubscriptionNodesMax,
+  holdBytesMax: limits.mqttHoldBytesMax,
+  holdTotalBytesMax: limits.mqttHoldTotalBytesMax,
+  heldWillsMax: limits.mqttHeldWillsMax,
+  partialTotalBytesMax: limits.mqttPartialTotalBytesMax,
+  connectTimeoutMs: limits.mqttConnectTimeoutMs,
+  packetTimeoutMs: limits.mqttPacketTimeoutMs,
+  writeTimeoutMs: limits.mqttWriteTimeoutMs,
+  lingerMs: limits.mqttLingerMs,
+  lingeringMax: limits.mqttLingeringMax,
+  authDelayMs: limits.mqttAuthDelayMs,
+  authPendingMax: limits.mqttAuthPendingMax,
+  authPendingPerAddressMax: limits.mqttAuthPendingPerAddressMax,
+}

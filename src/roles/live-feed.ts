@@ -1,0 +1,84 @@
+import type { Batch } from '../core/batch.ts'
+import type { Env } from '../core/env.ts'
+import type { Cell, Metrics } from '../core/metrics.ts'
+import type { Sink } from '../core/ports.ts'
+import { sleep } from '../core/pump.ts'
+import type { LogRecord, Span } from '../core/record.ts'
+import type { LiveEvent, LiveFeed } from '../core/services.ts'
+import type { LatestTable } from './live-latest.ts'
+
+/** Work between two turns of the event loop when a backlog is read. */
+const busyMsMax = 5
+
+/** Hands every durable batch to each listener, at once and in order. A listener that throws is dropped. */
+export class LiveFanOut implements LiveFeed {
+  readonly #listeners = new Set<(event: LiveEvent) => void>()
+  readonly #dropped: Cell
+  readonly #env: Env
+
+  constructor(env: Env, metrics: Metrics) {
+    this.#env = env
+    this.#dropped = metrics.counter('kymo_live_listeners_dropped_total', 'Listeners of the live feed that failed and were dropped.')
+  }
+
+  subscribe(listener: (event: LiveEvent) => void): () => void {
+    // Wrapped, so that subscribing the same function twice makes two listeners.
+    const own = (event: LiveEvent): void => listener(event)
+    this.#listeners.add(own)
+    return () => void this.#listeners.delete(own)
+  }
+
+  emit(id: bigint, receivedUs: number, batch: Batch): void {
+    if (this.#listeners.size === 0) return
+    const event: LiveEvent = { id, batch, receivedUs }
+    for (const listener of this.#listeners) {
+      try {
+        listener(event)
+      } catch (thrown) {
+        this.#listeners.delete(listener)
+        this.#dropped.value++
+        this.#env.logger.error('a listener of the live feed failed and was dropped', {
+          error: thrown instanceof Error ? thrown.message : String(thrown),
+        })
+      }
+    }
+  }
+}
+
+/** Latest values and live clients, from the log. */
+export class LiveSink implements Sink {
+  readonly #latest: LatestTable
+  readonly #feed: LiveFanOut
+  readonly #env: Env
+  readonly #catchingUp: () => boolean
+  #busyMs = 0
+
+  constructor(o: { readonly latest: LatestTable; readonly feed: LiveFanOut; readonly env: Env; readonly catchingUp: () => boolean }) {
+    this.#latest = o.latest
+    this.#feed = o.feed
+    this.#env = o.env
+    this.#catchingUp = o.catchingUp
+  }
+
+  async write(records: readonly LogRecord[], span: Span | undefined, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#env
+    const fromMs = clock.monotonicMs()
+    const old = this.#catchingUp()
+    let place = span?.first ?? 0n
+    for (const record of records) {
+      if (record.kind === 'readings') {
+        this.#latest.push(record.batch, old)
+        this.#feed.emit(record.offset ?? place, record.receivedUs, record.batch)
+      }
+      place++
+    }
+    this.#busyMs += clock.monotonicMs() - fromMs
+    if (this.#busyMs < busyMsMax) return
+    this.#busyMs = 0
+    await sleep(this.#env, 0, signal)
+  }
+
+  async close(): Promise<void> {
+    // Table and listeners belong to the role.
+  }
+}

@@ -1,0 +1,260 @@
+import fs from 'node:fs'
+import type { Config } from '../core/config.ts'
+import { places } from '../core/config.ts'
+import type { Env } from '../core/env.ts'
+import { createLogger, nodeEnv } from '../core/env/node-env.ts'
+import { asKymoError, KymoError } from '../core/errors.ts'
+import { limits } from '../core/limits.ts'
+import { Metrics } from '../core/metrics.ts'
+import { Topic } from '../core/record.ts'
+import { SeriesTable } from '../core/series-table.ts'
+import type { HttpAuth } from '../doors/http/options.ts'
+import { createTokenAuthorizer } from '../doors/mqtt/authorizer.ts'
+import type { MqttDoor } from '../doors/mqtt/door.ts'
+import { openEmbeddedLog } from '../log/embedded/log.ts'
+import { PayloadDecoder } from '../wire/payload/decoder.ts'
+import { TelemetryTopics } from '../wire/topics.ts'
+import { openDeviceRegistry } from '../devices/registry.ts'
+import { openTokens } from '../devices/tokens.ts'
+import { openSqliteMeta } from '../store/meta/sqlite.ts'
+import { startDeadLetters } from './dead-letters.ts'
+import { announceFirst, type FirstMessage } from './first-message.ts'
+import { Ingest } from './ingest.ts'
+import { startLive } from './live.ts'
+import { openStoreThread } from './store-thread.ts'
+import { systemStatus } from './status.ts'
+
+export type { FirstMessage }
+
+/** One part of the start, as the banner prints it. */
+export interface StartedComponent {
+  readonly name: string
+  readonly detail: string
+  readonly ms: number
+}
+
+export interface RunningServer {
+  readonly components: readonly StartedComponent[]
+  readonly urls: { readonly http: string; readonly mqtt: string; readonly extra: readonly string[] }
+  readonly ports: { readonly http: number; readonly mqtt: number }
+  readonly dataDir: string
+  /** A token to be printed; absent: none was made by this start. */
+  readonly token?: string
+  readonly auth: HttpAuth
+  onFirstMessage(listener: (message: FirstMessage) => void): void
+  /** Called once: the process must end with the error's exit code. */
+  onFatal(listener: (error: KymoError) => void): void
+  /** Messages taken and not yet durable. */
+  pending(): number
+  stop(): Promise<{ readonly drained: number; readonly lost: number }>
+}
+
+export const version: string = (JSON.parse(fs.readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }).version
+
+const loopbackHosts = new Set(['127.0.0.1', 'localhost', '::1', '[::1]'])
+const compatPorts = [8000, 8001, 8002, 8003, 8004]
+
+/** Who may come in, by where the doors are bound and what the settings say. Throws open_beyond_loopback. */
+export function effectiveAuth(config: Config, tokensExist: boolean): HttpAuth {
+  const loopback = loopbackHosts.has(config.http.host) && loopbackHosts.has(config.mqtt.host)
+  if (config.auth === 'open') {
+    if (config.environment === 'production') throw new KymoError('open_beyond_loopback', { detail: 'auth is "open", which production refuses.' })
+    return loopback ? 'loopback' : 'open'
+  }
+  if (config.auth === 'auto' && loopback && config.environment !== 'production') return 'loopback'
+  if (!tokensExist) throw new KymoError('open_beyond_loopback')
+  return 'token'
+}
+
+/** What is started is stopped in the opposite order, also when a later part does not start. */
+class Stack {
+  readonly #closers: (() => Promise<unknown>)[] = []
+  push(close: () => Promise<unknown>): void {
+    this.#closers.push(close)
+  }
+  async unwind(env: Env): Promise<void> {
+    for (const close of this.#closers.splice(0).reverse()) {
+      try {
+        await close()
+      } catch (thrown) {
+        env.logger.error('a part did not close cleanly', { error: asKymoError(thrown).message })
+      }
+    }
+  }
+}
+
+function serverEnv(config: Config): Env {
+  const format = config.log.format === 'auto' ? (process.stderr.isTTY ? 'text' : 'json') : config.log.format
+  return nodeEnv(createLogger({ level: config.log.level, format }))
+}
+
+/**
+ * The whole platform in one process: log, store, metadata, the roles between them, and the doors last, so that the first message
+ * that is taken can be kept. Rejects with a KymoError when a part does not start; what had started is closed again.
+ */
+export async function startServer(config: Config, env: Env = serverEnv(config)): Promise<RunningServer> {
+  const stack = new Stack()
+  try {
+    return await compose(config, env, stack)
+  } catch (thrown) {
+    await stack.unwind(env)
+    throw thrown
+  }
+}
+
+async function compose(config: Config, env: Env, stack: Stack): Promise<RunningServer> {
+  const startedUs = env.clock.nowUs()
+  const components: StartedComponent[] = []
+  const timed = async <T>(name: string, detail: (made: T) => string, make: () => Promise<T>): Promise<T> => {
+    const from = env.clock.monotonicMs()
+    const made = await make()
+    components.push({ name, detail: detail(made), ms: Math.round(env.clock.monotonicMs() - from) })
+    return made
+  }
+  let fatal: KymoError | undefined
+  const fatalListeners: ((error: KymoError) => void)[] = []
+  const onFatal = (error: KymoError): void => {
+    if (fatal !== undefined) return
+    fatal = error
+    for (const listener of fatalListeners) listener(error)
+  }
+  const where = places(config)
+  const fresh = !fs.existsSync(where.logDir)
+  env.disk.mkdir(where.dataDir)
+  const metrics = new Metrics()
+  metrics.gauge('kymo_build_info', 'Version of the program.', { version }).value = 1
+  const series = new SeriesTable()
+
+  const storage = await timed(
+    'storage',
+    () => (fresh ? 'opened (new)' : 'opened'),
+    async () => {
+      const log = await openEmbeddedLog({
+        dir: where.logDir,
+        env,
+        threads: true,
+        metrics,
+        segmentBytesMax: config.log.segment_bytes,
+        reserveBytes: config.log.reserve_bytes,
+        topics: {
+          [Topic.telemetry]: { retentionBytes: config.log.retention_bytes, quotaBytes: config.log.quota_bytes },
+          [Topic.deadLetters]: { retentionBytes: limits.deadLetterBytesMax, retentionAgeUs: limits.deadLetterAgeMaxUs },
+        },
+      })
+      stack.push(() => log.close())
+      log.onFatal(onFatal)
+      const [store, meta] = await Promise.all([
+        openStoreThread({ dir: where.storeDir, log: log.handle(), env, metrics, memoryLimitMb: config.store.memory_mb, onFatal }),
+        openSqliteMeta({ path: where.metaFile, env, thread: true }),
+      ])
+      stack.push(() => store.close())
+      stack.push(() => meta.close())
+      return { log, store, meta }
+    },
+  )
+  const { log, store, meta } = storage
+  const registry = await openDeviceRegistry({
+    meta,
+    series,
+    env,
+    metrics,
+    autoRegister: config.devices.auto_register,
+    registrationsPerS: config.devices.registrations_per_s,
+    registrationBurst: limits.registrationBurst,
+  })
+  stack.push(() => registry.close())
+  const tokens = await openTokens({ meta, env })
+  stack.push(() => tokens.close())
+  const auth = effectiveAuth(config, tokens.any)
+  const live = await startLive({ log, store, series, registry, env, metrics, onFatal })
+  stack.push(() => live.stop())
+  const ingest = new Ingest({ log, series, decoder: new PayloadDecoder({ series, aliases: config.payload.aliases }), env, metrics, onFatal })
+  await ingest.rebuildOrigins(log.end(Topic.telemetry), log.earliest(Topic.telemetry))
+  series.admission = registry.admission
+  const deadLetters = await startDeadLetters({ log, gate: ingest, env, metrics, onFatal })
+  stack.push(() => deadLetters.stop())
+
+  const [{ openHttpDoor }, { openMqttDoor }] = await Promise.all([import('../doors/http/door.ts'), import('../doors/mqtt/door.ts')])
+  const mqtt: MqttDoor = await timed(
+    'mqtt',
+    (door) => `mqtt://${config.mqtt.host}:${door.port}`,
+    () =>
+      openMqttDoor({
+        host: config.mqtt.host,
+        port: config.mqtt.port,
+        gate: ingest,
+        topics: new TelemetryTopics(config.mqtt.topics.split(',').map((t) => t.trim())),
+        authorizer: createTokenAuthorizer({ tokens, open: auth !== 'token' }),
+        env,
+        metrics,
+        limits: { packetBytesMax: config.mqtt.packet_bytes_max, connectionsMax: config.mqtt.connections_max },
+      }),
+  )
+  stack.push(() => mqtt.close(limits.drainTimeoutMs))
+  let draining = false
+  const http = await timed(
+    'http',
+    (door) => door.url,
+    () =>
+      openHttpDoor({
+        host: config.http.host,
+        port: config.http.port,
+        extraPorts: config.http.compat_ports ? compatPorts : [],
+        gate: ingest,
+        store,
+        devices: registry,
+        tokens,
+        latest: live,
+        live,
+        deadLetters,
+        status: () => 
+          systemStatus({
+            version,
+            startedUs,
+            dataDir: where.dataDir,
+            draining,
+            fatal,
+            ingest,
+            log,
+            groups: ['store', 'registry'],
+            series,
+            devices: registry.count('default'),
+            mqttConnections: mqtt.connections(),
+          }),
+        metrics,
+        env,
+        auth,
+        version,
+        mqttPort: mqtt.port,
+        limits: { bodyBytesMax: config.http.body_bytes_max },
+      }),
+  )
+  stack.push(() => http.close(limits.drainTimeoutMs))
+  http.setReady(true)
+
+  const stop = async (): Promise<{ drained: number; lost: number }> => {
+    draining = true
+    http.stopAccepting()
+    mqtt.stopAccepting()
+    const result = await ingest.stop()
+    await stack.unwind(env)
+    return result
+  }
+  return {
+    components,
+    urls: { http: http.url, mqtt: `mqtt://${config.mqtt.host}:${mqtt.port}`, extra: http.ports.slice(1).map((port) => `http://${config.http.host}:${port}`) },
+    ports: { http: http.port, mqtt: mqtt.port },
+    dataDir: where.dataDir,
+    auth,
+    onFirstMessage(listener) {
+      const committed = (hear: (next: bigint) => void): (() => void) => store.onCommitted((commit) => hear(commit.next))
+      announceFirst({ live, committed, env, skip: (device) => device.startsWith('demo-') }, listener)
+    },
+    onFatal(listener) {
+      fatalListeners.push(listener)
+      if (fatal !== undefined) listener(fatal)
+    },
+    pending: () => ingest.pendingMessages,
+    stop,
+  }
+}

@@ -1,0 +1,57 @@
+import type { Batch, SeriesKey } from '../core/batch.ts'
+import type { PlainError } from '../core/errors.ts'
+import type { LogFields } from '../core/env.ts'
+import type { OperatorState, QueryPage, RangeQuery, SeriesInfo, SeriesMatch } from '../core/ports.ts'
+import type { LogHandle } from '../log/embedded/log.ts'
+import type { Committed } from './store.ts'
+
+/** How the store's thread is started. */
+export interface StoreThreadStart {
+  readonly dir: string
+  readonly log: LogHandle
+  readonly memoryLimitMb: number
+  readonly reserveBytes: number
+}
+
+/** What the main thread asks. Each answer carries the id of its question. */
+export type StoreAsk =
+  | { readonly type: 'query'; readonly id: number; readonly query: RangeQuery }
+  /** The asker takes so many more pages. */
+  | { readonly type: 'more'; readonly id: number; readonly pages: number }
+  | { readonly type: 'abort'; readonly id: number; readonly error: PlainError }
+  | { readonly type: 'latest'; readonly id: number; readonly match: SeriesMatch }
+  | { readonly type: 'series'; readonly id: number; readonly match: SeriesMatch }
+  | { readonly type: 'resume'; readonly id: number; readonly log: string; readonly topic: string; readonly partition: number }
+  | { readonly type: 'close' }
+
+export interface StoreSizes {
+  readonly bytes: number
+  readonly series: number
+  readonly running: number
+  readonly waiting: number
+}
+
+export type StoreTell =
+  | { readonly type: 'opened'; readonly sizes: StoreSizes }
+  | { readonly type: 'refused'; readonly error: PlainError }
+  /** `keys` come with a query's first page only: they are the same for all. */
+  | { readonly type: 'page'; readonly id: number; readonly page: Omit<QueryPage, 'keys'>; readonly keys?: readonly SeriesKey[] }
+  | { readonly type: 'end'; readonly id: number }
+  | { readonly type: 'failed'; readonly id: number; readonly error: PlainError }
+  | { readonly type: 'batch'; readonly id: number; readonly batch: Batch }
+  | { readonly type: 'infos'; readonly id: number; readonly infos: readonly SeriesInfo[] }
+  | { readonly type: 'resumed'; readonly id: number; readonly resumed: { readonly next: bigint; readonly states: readonly OperatorState[] } | undefined }
+  | { readonly type: 'committed'; readonly commit: Committed; readonly sizes?: StoreSizes; readonly counts: StoreCounts }
+  | { readonly type: 'retry'; readonly error: PlainError }
+  | { readonly type: 'log'; readonly level: 'debug' | 'info' | 'warn' | 'error'; readonly message: string; readonly fields?: LogFields }
+  | { readonly type: 'fatal'; readonly error: PlainError }
+  | { readonly type: 'closed' }
+
+export interface StoreCounts {
+  readonly duplicates: number
+  readonly corrections: number
+  readonly late: number
+}
+
+/** Pages on their way before the asker has taken any: 4 x 2,048 rows x 28 bytes. */
+export const pagesAhead = 4

@@ -1,0 +1,92 @@
+import { KymoError } from '../../core/errors.ts'
+
+const none = Number.POSITIVE_INFINITY
+const never = Number.NEGATIVE_INFINITY
+
+/**
+ * What the store knows of each series without asking the engine, as one row of numbers per series (times in microseconds):
+ * latest values and bounds, and up to where the rollups speak for the rows. `closed`: all rows before it are in a rollup row of
+ * that width. `open`: the first row that may not be. `pending`: the first row at or after `closed` that the bucket which is
+ * still to come will not contain (late, or reordered across a border), so that it must be computed from rows when it closes.
+ */
+export const field = {
+  first: 0,
+  last: 1,
+  lastValue: 2,
+  lastFlags: 3,
+  /** Rows with their clock ahead: known as latest only when there is nothing else. */
+  aheadLast: 4,
+  aheadValue: 5,
+  aheadFlags: 6,
+  /** Between these times lie the rows of the late table. */
+  lateFirst: 7,
+  lateLast: 8,
+  /** Bits of `trait`. */
+  traits: 9,
+  /** Of the minute level; the hour's follow `levelWidth` further on. */
+  closed: 10,
+  open: 11,
+  pending: 12,
+  /** The last row that waits for its bucket to close and is not in the late table. */
+  pendingLast: 13,
+} as const
+export const levelWidth = 4
+export const stateWidth = 18
+
+export const trait = { text: 1, meta: 2 } as const
+
+const fresh = new Float64Array(stateWidth)
+fresh[field.first] = none
+fresh[field.last] = never
+fresh[field.aheadLast] = never
+fresh[field.lateFirst] = none
+fresh[field.lateLast] = never
+for (const level of [0, levelWidth]) {
+  fresh[field.closed + level] = never
+  fresh[field.open + level] = none
+  fresh[field.pending + level] = none
+  fresh[field.pendingLast + level] = never
+}
+
+export class SeriesState {
+  /** `cells[id * stateWidth + field.x]`. Replaced when it grows: fetch it anew after `reserve`. */
+  cells = new Float64Array(0)
+  #size = 0
+
+  get size(): number {
+    return this.#size
+  }
+
+  reserve(size: number): void {
+    if (size <= this.#size) return
+    if (size * stateWidth > this.cells.length) {
+      const cells = new Float64Array(Math.max(256, size, this.#size * 2) * stateWidth)
+      cells.set(this.cells.subarray(0, this.#size * stateWidth))
+      this.cells = cells
+    }
+    for (let id = this.#size; id < size; id++) this.cells.set(fresh, id * stateWidth)
+    this.#size = size
+  }
+
+  clear(): void {
+    this.#size = 0
+  }
+
+  /** Little-endian doubles, `stateWidth` a series in order of id, after one that says `stateWidth`. */
+  encode(): Uint8Array {
+    const bytes = new Float64Array(1 + this.#size * stateWidth)
+    bytes[0] = stateWidth
+    bytes.set(this.cells.subarray(0, this.#size * stateWidth), 1)
+    return new Uint8Array(bytes.buffer)
+  }
+
+  restore(bytes: Uint8Array): void {
+    const numbers = new Float64Array(new Uint8Array(bytes).buffer)
+    if (numbers[0] !== stateWidth || (numbers.length - 1) % stateWidth !== 0) {
+      throw new KymoError('store_format', { detail: `The state of the series has ${numbers[0]} numbers each; this version knows ${stateWidth}.` })
+    }
+    this.clear()
+    this.reserve((numbers.length - 1) / stateWidth)
+    this.cells.set(numbers.subarray(1))
+  }
+}

@@ -1,0 +1,21 @@
+/** Pieces of statements. Only numbers that Kymo itself made enter a text; what comes from outside never does. */
+
+/** Microseconds as a TIMESTAMP: comparing anything else with the column `ts` would disable zone maps. */
+export function timestamp(us: number): string {
+  if (!Number.isSafeInteger(us)) throw new RangeError(`${us} is not a time in microseconds`)
+  return `make_timestamp(${us}::BIGINT)`
+}
+
+export function integers(values: ArrayLike<number>, type: 'UINTEGER' | 'BIGINT'): string {
+  for (let i = 0; i < values.length; i++) if (!Number.isSafeInteger(values[i])) throw new RangeError(`${values[i]} is not an integer`)
+  return `unnest([${Array.prototype.join.call(values, ',')}]::${type}[])`
+}
+
+/** Aggregates of `readings`-shaped rows as the columns of a rollup row. An M2 of one row is 0 as `var_pop` is. */
+export const rollupOfRows = `count(v)::UINTEGER AS n, sum(v) AS sum, var_pop(v) * count(v) AS m2, min(v) AS min, max(v) AS max,
+  arg_min(v, ts) AS first, min(ts) AS first_ts, arg_max(v, ts) AS last, max(ts) AS last_ts`
+
+/** The start of a row's bucket, in microseconds. Times are never negative. */
+export function bucketOf(stepUs: number, column = 'ts'): string {
+  return `(epoch_us(${column}) - epoch_us(${column}) % ${stepUs})`
+}

@@ -1,0 +1,356 @@
+import { isUtf8 } from 'node:buffer'
+import { KymoError } from '../../core/errors.ts'
+import { asciiText, Byte, skipByteOrderMark, skipSpace, utf8Text } from './text.ts'
+
+/** A JSON value with where it stood: bytes[start, end) is its source. */
+export type JsonNode = JsonObject | JsonArray | JsonString | JsonNumber | JsonLiteral
+
+export interface JsonObject {
+  readonly kind: 'object'
+  /** Unescaped, in the order of the text, duplicates included. */
+  readonly keys: string[]
+  readonly items: JsonNode[]
+  readonly start: number
+  end: number
+}
+export interface JsonArray {
+  readonly kind: 'array'
+  readonly items: JsonNode[]
+  readonly start: number
+  end: number
+}
+export interface JsonString {
+  readonly kind: 'string'
+  readonly text: string
+  readonly start: number
+  readonly end: number
+}
+export interface JsonNumber {
+  readonly kind: 'number'
+  /** As JSON.parse gives it: rounded to a double, infinite when it overflows. */
+  readonly value: number
+  /** Written without fraction and exponent. */
+  readonly integer: boolean
+  /** Exactly as written. */
+  readonly source: string
+  readonly start: number
+  readonly end: number
+}
+export interface JsonLiteral {
+  readonly kind: 'true' | 'false' | 'null'
+  readonly start: number
+  readonly end: number
+}
+
+export interface JsonDocument {
+  readonly root: JsonNode
+  /** The first key that stands twice in one object. JSON.parse would let the last one win. */
+  readonly duplicate?: { readonly pointer: string; readonly key: string }
+}
+
+export interface JsonBounds {
+  /** Objects and arrays within each other. */
+  readonly depthMax: number
+  /** Values of any kind, containers included. */
+  readonly valuesMax: number
+}
+
+/** RFC 6901: `~` and `/` of a member's name are escaped. */
+export function pointerOf(path: readonly (string | number)[]): string {
+  let pointer = ''
+  for (const step of path) pointer += '/' + (typeof step === 'number' ? step : escapeStep(step))
+  return pointer
+}
+
+export function escapeStep(step: string): string {
+  return step.includes('~') || step.includes('/') ? step.replaceAll('~', '~0').replaceAll('/', '~1') : step
+}
+
+const pointerCharsMax = 512
+
+/** A key may be a megabyte; what names it in an error may not. */
+export function boundedPointer(pointer: string, charsMax = pointerCharsMax): string {
+  return pointer.length > charsMax ? `${pointer.slice(0, charsMax)}…` : pointer
+}
+
+/**
+ * Parses any JSON text (RFC 8259), of which it accepts exactly what JSON.parse accepts of valid UTF-8, plus a leading byte order
+ * mark. Throws body_not_utf8, body_not_json, too_deep or too_many_fields, with a pointer to the value and the byte's position
+ * counted from `start`. Recursion is as deep as `depthMax` at most.
+ */
+export function parseDocument(bytes: Uint8Array, start: number, end: number, bounds: JsonBounds): JsonDocument {
+  const contents = bytes.subarray(start, end)
+  if (!isUtf8(contents)) {
+    const detail = `The body is not valid UTF-8: byte ${invalidUtf8At(contents)} is none that may stand there.`
+    throw new KymoError('body_not_utf8', { detail, errors: [{ pointer: '', detail }] })
+  }
+  return new DocumentParser(bytes, start, end, bounds).document()
+}
+
+class DocumentParser {
+  readonly #bytes: Uint8Array
+  readonly #start: number
+  readonly #end: number
+  readonly #bounds: JsonBounds
+  readonly #path: (string | number)[] = []
+  #duplicate: { pointer: string; key: string } | undefined
+  #values = 0
+  #at: number
+
+  constructor(bytes: Uint8Array, start: number, end: number, bounds: JsonBounds) {
+    this.#bytes = bytes
+    this.#start = start
+    this.#end = end
+    this.#bounds = bounds
+    this.#at = skipByteOrderMark(bytes, start, end)
+  }
+
+  document(): JsonDocument {
+    this.#space()
+    const root = this.#value(0)
+    this.#space()
+    if (this.#at < this.#end) this.#fail('The document is over')
+    return this.#duplicate === undefined ? { root } : { root, duplicate: this.#duplicate }
+  }
+
+  #value(depth: number): JsonNode {
+    if (++this.#values > this.#bounds.valuesMax) {
+      this.#refuse('too_many_fields', `More than ${this.#bounds.valuesMax} values in one message.`)
+    }
+    const start = this.#at
+    const c = this.#bytes[start]
+    if (start >= this.#end) this.#fail('A value is missing')
+    if (c === Byte.quote) {
+      const text = this.#string()
+      return { kind: 'string', text, start, end: this.#at }
+    }
+    if (c === Byte.openBrace || c === Byte.openBracket) {
+      if (depth >= this.#bounds.depthMax) this.#refuse('too_deep', `Nested deeper than ${this.#bounds.depthMax} levels.`)
+      return c === Byte.openBrace ? this.#object(depth + 1) : this.#array(depth + 1)
+    }
+    if (c === Byte.minus || isDigit(c)) return this.#number()
+    if (this.#literal('true')) return { kind: 'true', start, end: this.#at }
+    if (this.#literal('false')) return { kind: 'false', start, end: this.#at }
+    if (this.#literal('null')) return { kind: 'null', start, end: this.#at }
+    this.#at = start
+    return this.#fail(this.#literal('NaN') || this.#literal('Infinity') ? noNumber : 'No value begins here', start)
+  }
+
+  #object(depth: number): JsonObject {
+    const node: JsonObject = { kind: 'object', keys: [], items: [], start: this.#at++, end: 0 }
+    let seen: Set<string> | undefined
+    this.#space()
+    if (this.#bytes[this.#at] !== Byte.closeBrace || this.#at >= this.#end) {
+      for (;;) {
+        if (this.#byte() !== Byte.quote) this.#fail('A key in quotes is expected')
+        const key = this.#string()
+        this.#path.push(key)
+        if (node.keys.length === 8) seen = new Set(node.keys)
+        if (this.#duplicate === undefined && (seen?.has(key) ?? node.keys.includes(key))) this.#duplicate = { pointer: pointerOf(this.#path), key }
+        seen?.add(key)
+        this.#space()
+        if (this.#byte() !== Byte.colon) this.#fail('A colon is expected')
+        this.#at++
+        this.#space()
+        node.keys.push(key)
+        node.items.push(this.#value(depth))
+        this.#path.pop()
+        this.#space()
+        if (this.#byte() !== Byte.comma) break
+        this.#at++
+        this.#space()
+      }
+      if (this.#byte() !== Byte.closeBrace) this.#fail('A comma or a closing brace is expected')
+    }
+    node.end = ++this.#at
+    return node
+  }
+
+  #array(depth: number): JsonArray {
+    const node: JsonArray = { kind: 'array', items: [], start: this.#at++, end: 0 }
+    this.#space()
+    if (this.#byte() !== Byte.closeBracket) {
+      for (;;) {
+        this.#path.push(node.items.length)
+        node.items.push(this.#value(depth))
+        this.#path.pop()
+        this.#space()
+        if (this.#byte() !== Byte.comma) break
+        this.#at++
+        this.#space()
+      }
+      if (this.#byte() !== Byte.closeBracket) this.#fail('A comma or a closing bracket is expected')
+    }
+    node.end = ++this.#at
+    return node
+  }
+
+  #number(): JsonNumber {
+    const bytes = this.#bytes
+    const start = this.#at
+    let at = bytes[start] === Byte.minus ? start + 1 : start
+    const digits = (): void => {
+      const from = at
+      while (at < this.#end && isDigit(bytes[at])) at++
+      this.#at = at
+      if (at === from) this.#fail(from > start && this.#literal('Infinity') ? noNumber : 'A digit is expected', from)
+    }
+    let integer = true
+    if (at < this.#end && bytes[at] === Byte.zero) at++
+    else digits()
+    if (at < this.#end && bytes[at] === Byte.point) {
+      integer = false
+      at++
+      digits()
+    }
+    if (at < this.#end && (bytes[at] === 0x65 || bytes[at] === 0x45)) {
+      integer = false
+      at++
+      if (at < this.#end && (bytes[at] === Byte.plus || bytes[at] === Byte.minus)) at++
+      digits()
+    }
+    this.#at = at
+    const source = asciiText(bytes, start, at)
+    return { kind: 'number', value: Number(source), integer, source, start, end: at }
+  }
+
+  /** Reads a string from its opening quote to behind its closing one. */
+  #string(): string {
+    const bytes = this.#bytes
+    let text = ''
+    let from = this.#at + 1
+    let at = from
+    for (;;) {
+      if (at >= this.#end) this.#fail('The string is not closed', this.#end)
+      const c = bytes[at]!
+      if (c === Byte.quote) break
+      if (c < Byte.space) this.#fail('A control character must be escaped', at)
+      if (c === Byte.backslash) {
+        text += utf8Text(bytes, from, at) + this.#escape(at)
+        at += bytes[at + 1] === 0x75 ? 6 : 2
+        from = at
+      } else at++
+    }
+    this.#at = at + 1
+    return from === at ? text : text + utf8Text(bytes, from, at)
+  }
+
+  #escape(at: number): string {
+    const letter = at + 1 < this.#end ? this.#bytes[at + 1]! : -1
+    const simple = simpleEscapes.get(letter)
+    if (simple !== undefined) return simple
+    if (letter !== 0x75) this.#fail('No such escape', at)
+    if (at + 6 > this.#end) this.#fail('The string is not closed', this.#end)
+    let unit = 0
+    for (let i = at + 2; i < at + 6; i++) {
+      const digit = hexDigit(this.#bytes[i]!)
+      if (digit < 0) this.#fail('Four hexadecimal digits are expected', i)
+      unit = unit * 16 + digit
+    }
+    return String.fromCharCode(unit)
+  }
+
+  #literal(word: string): boolean {
+    const at = this.#at
+    if (at + word.length > this.#end) return false
+    for (let i = 0; i < word.length; i++) if (this.#bytes[at + i] !== word.charCodeAt(i)) return false
+    this.#at = at + word.length
+    return true
+  }
+
+  #byte(): number {
+    return this.#at < this.#end ? this.#bytes[this.#at]! : -1
+  }
+
+  #space(): void {
+    this.#at = skipSpace(this.#bytes, this.#at, this.#end)
+  }
+
+  #fail(what: string, at = this.#at): never {
+    const where = at >= this.#end ? 'at its end' : `at byte ${at - this.#start}`
+    return this.#refuse('body_not_json', `The body is not valid JSON: ${what}, ${where}.`)
+  }
+
+  #refuse(code: 'body_not_json' | 'too_deep' | 'too_many_fields', detail: string): never {
+    throw new KymoError(code, { detail, errors: [{ pointer: boundedPointer(pointerOf(this.#path)), detail }] })
+  }
+}
+
+const noNumber = 'NaN and Infinity are no JSON values; leave the field out or send null'
+
+const simpleEscapes = new Map([
+  [0x22, '"'],
+  [0x5c, '\\'],
+  [0x2f, '/'],
+  [0x62, '\b'],
+  [0x66, '\f'],
+  [0x6e, '\n'],
+  [0x72, '\r'],
+  [0x74, '\t'],
+])
+
+function isDigit(c: number | undefined): boolean {
+  return c !== undefined && c >= Byte.zero && c <= Byte.nine
+}
+
+function hexDigit(c: number): number {
+  if (c >= 0x30 && c <= 0x39) return c - 0x30
+  const lower = c | 0x20
+  return lower >= 0x61 && lower <= 0x66 ? lower - 0x57 : -1
+}
+
+/** Index of the first byte of the first sequence that RFC 3629 does not allow. Bisection over prefixes that isUtf8 knows. */
+function invalidUtf8At(bytes: Uint8Array): number {
+  // A cut inside a sequence looks invalid too, so that prefixes are judged up to three bytes shorter.
+  const valid = (length: number): boolean => {
+    for (let back = 0; back < 4 && back <= length; back++) if (isUtf8(bytes.subarray(0, length - back))) return true
+    return false
+  }
+  let good = 0
+  let bad = bytes.length
+  while (bad - good > 1) {
+    const middle = (good + bad) >> 1
+    if (valid(middle)) good = middle
+    else bad = middle
+  }
+  while (good > 0 && !isUtf8(bytes.subarray(0, good))) good--
+  return good
+}
+
+/** The value as JSON.parse would give it (of duplicate keys the last one). For messages that are handled as objects. */
+export function toValue(node: JsonNode): unknown {
+  switch (node.kind) {
+    case 'object': {
+      const entries: [string, unknown][] = []
+      for (let i = 0; i < node.keys.length; i++) entries.push([node.keys[i]!, toValue(node.items[i]!)])
+      // fromEntries defines own properties: a member named __proto__ is a member like others.
+      return Object.fromEntries(entries)
+    }
+    case 'array':
+      return node.items.map(toValue)
+    case 'string':
+      return node.text
+    case 'number':
+      return node.value
+    case 'null':
+      return null
+    default:
+      return node.kind === 'true'
+  }
+}
+
+/** The node as JSON text without white space; numbers exactly as they were written. */
+export function compactText(node: JsonNode): string {
+  switch (node.kind) {
+    case 'object':
+      return '{' + node.keys.map((key, i) => JSON.stringify(key) + ':' + compactText(node.items[i]!)).join(',') + '}'
+    case 'array':
+      return '[' + node.items.map(compactText).join(',') + ']'
+    case 'string':
+      return JSON.stringify(node.text)
+    case 'number':
+      return node.source
+    default:
+      return node.kind
+  }
+}

@@ -1,0 +1,104 @@
+import type { Connect, PacketSink, Violation, Will } from './packets.ts'
+import { violation } from './packets.ts'
+import { checkText, checkTopicName, copyBytes, decodeText } from './text.ts'
+
+/** Reads length-prefixed fields one after the other; the first thing wrong stays in `failed`. */
+class Fields {
+  at: number
+  readonly end: number
+  readonly bytes: Uint8Array
+  failed: Violation | undefined
+  constructor(bytes: Uint8Array, start: number, end: number) {
+    this.bytes = bytes
+    this.at = start
+    this.end = end
+  }
+
+  /** Steps over a length-prefixed field; it is bytes[at - length, at) afterwards. */
+  skip(): number {
+    if (this.failed !== undefined) return 0
+    if (this.at + 2 > this.end) return this.#fail()
+    const length = (this.bytes[this.at]! << 8) | this.bytes[this.at + 1]!
+    if (this.at + 2 + length > this.end) return this.#fail()
+    this.at += 2 + length
+    return length
+  }
+
+  text(): string {
+    const length = this.skip()
+    this.failed ??= checkText(this.bytes, this.at - length, this.at)
+    return this.failed === undefined ? decodeText(this.bytes, this.at - length, this.at) : ''
+  }
+
+  topicName(): string {
+    const length = this.skip()
+    this.failed ??= checkTopicName(this.bytes, this.at - length, this.at)
+    return this.failed === undefined ? decodeText(this.bytes, this.at - length, this.at) : ''
+  }
+
+  binary(): Uint8Array {
+    const length = this.skip()
+    return copyBytes(this.bytes, this.at - length, this.at)
+  }
+
+  #fail(): 0 {
+    this.failed = truncated
+    return 0
+  }
+}
+
+const truncated = violation('section 3.1.3', 'A CONNECT ends within a field.')
+
+/** Reads the CONNECT in bytes[start, end) (section 3.1) and hands it to the sink. */
+export function readConnect(bytes: Uint8Array, start: number, end: number, sink: PacketSink): Violation | undefined {
+  const fields = new Fields(bytes, start, end)
+  const name = fields.text()
+  if (fields.failed !== undefined) return fields.failed
+  if (name !== 'MQTT' && name !== 'MQIsdp') return violation('MQTT-3.1.2-1', 'The protocol name is neither MQTT nor MQIsdp.')
+  if (fields.at >= end) return truncated
+  const level = bytes[fields.at]!
+  if (level !== (name === 'MQTT' ? 4 : 3)) {
+    sink.unsupported(level)
+    return undefined
+  }
+  if (fields.at + 4 > end) return truncated
+  const flags = bytes[fields.at + 1]!
+  const wrong = checkConnectFlags(flags)
+  if (wrong !== undefined) return wrong
+  const keepAliveS = (bytes[fields.at + 2]! << 8) | bytes[fields.at + 3]!
+  fields.at += 4
+  const idAt = fields.at
+  const clientId = fields.text()
+  const clientIdBytes = Math.max(0, fields.at - idAt - 2)
+  const will: Will | undefined =
+    (flags & 0x04) === 0
+      ? undefined
+      : { topic: fields.topicName(), payload: fields.binary(), qos: ((flags >> 3) & 3) as 0 | 1 | 2, retain: (flags & 0x20) !== 0 }
+  const username = (flags & 0x80) === 0 ? undefined : fields.text()
+  const password = (flags & 0x40) === 0 ? undefined : fields.binary()
+  if (fields.failed !== undefined) return fields.failed
+  if (fields.at !== end) return violation('section 3.1.3', 'A CONNECT has bytes behind its last field.')
+  const packet: Connect = {
+    level,
+    cleanSession: (flags & 0x02) !== 0,
+    keepAliveS,
+    clientId,
+    clientIdBytes,
+    ...(will === undefined ? {} : { will }),
+    ...(username === undefined ? {} : { username }),
+    ...(password === undefined ? {} : { password }),
+  }
+  sink.connect(packet)
+  return undefined
+}
+
+function checkConnectFlags(flags: number): Violation | undefined {
+  if ((flags & 0x01) !== 0) return violation('MQTT-3.1.2-3', 'The reserved bit of the connect flags is set.')
+  if ((flags & 0x04) === 0) {
+    if ((flags & 0x18) !== 0) return violation('MQTT-3.1.2-13', 'Will QoS is set without a will.')
+    if ((flags & 0x20) !== 0) return violation('MQTT-3.1.2-15', 'Will retain is set without a will.')
+  }
+  if ((flags & 0x18) === 0x18) return violation('MQTT-3.1.2-14', 'The will asks for QoS 3.')
+  if ((flags & 0xc0) === 0x40) return violation('MQTT-3.1.2-22', 'A password is flagged without a user name.')
+  return undefined
+}

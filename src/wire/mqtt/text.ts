@@ -1,0 +1,93 @@
+import type { Violation } from './packets.ts'
+import { violation } from './packets.ts'
+
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
+const encoder = new TextEncoder()
+
+/** Bytes that were found valid, as text. A byte order mark is a character like any other [MQTT-1.5.3-3]. */
+export function decodeText(bytes: Uint8Array, start: number, end: number): string {
+  return decoder.decode(bytes.subarray(start, end))
+}
+
+/** A copy that is one: `Buffer.slice` only looks like it. */
+export function copyBytes(bytes: Uint8Array, start: number, end: number): Uint8Array {
+  return new Uint8Array(bytes.subarray(start, end))
+}
+
+export function encodeText(text: string): Uint8Array {
+  return encoder.encode(text)
+}
+
+/**
+ * Whether bytes[start, end) are an MQTT string: well-formed UTF-8 (RFC 3629: no overlong form, no surrogate, nothing above
+ * U+10FFFF) [MQTT-1.5.3-1] without U+0000 [MQTT-1.5.3-2].
+ */
+export function checkText(bytes: Uint8Array, start: number, end: number): Violation | undefined {
+  let at = start
+  while (at < end) {
+    const first = bytes[at]!
+    if (first === 0) return nul
+    if (first < 0x80) {
+      at++
+      continue
+    }
+    const length = sequenceLength(first)
+    if (length === 0 || at + length > end) return illFormed
+    const second = bytes[at + 1]!
+    if ((second & 0xc0) !== 0x80) return illFormed
+    if (first === 0xe0 && second < 0xa0) return illFormed
+    if (first === 0xed && second > 0x9f) return illFormed
+    if (first === 0xf0 && second < 0x90) return illFormed
+    if (first === 0xf4 && second > 0x8f) return illFormed
+    for (let i = 2; i < length; i++) if ((bytes[at + i]! & 0xc0) !== 0x80) return illFormed
+    at += length
+  }
+  return undefined
+}
+
+const nul = violation('MQTT-1.5.3-2', 'A string holds U+0000.')
+const illFormed = violation('MQTT-1.5.3-1', 'A string is not well-formed UTF-8.')
+
+function sequenceLength(first: number): number {
+  if (first >= 0xc2 && first <= 0xdf) return 2
+  if (first >= 0xe0 && first <= 0xef) return 3
+  if (first >= 0xf0 && first <= 0xf4) return 4
+  return 0
+}
+
+const hash = 0x23
+const plus = 0x2b
+const slash = 0x2f
+
+/** Whether bytes[start, end) are a topic name: an MQTT string of at least one character without wildcards. */
+export function checkTopicName(bytes: Uint8Array, start: number, end: number): Violation | undefined {
+  if (start === end) return emptyTopic
+  let ascii = true
+  for (let at = start; at < end; at++) {
+    const byte = bytes[at]!
+    if (byte === hash || byte === plus) return wildcard
+    if (byte === 0) return nul
+    if (byte >= 0x80) ascii = false
+  }
+  return ascii ? undefined : checkText(bytes, start, end)
+}
+
+const emptyTopic = violation('MQTT-4.7.3-1', 'A topic name or filter is empty.')
+const wildcard = violation('MQTT-3.3.2-2', 'A topic name holds a wildcard.')
+
+/** Whether bytes[start, end) are a topic filter: `#` only as the last level, `+` and `#` only as whole levels. */
+export function checkTopicFilter(bytes: Uint8Array, start: number, end: number): Violation | undefined {
+  if (start === end) return emptyTopic
+  for (let at = start; at < end; at++) {
+    const byte = bytes[at]!
+    if (byte !== hash && byte !== plus) continue
+    const opens = at === start || bytes[at - 1] === slash
+    const closes = at + 1 === end || bytes[at + 1] === slash
+    if (byte === hash && !(opens && at + 1 === end)) return misplacedHash
+    if (byte === plus && !(opens && closes)) return misplacedPlus
+  }
+  return checkText(bytes, start, end)
+}
+
+const misplacedHash = violation('MQTT-4.7.1-2', 'A # stands elsewhere than alone in the last level of a filter.')
+const misplacedPlus = violation('MQTT-4.7.1-3', 'A + does not fill a whole level of a filter.')

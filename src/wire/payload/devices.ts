@@ -1,0 +1,75 @@
+import { Buffer } from 'node:buffer'
+import { limits } from '../../core/limits.ts'
+import type { DeviceEntry } from '../../core/series-table.ts'
+import { ByteTable, hashBytes } from '../json/byte-table.ts'
+import { asciiEquals } from '../json/text.ts'
+
+/** A device as the fast lane knows it, with the series of its last message in their order. */
+export interface KnownDevice {
+  readonly entry: DeviceEntry
+  /** Entry in the key table of the message's i-th metric, and its series. Valid for one generation of the key table. */
+  metric: number[]
+  series: number[]
+  generation: number
+}
+
+interface TenantDevices {
+  readonly byName: Map<string, KnownDevice>
+  readonly bytes: ByteTable
+  readonly byEntry: KnownDevice[]
+}
+
+/** Devices that had a message accepted: found by the bytes of their id, without making a string. Never more than `devicesMax`. */
+export class KnownDevices {
+  readonly #tenants = new Map<string, TenantDevices>()
+  #lastTenant = ''
+  #last: TenantDevices | undefined
+
+  byBytes(tenant: string, bytes: Uint8Array, start: number, end: number): KnownDevice | undefined {
+    const devices = this.#of(tenant)
+    if (devices === undefined) return undefined
+    const entry = devices.bytes.find(bytes, start, end, hashBytes(bytes, start, end))
+    return entry < 0 ? undefined : devices.byEntry[entry]
+  }
+
+  byName(tenant: string, name: string): KnownDevice | undefined {
+    return this.#of(tenant)?.byName.get(name)
+  }
+
+  add(entry: DeviceEntry): void {
+    let devices = this.#of(entry.tenant)
+    if (devices === undefined) {
+      devices = {
+        byName: new Map(),
+        bytes: new ByteTable({ entriesMax: limits.devicesMax, bytesMax: limits.payloadDeviceBytesMax }),
+        byEntry: [],
+      }
+      this.#tenants.set(entry.tenant, devices)
+    }
+    if (devices.byName.has(entry.id)) return
+    const known: KnownDevice = { entry, metric: [], series: [], generation: -1 }
+    devices.byName.set(entry.id, known)
+    const bytes = Buffer.from(entry.id)
+    const at = devices.bytes.add(bytes, 0, bytes.length, hashBytes(bytes, 0, bytes.length))
+    if (at >= 0) devices.byEntry[at] = known
+  }
+
+  #of(tenant: string): TenantDevices | undefined {
+    if (this.#last !== undefined && this.#lastTenant === tenant) return this.#last
+    const devices = this.#tenants.get(tenant)
+    this.#lastTenant = tenant
+    this.#last = devices
+    return devices
+  }
+}
+
+/** Does the device's attribute hold just these bytes (valid UTF-8) already? */
+export function attributeIs(entry: DeviceEntry, name: string, bytes: Uint8Array, start: number, end: number): boolean {
+  const text = entry.attributes.get(name)
+  return text !== undefined && textIs(text, bytes, start, end)
+}
+
+export function textIs(text: string, bytes: Uint8Array, start: number, end: number): boolean {
+  if (asciiEquals(text, bytes, start, end)) return true
+  return text.length < end - start && Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start).toString('utf8') === text
+}

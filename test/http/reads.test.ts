@@ -1,0 +1,250 @@
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { Flag } from '../../src/core/batch.ts'
+import { KymoError } from '../../src/core/errors.ts'
+import { csvText } from '../../src/doors/http/reads/answer.ts'
+import { RawClient } from './raw.ts'
+import { serve } from './support.ts'
+import type { Served, TestReading } from './support.ts'
+
+const t0 = Date.UTC(2024, 0, 1) * 1e3
+const at = (s: number): number => t0 + s * 1e6
+
+const sample: readonly TestReading[] = [
+  { device: 'a', metric: 'temperature', timeUs: at(0), value: 21.5, meta: '{"room":"x","n":[1]}' },
+  { device: 'a', metric: 'door', timeUs: at(1), value: 'open', flags: Flag.arrivalTime },
+  { device: 'a', metric: 'on', timeUs: at(2), value: true },
+  { device: 'a', metric: 'count', timeUs: at(3), value: '9007199254740993', flags: Flag.bigInteger },
+  { device: 'a', metric: 'temperature', timeUs: at(4) + 123, value: Number.NaN },
+  { device: 'b', metric: 'temperature', timeUs: at(5), value: -0.5, flags: Flag.late | Flag.clockAhead },
+]
+
+async function withSample(t: Parameters<typeof serve>[0], o?: Parameters<typeof serve>[1]): Promise<Served> {
+  const s = await serve(t, o)
+  s.store.readings = [...sample]
+  await s.devices.create('default', { id: 'a' })
+  s.devices.byId.set('a', { ...s.devices.byId.get('a')!, attributes: { 'unit.temperature': '°C' } })
+  return s
+}
+
+test('JSON columns: values as they were sent, NaN as null, units, flags, metadata', async (t) => {
+  const s = await withSample(t)
+  const reply = await s.call('/api/v1/query?order=asc')
+  assert.deepEqual(reply.json, {
+    from: null, to: null, order: 'asc', rows: 6, truncated: false, next_cursor: null,
+    series: [
+      { device: 'a', metric: 'temperature', unit: '°C' }, { device: 'a', metric: 'door' }, { device: 'a', metric: 'on' },
+      { device: 'a', metric: 'count' }, { device: 'b', metric: 'temperature' },
+    ],
+    columns: {
+      time: [0, 1e3, 2e3, 3e3, 4000.123, 5e3].map((ms) => t0 / 1e3 + ms),
+      series: [0, 1, 2, 3, 0, 4],
+      value: [21.5, 'open', true, '9007199254740993', null, -0.5],
+    },
+    flags: { 1: ['arrival_time'], 3: ['big_integer'], 5: ['clock_ahead', 'late'] },
+    metadata: { 0: { room: 'x', n: [1] } },
+  })
+  assert.equal(reply.headers.get('x-truncated'), null)
+})
+
+test('NDJSON and CSV, by Accept or format', async (t) => {
+  const s = await withSample(t)
+  const lines = (await s.call('/api/v1/query', { headers: { accept: 'application/x-ndjson' } })).text.trim().split('\n').map((line) => JSON.parse(line) as unknown)
+  assert.deepEqual(lines[0], { time: '2024-01-01T00:00:00.000Z', device: 'a', metric: 'temperature', unit: '°C', value: 21.5, metadata: { room: 'x', n: [1] } })
+  assert.deepEqual(lines[4], { time: '2024-01-01T00:00:04.000123Z', device: 'a', metric: 'temperature', unit: '°C', value: null })
+  assert.equal(lines.length, 6)
+  const csv = await s.call('/api/v1/query?format=csv', { headers: { accept: 'application/json' } })
+  assert.equal(csv.headers.get('content-type'), 'text/csv; charset=utf-8; header=present')
+  assert.deepEqual(csv.text.split('\r\n'), [
+    'time,device,metric,value,unit,flags,metadata',
+    '2024-01-01T00:00:00.000Z,a,temperature,21.5,°C,,"{""room"":""x"",""n"":[1]}"',
+    '2024-01-01T00:00:01.000Z,a,door,open,,arrival_time,',
+    '2024-01-01T00:00:02.000Z,a,on,true,,,',
+    '2024-01-01T00:00:03.000Z,a,count,9007199254740993,,big_integer,',
+    '2024-01-01T00:00:04.000123Z,a,temperature,,°C,,',
+    '2024-01-01T00:00:05.000Z,b,temperature,-0.5,,clock_ahead late,',
+    '',
+  ])
+  assert.match((await s.call('/api/v1/query?format=csv&time=ms&limit=1')).text, /^1704067200000,a/m)
+  assert.match((await s.call('/api/v1/query?time=rfc3339&limit=1')).text, /"time":\["2024-01-01T00:00:00.000Z"\]/)
+})
+
+test('CSV: quoting, and nothing that a spreadsheet would run', () => {
+  assert.equal(csvText('a,b'), '"a,b"')
+  assert.equal(csvText('say "x"\r\n'), '"say ""x""\r\n"')
+  assert.equal(csvText('=HYPERLINK("http://x")'), '"\'=HYPERLINK(""http://x"")"')
+  for (const first of ['+', '-', '@', '\t']) assert.equal(csvText(`${first}1`), `'${first}1`)
+  assert.equal(csvText('plain'), 'plain')
+})
+
+test('hostile names come back whole in every format', async (t) => {
+  const s = await serve(t)
+  const device = '=cmd|"\',\n</script>\u2028{}'
+  s.store.readings = [{ device, metric: '__proto__', timeUs: at(0), value: '=1+1' }]
+  const columns = (await s.call('/api/v1/query')).json
+  assert.deepEqual([(columns['series'] as unknown[])[0], (columns['columns'] as { value: unknown }).value], [{ device, ['__proto__']: undefined, metric: '__proto__' } as unknown, ['=1+1']].map((x) => JSON.parse(JSON.stringify(x)) as unknown))
+  const line = JSON.parse((await s.call('/api/v1/query?format=ndjson')).text) as Record<string, unknown>
+  assert.deepEqual([line['device'], line['metric'], line['value']], [device, '__proto__', '=1+1'])
+  assert.match((await s.call('/api/v1/query?format=csv')).text, /,"'=cmd\|""',\n<\/script>\u2028\{\}",__proto__,'=1\+1,/)
+})
+
+test('ranges: half-open, in any notation; refused ones name the parameter', async (t) => {
+  const s = await withSample(t)
+  const ask = async (query: string): Promise<[number, number]> => {
+    const reply = await s.call(`/api/v1/query?${query}`)
+    assert.equal(reply.status, 200, query + reply.text)
+    const { fromUs, toUs } = s.store.asked.at(-1)!
+    return [fromUs, toUs]
+  }
+  for (const from of ['2024-01-01T00:00:01Z', '2024-01-01T01:00:01%2B01:00', '2024-01-01T01:00:01+01:00', '1704067201', '1704067201000', '1704067201000000', '1704067201000000000', '1704067201.0']) {
+    assert.equal((await ask(`from=${from}&to=2024-01-01T00:00:05Z`))[0], at(1), from)
+  }
+  assert.equal((await s.call('/api/v1/query?from=2024-01-01T00:00:01Z&to=2024-01-01T00:00:05Z')).json['rows'], 4)
+  assert.equal((await ask('from=2024-01-01'))[0], t0)
+  const now = s.env.clock.nowUs()
+  const [from, to] = await ask('from=-24h&to=now')
+  assert.ok(Math.abs(to - now) < 5e6 && to - from === 86_400e6)
+  for (const query of ['from=yesterday', 'from=2024-02-30', 'from=2300-01-01', 'to=-5', 'from=now&to=-1h', 'step=5', 'step=0s', 'agg=avg', 'step=1m&agg=median', 'order=up', 'limit=100001', 'format=xml', 'cursor=abc']) {
+    const reply = await s.call(`/api/v1/query?${query}`)
+    assert.equal(reply.status, 400, query)
+    assert.ok((reply.json['errors'] as { pointer: string }[])[0]!.pointer.length > 1, query)
+  }
+})
+
+test('device and metric: repeated, or by commas; braces and \\, keep theirs', async (t) => {
+  const s = await withSample(t)
+  const ask = async (query: string): Promise<unknown> => (await s.call(`/api/v1/query?${query}`), s.store.asked.at(-1)!.match)
+  assert.deepEqual(await ask('device=a,b&metric=x&metric=y'), { tenant: 'default', devices: ['a', 'b'], metrics: ['x', 'y'] })
+  assert.deepEqual(await ask('metric=cpu{core=1,host=h},mem&device=a\\,b'), { tenant: 'default', devices: ['a,b'], metrics: ['cpu{core=1,host=h}', 'mem'] })
+})
+
+test('buckets: one column for each aggregate, avg when none is named', async (t) => {
+  const s = await serve(t)
+  s.store.readings = [1, 2, 3, 4].map((value, i) => ({ device: 'a', metric: 'm', timeUs: at(i * 30), value }))
+  const reply = await s.call('/api/v1/query?step=1m&agg=avg,max&agg=stddev')
+  assert.deepEqual(reply.json['columns'], { time: [t0 / 1e3, t0 / 1e3 + 60_000], series: [0, 0], avg: [1.5, 3.5], max: [2, 4], stddev: [null, null] })
+  assert.deepEqual([reply.json['step'], s.store.asked[0]!.stepUs], ['1m', 60e6])
+  assert.equal((await s.call('/api/v1/query?step=1m&format=csv')).text, 'time,device,metric,avg,unit\r\n2024-01-01T00:00:00.000Z,a,m,1.5,\r\n2024-01-01T00:01:00.000Z,a,m,3.5,\r\n')
+  assert.deepEqual(JSON.parse((await s.call('/api/v1/query?step=1m&limit=1&format=ndjson')).text), { time: '2024-01-01T00:00:00.000Z', device: 'a', metric: 'm', avg: 1.5 })
+})
+
+test('pages by cursor give each row once, in both orders and all formats, with equal times', async (t) => {
+  const s = await serve(t)
+  s.store.readings = Array.from({ length: 53 }, (_, i) => ({ device: `d${i % 5}`, metric: `m${i % 3}`, timeUs: at(Math.floor(i / 9)), value: i }))
+  const expected = [...s.store.readings].map((r) => r.value).sort()
+  for (const order of ['asc', 'desc']) {
+    for (const format of ['json', 'csv']) {
+      const values: number[] = []
+      let path: string | null = `/api/v1/query?order=${order}&limit=10&format=${format}`
+      let pages = 0
+      while (path !== null) {
+        const reply = await s.call(path)
+        pages++
+        if (format === 'json') values.push(...(reply.json['columns'] as { value: number[] }).value)
+        else values.push(...reply.text.trim().split('\r\n').slice(1).map((line) => Number(line.split(',')[3])))
+        const link = /<([^>]+)>; rel="next"/.exec(reply.headers.get('link') ?? '')
+        assert.equal(reply.headers.get('x-truncated'), link === null ? null : 'true')
+        if (format === 'json') assert.deepEqual([reply.json['truncated'], reply.json['next_cursor']], [link !== null, reply.headers.get('x-next-cursor')])
+        path = link?.[1] ?? null
+      }
+      assert.deepEqual([pages, values.sort()], [6, expected], `${order} ${format}`)
+    }
+  }
+})
+
+test('exactly as many rows as the limit are not truncated', async (t) => {
+  const s = await withSample(t)
+  assert.deepEqual([(await s.call('/api/v1/query?limit=6')).json['truncated'], (await s.call('/api/v1/query?limit=5')).json['truncated']], [false, true])
+  s.store.readings = Array.from({ length: 15 }, (_, i) => ({ device: 'a', metric: 'm', timeUs: at(i), value: i }))
+  for (let limit = 1; limit <= 15; limit++) {
+    const { json } = await s.call(`/api/v1/query?limit=${limit}`)
+    assert.deepEqual([json['rows'], json['truncated']], [limit, limit < 15])
+  }
+})
+
+test('a cursor fixes relative times, and serves no other question', async (t) => {
+  const s = await withSample(t)
+  const first = await s.call('/api/v1/query?limit=2&from=-1000w&to=now')
+  const cursor = String(first.json['next_cursor'])
+  const { fromUs, toUs } = s.store.asked.at(-1)!
+  assert.equal((await s.call(`/api/v1/query?limit=2&from=-1000w&to=now&cursor=${cursor}`)).status, 200)
+  assert.deepEqual([s.store.asked.at(-1)!.fromUs, s.store.asked.at(-1)!.toUs], [fromUs, toUs])
+  for (const query of ['', 'from=-1000w', 'from=-1000w&to=now&order=desc', 'from=-1000w&to=now&device=a', 'from=-1000w&to=now&step=1m']) {
+    const reply = await s.call(`/api/v1/query?${query}&cursor=${cursor}`)
+    assert.deepEqual([reply.status, (reply.json['errors'] as { pointer: string }[])[0]!.pointer], [400, '/cursor'], query)
+  }
+  for (let i = 0; i < cursor.length; i += 7) {
+    const changed = cursor.slice(0, i) + (cursor[i] === 'A' ? 'B' : 'A') + cursor.slice(i + 1)
+    assert.equal((await s.call(`/api/v1/query?limit=2&from=-1000w&to=now&cursor=${changed}`)).status, 400, `at ${i}`)
+  }
+})
+
+test('an answer beyond its bytes is cut, and says where it goes on', async (t) => {
+  const s = await serve(t, { limits: { answerBytesMax: 100_000 } })
+  s.store.pageRows = 500
+  s.store.readings = Array.from({ length: 500 }, (_, i) => ({ device: 'a', metric: 'm', timeUs: at(i), value: 'x'.repeat(1000) }))
+  let rows = 0
+  let path: string | null = '/api/v1/query?limit=1000'
+  while (path !== null) {
+    const reply = await s.call(path)
+    assert.ok(reply.text.length < 250_000)
+    rows += reply.json['rows'] as number
+    path = reply.json['next_cursor'] === null ? null : `/api/v1/query?limit=1000&cursor=${String(reply.json['next_cursor'])}`
+  }
+  assert.equal(rows, 500)
+})
+
+test('a query beyond its deadline is 503 and interrupted, even when the store does not listen', async (t) => {
+  const s = await withSample(t, { limits: { queryDeadlineMs: 30 } })
+  s.store.slow = () => new Promise(() => undefined)
+  const reply = await s.call('/api/v1/query')
+  assert.deepEqual([reply.status, reply.json['code'], s.store.aborted], [503, 'query_deadline', 1])
+})
+
+test('a client that leaves interrupts its query', async (t) => {
+  const s = await withSample(t)
+  let aborted = (): void => undefined
+  const interrupted = new Promise<void>((resolve) => (aborted = resolve))
+  s.store.slow = (signal) => new Promise((_, reject) => signal.addEventListener('abort', () => (aborted(), reject(new KymoError('query_deadline')))))
+  const client = new RawClient(s.door.port)
+  await client.send('GET /api/v1/query HTTP/1.1\r\nHost: localhost\r\n\r\n')
+  while (s.store.asked.length === 0) await new Promise((resolve) => setImmediate(resolve))
+  client.end()
+  await interrupted
+})
+
+test('series and latest: by (device, metric), paged, with units', async (t) => {
+  const s = await withSample(t)
+  await s.devices.create('default', { id: 'b' })
+  const all = await s.call('/api/v1/series')
+  assert.deepEqual(all.json['items'], [
+    { device: 'a', metric: 'count', first: '2024-01-01T00:00:03.000Z', last: '2024-01-01T00:00:03.000Z' },
+    { device: 'a', metric: 'door', first: '2024-01-01T00:00:01.000Z', last: '2024-01-01T00:00:01.000Z' },
+    { device: 'a', metric: 'on', first: '2024-01-01T00:00:02.000Z', last: '2024-01-01T00:00:02.000Z' },
+    { device: 'a', metric: 'temperature', unit: '°C', first: '2024-01-01T00:00:00.000Z', last: '2024-01-01T00:00:04.000123Z' },
+    { device: 'b', metric: 'temperature', first: '2024-01-01T00:00:05.000Z', last: '2024-01-01T00:00:05.000Z' },
+  ])
+  for (const path of ['/api/v1/series', '/api/v1/latest', '/api/v1/latest?device=b,a', '/api/v1/latest?metric=temperature,door,on,count']) {
+    const names: string[] = []
+    let cursor: string | null = ''
+    while (cursor !== null) {
+      const reply = await s.call(`${path}${path.includes('?') ? '&' : '?'}limit=2${cursor === '' ? '' : `&cursor=${cursor}`}`)
+      assert.equal(reply.status, 200, reply.text)
+      names.push(...(reply.json['items'] as { device: string; metric: string }[]).map((i) => `${i.device} ${i.metric}`))
+      cursor = reply.json['next_cursor'] as string | null
+    }
+    assert.deepEqual(names, ['a count', 'a door', 'a on', 'a temperature', 'b temperature'], path)
+  }
+  const one = await s.call('/api/v1/devices/b/latest')
+  assert.deepEqual(one.json, { device: 'b', items: [{ device: 'b', metric: 'temperature', time: '2024-01-01T00:00:05.000Z', value: -0.5, flags: ['clock_ahead', 'late'] }] })
+  assert.equal((await s.call('/api/v1/devices/none/latest')).status, 404)
+})
+
+test('device ids with slashes and other scripts are reachable percent-encoded', async (t) => {
+  const s = await serve(t)
+  for (const id of ['living room/lamp', 'пол', 'a%2Fb', 'x'.repeat(256)]) {
+    await s.devices.create('default', { id })
+    assert.equal((await s.call(`/api/v1/devices/${encodeURIComponent(id)}`)).json['id'], id)
+    assert.equal((await s.call(`/devices/${encodeURIComponent(id)}`)).json['device_id'], id)
+  }
+})

@@ -1,0 +1,174 @@
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { KymoError } from '../../src/core/errors.ts'
+import { serve } from './support.ts'
+
+const reading = (n: number): unknown => ({ device: `d${n}`, temperature: n })
+
+test('one message is taken: 202, with who sent it and through which path', async (t) => {
+  const s = await serve(t)
+  const reply = await s.post('/api/v1/telemetry', reading(1))
+  assert.equal(reply.status, 202)
+  assert.deepEqual(reply.json, { accepted: 1, rejected: 0 })
+  const { context, document } = s.gate.taken[0]!
+  assert.deepEqual(document, { device: 'd1', temperature: 1 })
+  assert.deepEqual([context.transport, context.tenant, context.topic, context.shape, context.client], ['http', 'default', '/api/v1/telemetry', 'any', '127.0.0.1'])
+})
+
+test('the answer waits for durability', async (t) => {
+  const s = await serve(t)
+  let release = (): void => undefined
+  s.gate.durability = () => new Promise((resolve) => (release = resolve))
+  let answered = false
+  const pending = s.post('/api/v1/telemetry', reading(1)).then((reply) => ((answered = true), reply))
+  while (s.gate.taken.length === 0) await new Promise((resolve) => setImmediate(resolve))
+  await new Promise((resolve) => setTimeout(resolve, 30))
+  assert.equal(answered, false)
+  release()
+  assert.equal((await pending).status, 202)
+})
+
+test('not durable is 503, never 202', async (t) => {
+  const s = await serve(t)
+  s.gate.durability = () => Promise.reject(new KymoError('disk_full'))
+  const reply = await s.post('/api/v1/telemetry', reading(1))
+  assert.equal(reply.status, 503)
+  assert.equal(reply.json['code'], 'disk_full')
+  assert.equal(reply.headers.get('retry-after'), '5')
+})
+
+test('an array: 202 all, 207 mixed, 422 none; each item has its index', async (t) => {
+  const s = await serve(t)
+  const all = await s.post('/api/v1/telemetry', [reading(1), reading(2)])
+  assert.deepEqual([all.status, all.json], [202, { accepted: 2, rejected: 0 }])
+  assert.deepEqual(s.gate.taken.map((m) => m.context.item), [0, 1])
+
+  const mixed = await s.post('/api/v1/telemetry', [reading(1), { temperature: 5 }, reading(3), { device: 'x', temperature: '25' }])
+  assert.equal(mixed.status, 207)
+  assert.deepEqual(mixed.json, {
+    accepted: 2,
+    rejected: 2,
+    results: [
+      { index: 1, status: 422, code: 'device_missing', detail: new KymoError('device_missing').message, errors: [{ pointer: '/device', detail: 'is missing' }] },
+      { index: 3, status: 422, code: 'value_invalid', detail: new KymoError('value_invalid').message, errors: [{ pointer: '/temperature', detail: 'must be a number' }] },
+    ],
+  })
+
+  const none = await s.post('/api/v1/telemetry', [{ a: 1 }, { device: 'x', value: 'y' }])
+  assert.equal(none.status, 422)
+  assert.equal(none.headers.get('content-type'), 'application/problem+json; charset=utf-8')
+  assert.equal(none.json['rejected'], 2)
+  assert.equal((none.json['results'] as unknown[]).length, 2)
+})
+
+test('a single message that is refused answers with its own status', async (t) => {
+  const s = await serve(t)
+  const broken = await s.post('/api/v1/telemetry', '{"device":')
+  assert.equal(broken.status, 400)
+  assert.equal(broken.json['code'], 'body_not_json')
+  assert.equal(broken.json['status'], 400)
+  const wrong = await s.post('/api/v1/telemetry', { temperature: 1 })
+  assert.equal(wrong.status, 422)
+  assert.deepEqual(wrong.json['errors'], [{ pointer: '/device', detail: 'is missing' }])
+  assert.equal(s.gate.letters.length, 2)
+})
+
+test('a broken item or a broken array does not touch the items before it', async (t) => {
+  const s = await serve(t)
+  const item = await s.post('/api/v1/telemetry', '[{"device":"a","v":1},{bad},{"device":"b","v":2}]')
+  assert.deepEqual([item.status, item.json['accepted'], item.json['rejected']], [207, 2, 1])
+  const cut = await s.post('/api/v1/telemetry', '[{"device":"a","v":1},{"device":"b","v":2},{"device"')
+  assert.deepEqual([cut.status, cut.json['accepted'], cut.json['rejected']], [207, 2, 1])
+  assert.equal(s.gate.letters.at(-1)!.bytes.toString(), '{"device"')
+})
+
+test('NDJSON by content type and by its looks; blank lines are no items', async (t) => {
+  const s = await serve(t)
+  const lines = '{"device":"a","v":1}\r\n\n{"device":"b","v":2}\n{"v":3}\n'
+  const told = await s.post('/api/v1/telemetry', lines, { 'content-type': 'application/x-ndjson' })
+  assert.deepEqual([told.status, told.json['accepted'], told.json['rejected']], [207, 2, 1])
+  assert.equal((told.json['results'] as { index: number }[])[0]!.index, 2)
+  const sniffed = await s.post('/api/v1/telemetry', lines)
+  assert.deepEqual([sniffed.status, sniffed.json['accepted'], sniffed.json['rejected']], [207, 2, 1])
+  const pretty = await s.post('/api/v1/telemetry', '{\n "device":"a",\n "values": {"x":1}\n}\n')
+  assert.deepEqual([pretty.status, pretty.json], [202, { accepted: 1, rejected: 0 }])
+})
+
+test('an empty array is nothing to refuse; an empty body is', async (t) => {
+  const s = await serve(t)
+  assert.deepEqual((await s.post('/api/v1/telemetry', '[]')).json, { accepted: 0, rejected: 0 })
+  for (const body of ['', '  \n']) {
+    const reply = await s.post('/api/v1/telemetry', body)
+    assert.deepEqual([reply.status, reply.json['code']], [400, 'empty_body'])
+  }
+})
+
+test('text/plain, no type, and what curl -d sends are taken when they are JSON; XML is 415 and kept', async (t) => {
+  const s = await serve(t)
+  for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'application/senml+json', 'application/json; charset=utf-8']) {
+    assert.equal((await s.post('/api/v1/telemetry', reading(1), { 'content-type': type })).status, 202, type)
+  }
+  const xml = await s.post('/api/v1/telemetry', '<a/>', { 'content-type': 'application/xml' })
+  assert.deepEqual([xml.status, xml.json['code']], [415, 'media_type'])
+  assert.equal(s.gate.letters.at(-1)!.bytes.toString(), '<a/>')
+  assert.equal(s.gate.letters.at(-1)!.context.contentType, 'application/xml')
+})
+
+test('a large batch tells the first refusals and counts the others', async (t) => {
+  const s = await serve(t, { limits: { resultsMax: 3 } })
+  const reply = await s.post('/api/v1/telemetry', [reading(0), ...Array.from({ length: 10 }, () => ({ bad: 1 }))])
+  assert.equal(reply.json['rejected'], 10)
+  assert.equal((reply.json['results'] as unknown[]).length, 3)
+  assert.equal(reply.json['results_omitted'], 7)
+})
+
+test('more items than the limit: those within it are taken, the rest is refused and kept', async (t) => {
+  const s = await serve(t, { limits: { batchItemsMax: 2 } })
+  const reply = await s.post('/api/v1/telemetry', [reading(1), reading(2), reading(3)])
+  assert.deepEqual([reply.status, reply.json['accepted'], reply.json['rejected']], [207, 2, 1])
+  assert.deepEqual((reply.json['results'] as { status: number; code: string }[]).map((r) => [r.status, r.code]), [[413, 'batch_too_long']])
+  assert.match(s.gate.letters[0]!.bytes.toString(), /"d3"/)
+})
+
+test('overloaded: nothing taken is 429 with Retry-After', async (t) => {
+  const s = await serve(t)
+  s.gate.overloaded = true
+  const reply = await s.post('/api/v1/telemetry', [reading(1), reading(2)])
+  assert.deepEqual([reply.status, reply.json['code'], reply.headers.get('retry-after')], [429, 'overloaded', '1'])
+})
+
+test('overloaded within a batch: waits for room and loses nothing', async (t) => {
+  const s = await serve(t)
+  s.gate.room = 2
+  const pending = s.post('/api/v1/telemetry', [1, 2, 3, 4].map(reading))
+  while (!s.gate.overloaded) await new Promise((resolve) => setImmediate(resolve))
+  s.gate.giveRoom()
+  assert.deepEqual((await pending).json, { accepted: 4, rejected: 0 })
+  assert.deepEqual(s.gate.taken.map((m) => (m.document as { device: string }).device), ['d1', 'd2', 'd3', 'd4'])
+})
+
+test('room that does not come: what was taken is acknowledged, the rest is 429 item by item', async (t) => {
+  const s = await serve(t, { limits: { durableTimeoutMs: 20 } })
+  s.gate.room = 1
+  const reply = await s.post('/api/v1/telemetry', [1, 2, 3].map(reading))
+  assert.deepEqual([reply.status, reply.json['accepted'], reply.json['rejected']], [207, 1, 2])
+  assert.deepEqual((reply.json['results'] as { index: number; status: number }[]).map((r) => [r.index, r.status]), [[1, 429], [2, 429]])
+})
+
+test('a stalled log is 503 before anything is taken', async (t) => {
+  const s = await serve(t)
+  s.gate.stalled = new KymoError('log_quota', { retryAfterS: 7 })
+  const reply = await s.post('/api/v1/telemetry', reading(1))
+  assert.deepEqual([reply.status, reply.json['code'], reply.headers.get('retry-after')], [503, 'log_quota', '7'])
+  assert.equal(s.gate.submits, 0)
+})
+
+test('a large batch does not hold up others', async (t) => {
+  const s = await serve(t, { limits: { sliceMs: 1 } })
+  const big = s.post('/api/v1/telemetry', Array.from({ length: 50_000 }, (_, n) => reading(n)))
+  while (s.gate.taken.length === 0) await new Promise((resolve) => setImmediate(resolve))
+  const before = s.gate.taken.length
+  assert.equal((await s.call('/livez')).status, 200)
+  assert.ok(before < 50_000 && s.gate.taken.length < 50_000, 'another request was answered while the batch was under way')
+  assert.deepEqual((await big).json, { accepted: 50_000, rejected: 0 })
+})

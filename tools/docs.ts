@@ -1,0 +1,60 @@
+/**
+ * Writes the reference pages that come from the code: `npm run docs`. With `--check` it writes nothing and exits 1 when a page is
+ * not what the code says.
+ */
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import path from 'node:path'
+import process from 'node:process'
+import { configPage, errorsPage, limitsPage, metricsPage, type MetricSource } from './reference-pages.ts'
+
+const root = path.resolve(import.meta.dirname, '..')
+const folder = 'docs/reference'
+
+/** Imported by path, so that a page whose source is missing fails by name and does not take the others along. */
+async function call(file: string, name: string): Promise<unknown> {
+  const module: unknown = await import(path.join(root, file))
+  const made = (module as Readonly<Record<string, unknown>>)[name]
+  if (typeof made !== 'function') throw new Error(`${file} exports no function ${name}`)
+  return (made as () => unknown)()
+}
+
+function sources(): MetricSource[] {
+  const files = readdirSync(path.join(root, 'src'), { recursive: true, encoding: 'utf8' })
+  return files
+    .filter((file) => file.endsWith('.ts'))
+    .toSorted()
+    .map((file) => ({ file: `src/${file}`, source: readFileSync(path.join(root, 'src', file), 'utf8') }))
+}
+
+const pages: Readonly<Record<string, () => Promise<string> | string>> = {
+  'errors.md': errorsPage,
+  'limits.md': () => limitsPage(readFileSync(path.join(root, 'src/core/limits.ts'), 'utf8')),
+  'config.md': configPage,
+  'metrics.md': () => metricsPage(sources()),
+  'bad-input.md': async () => `${String(await call('test/bad-input/table.ts', 'tableAsMarkdown')).trimEnd()}\n`,
+  'openapi.json': async () => `${JSON.stringify(await call('src/doors/http/openapi.ts', 'openApiDocument'), null, 2)}\n`,
+}
+
+const checking = process.argv.includes('--check')
+const stale: string[] = []
+mkdirSync(path.join(root, folder), { recursive: true })
+for (const [name, make] of Object.entries(pages)) {
+  const file = path.join(root, folder, name)
+  try {
+    const text = await make()
+    const same = existsSync(file) && readFileSync(file, 'utf8') === text
+    if (same) continue
+    if (checking) stale.push(`${folder}/${name} is not what the code says`)
+    else {
+      writeFileSync(file, text)
+      process.stdout.write(`wrote ${folder}/${name}\n`)
+    }
+  } catch (error) {
+    stale.push(`${folder}/${name} cannot be made: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}
+for (const line of stale) process.stderr.write(`error: ${line}\n`)
+if (checking && stale.length > 0) process.stderr.write('  Run npm run docs and commit what it writes.\n')
+else process.stdout.write(`docs: ${Object.keys(pages).length - stale.length} of ${Object.keys(pages).length} generated pages are up to date\n`)
+// A door's module may hold handles open; the pages are written by now.
+process.exit(stale.length > 0 ? 1 : 0)

@@ -1,0 +1,122 @@
+/** The texts of the generated reference pages, each from the one place where the code says it. */
+import { configLeaves } from '../src/core/config.ts'
+import { errorTable, httpStatus, type Code, type Kind } from '../src/core/errors.ts'
+import { limits } from '../src/core/limits.ts'
+
+const generated = (from: string): string => `<!-- Made from ${from} by npm run docs. Do not edit. -->`
+const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ')
+
+const meaning: Readonly<Record<Kind, string>> = {
+  invalid: 'what was sent cannot be used; it goes to the dead letters where it came from a device',
+  denied: 'not allowed',
+  missing: 'there is no such thing',
+  conflict: 'it contradicts what is already so',
+  overloaded: 'too much at once; try again later',
+  unavailable: 'something needed does not answer; it is tried again without end',
+  corrupt: 'stored bytes are damaged; nothing is removed and nothing is guessed',
+  usage: 'the command or the configuration is wrong',
+  bug: 'a fault of Kymo itself',
+}
+
+export function errorsPage(): string {
+  const out = ['# Errors', '', generated('src/core/errors.ts'), '']
+  out.push('Every error carries a stable `code`, an id and a kind. The kind decides what happens; the text informs.', '')
+  out.push('| kind | means |', '| --- | --- |')
+  for (const [kind, text] of Object.entries(meaning)) out.push(`| ${kind} | ${text} |`)
+  for (const [code, entry] of Object.entries(errorTable)) {
+    out.push('', `## ${code}`, '', `${entry.id} · ${entry.kind} · HTTP ${httpStatus(code as Code)}`, '', entry.text)
+  }
+  return `${out.join('\n')}\n`
+}
+
+function unitOf(name: string): string {
+  if (/Bytes(?:Max|Min)?$/.test(name)) return 'bytes'
+  if (name.endsWith('Us')) return 'µs'
+  if (name.endsWith('Ms')) return 'ms'
+  if (name.endsWith('PerS')) return 'per second'
+  return ''
+}
+
+function quantity(name: string, value: number): string {
+  if (unitOf(name) === 'bytes' && value % 1024 === 0) {
+    const [size, word] = value % (1024 * 1024) === 0 ? [value / 1024 / 1024, 'MiB'] : [value / 1024, 'KiB']
+    return `${size.toLocaleString('en')} ${word}`
+  }
+  if (unitOf(name) === 'µs' && value % 1e6 === 0) {
+    const seconds = value / 1e6
+    return seconds % 3600 === 0 ? `${(seconds / 3600).toLocaleString('en')} h` : `${seconds.toLocaleString('en')} s`
+  }
+  return `${value.toLocaleString('en')}${unitOf(name) === '' ? '' : ` ${unitOf(name)}`}`
+}
+
+/** Names and comments come from the source, values from the program. */
+export function limitsPage(source: string): string {
+  const out = ['# Limits', '', generated('src/core/limits.ts'), '']
+  out.push('Nothing in Kymo grows without one of these. Those that are settings as well have these values as defaults ([config](config.md)).')
+  const values = new Map(Object.entries<number>(limits))
+  let comment: string[] = []
+  let listed = 0
+  for (const line of source.slice(source.indexOf('export const limits')).split('\n')) {
+    const section = /^\s*\/\/ --- (.+) ---/.exec(line)
+    const key = /^\s*(\w+):/.exec(line)
+    const words = /^\s*(?:\/\*\*|\*(?!\/)|\/\/)\s?(.*?)\s*(?:\*\/)?$/.exec(line)
+    if (section !== null) out.push('', `## ${section[1]![0]!.toUpperCase()}${section[1]!.slice(1)}`, '', '| limit | value | why |', '| --- | --- | --- |')
+    else if (key !== null && values.has(key[1]!)) {
+      out.push(`| ${key[1]} | ${quantity(key[1]!, values.get(key[1]!)!)} | ${cell(comment.join(' ').trim())} |`)
+      comment = []
+      listed++
+    } else if (words !== null) comment.push(words[1]!)
+  }
+  if (listed !== values.size) throw new Error(`src/core/limits.ts has ${values.size} limits, ${listed} were found in its text`)
+  return `${out.join('\n')}\n`
+}
+
+function typeOf(schema: Readonly<Record<string, unknown>>): string {
+  if (Array.isArray(schema['anyOf'])) return schema['anyOf'].map((one: { const?: unknown }) => `\`${String(one.const)}\``).join(' or ')
+  const { minimum, maximum } = schema
+  const range = minimum === undefined && maximum === undefined ? '' : ` (${minimum === undefined ? '' : Number(minimum)}–${maximum === undefined ? '' : Number(maximum)})`
+  const names: Readonly<Record<string, string>> = { integer: 'whole number', number: 'number', boolean: 'true or false', string: 'text' }
+  return `${names[String(schema['type'])] ?? String(schema['type'])}${range}`
+}
+
+export function configPage(): string {
+  const out = ['# Configuration', '', generated('src/core/config.ts'), '']
+  out.push('A flag wins over the environment, the environment over the default. An unknown `KYMO_` variable is refused.')
+  let branch: string | undefined
+  for (const leaf of configLeaves()) {
+    const parts = leaf.name.split('.')
+    const here = parts.length > 1 ? parts[0]! : ''
+    if (here !== branch) out.push('', `## ${here === '' ? 'General' : here}`)
+    branch = here
+    const { description, default: value, unit, secret } = leaf.schema
+    if (description === undefined) throw new Error(`the setting ${leaf.name} has no description`)
+    out.push('', `### ${leaf.name}`, '', cell(description), '', '| flag | environment | type | default |', '| --- | --- | --- | --- |')
+    const shown = value === '' ? '(empty)' : `\`${String(value)}\``
+    out.push(`| \`${leaf.flag}\` | \`${leaf.env}\` | ${typeOf({ ...leaf.schema })}${secret === true ? ', secret' : ''} | ${shown}${unit === undefined ? '' : ` ${unit}`} |`)
+  }
+  return `${out.join('\n')}\n`
+}
+
+export interface MetricSource {
+  readonly file: string
+  readonly source: string
+}
+
+/** Found where they are registered: `metrics.counter('kymo_…', 'help', { label: … })`. One name has one help and one set of labels. */
+export function metricsPage(files: readonly MetricSource[]): string {
+  const call = /\.(counter|gauge|histogram)\(\s*'(\w+)',\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")(?:,\s*\{([^}]*)\})?/g
+  const found = new Map<string, { type: string; help: string; labels: string }>()
+  for (const { source } of files) {
+    for (const [, type, name, single, double, labels] of source.matchAll(call)) {
+      const names = (labels ?? '').split(',').flatMap((part) => /^\s*(\w+)/.exec(part)?.[1] ?? [])
+      const known = found.get(name!)
+      const help = (single ?? double ?? '').replaceAll("\\'", "'")
+      if (known === undefined) found.set(name!, { type: type!, help, labels: names.join(', ') })
+      else if (known.help !== help) throw new Error(`the metric ${name} has two helps: "${known.help}" and "${help}"`)
+    }
+  }
+  const out = ['# Metrics', '', generated('src/'), '', '`GET /metrics` gives them in the Prometheus text format. Base units; a device id is never a label.', '']
+  out.push('| metric | type | labels | what |', '| --- | --- | --- | --- |')
+  for (const [name, m] of [...found].toSorted(([a], [b]) => (a < b ? -1 : 1))) out.push(`| \`${name}\` | ${m.type} | ${m.labels} | ${cell(m.help)} |`)
+  return `${out.join('\n')}\n`
+}
