@@ -73,11 +73,13 @@ describe('the README’s npm start, on its own ports', { skip: reason }, () => {
     await eventually(async () => (output.includes('first message from dev-1') ? true : undefined))
   })
   it('has ten demo devices that send every second', async () => {
-    const before_ = await status(base)
-    assert.ok(before_.devices >= 10)
+    const started = await eventually(async () => {
+      const now = await status(base)
+      return now.devices >= 10 ? now : undefined
+    })
     const grown = await eventually(async () => {
       const now = await status(base)
-      return now.messages_total >= before_.messages_total + 20 ? now : undefined
+      return now.messages_total >= started.messages_total + 20 ? now : undefined
     })
     assert.equal(grown.rejected_total, 0)
   })
@@ -110,8 +112,8 @@ describe('the README’s npm start, on its own ports', { skip: reason }, () => {
     assert.deepEqual(await deadLetters(base), [])
   })
   it('takes the curl lines of the other documents on the ports that they print', async () => {
-    const root_ = JSON.parse(await shell('curl -sf http://localhost:8000/')) as Record<string, unknown>
-    assert.equal(root_['status'], 'healthy')
+    const health = JSON.parse(await shell('curl -sf http://localhost:8000/')) as Record<string, unknown>
+    assert.equal(health['status'], 'healthy')
     const sent = await shell(`curl -s -X POST "http://localhost:8000/sensor-data" \\
   -H "Content-Type: application/json" \\
   -d '{

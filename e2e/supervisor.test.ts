@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
@@ -101,7 +101,10 @@ describe('kymo start refuses clearly', () => {
     assert.match(variable.output, /KYMO_HTTP_PORT/)
   })
   it('a data directory that cannot be made: exit 5', async () => {
-    const ended = await runKymo(['start', '--data', '/proc/kymo', '--http-port', '0', '--mqtt-port', '0'])
+    const file = path.join(data, 'file')
+    writeFileSync(file, '')
+    const ended = await runKymo(['start', '--data', path.join(file, 'kymo'), '--http-port', '0', '--mqtt-port', '0'])
     assert.equal(ended.code, 5, ended.output)
+    assert.ok(ended.output.includes(file), ended.output)
   })
 })

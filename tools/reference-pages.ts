@@ -72,7 +72,7 @@ export function limitsPage(source: string): string {
 }
 
 function typeOf(schema: Readonly<Record<string, unknown>>): string {
-  if (Array.isArray(schema['anyOf'])) return schema['anyOf'].map((one: { const?: unknown }) => `\`${String(one.const)}\``).join(' or ')
+  if (Array.isArray(schema['enum'])) return schema['enum'].map((one) => `\`${String(one)}\``).join(' or ')
   const { minimum, maximum } = schema
   const range = minimum === undefined && maximum === undefined ? '' : ` (${minimum === undefined ? '' : Number(minimum)}–${maximum === undefined ? '' : Number(maximum)})`
   const names: Readonly<Record<string, string>> = { integer: 'whole number', number: 'number', boolean: 'true or false', string: 'text' }

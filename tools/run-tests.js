@@ -23,8 +23,8 @@ if (major < 24) {
 const root = path.resolve(import.meta.dirname, '..')
 process.chdir(root)
 
-/** One file may take this long in all; a hanging file then fails by name instead of hanging the run. */
-const fileTimeoutMs = Number(process.env.KYMO_TEST_TIMEOUT_MS ?? 15 * 60_000)
+/** Nothing heard from any file for so long: what is still open is named and ended, instead of hanging the run. */
+const silenceMaxMs = Number(process.env.KYMO_TEST_TIMEOUT_MS ?? 10 * 60_000)
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -51,14 +51,23 @@ const withCoverage = process.env.KYMO_COVERAGE === '1'
 const started = performance.now()
 const counts = { passed: 0, failed: 0 }
 const skipped = []
+const open = new Set(files)
 let coverage
+
+const stop = new AbortController()
+const silence = setTimeout(() => {
+  process.stdout.write(`\nNothing was heard for ${silenceMaxMs / 1000} s. Still open, and ended now:\n  ${[...open].join('\n  ')}\n`)
+  hung = true
+  stop.abort()
+}, silenceMaxMs)
+let hung = false
 
 // The order given here is the order of the run, so that the quick tests speak first.
 const events = run({
   files: files.map((file) => path.resolve(file)),
   cwd: root,
   concurrency: Number(values.concurrency ?? Math.min(4, availableParallelism())),
-  timeout: fileTimeoutMs,
+  signal: stop.signal,
   ...(values.name === undefined ? {} : { testNamePatterns: values.name.map((name) => new RegExp(name, 'i')) }),
   ...(withCoverage ? { coverage: true, coverageIncludeGlobs: ['src/**/*.ts'] } : {}),
 })
@@ -66,19 +75,23 @@ const events = run({
 const report = new spec()
 report.pipe(process.stdout, { end: false })
 for await (const event of events) {
+  silence.refresh()
   count(event)
   // The per-file table is long; the summary below is printed instead.
   if (event.type !== 'test:coverage') report.write(event)
 }
+clearTimeout(silence)
 report.end()
 await finished(report, { writable: false })
 process.stdout.write('', () => close())
 
 function count({ type, data }) {
   if (type === 'test:coverage') coverage = data.summary
+  if (type === 'test:summary' && data.file !== undefined) open.delete(path.relative(root, data.file))
   if (type !== 'test:pass' && type !== 'test:fail') return
-  if (data.details?.type === 'suite') return
   const reason = data.skip ?? data.todo
+  // A suite counts by its tests, but one that is left out as a whole has none to count.
+  if (data.details?.type === 'suite' && (reason === undefined || reason === false)) return
   if (reason !== undefined && reason !== false) {
     const why = typeof reason === 'string' && reason !== '' ? `: ${reason}` : ''
     skipped.push(`${path.relative(root, data.file ?? '')} › ${data.name}${why}`)
@@ -96,7 +109,7 @@ function close() {
   if (nothing) lines.push('', 'No test ran.')
   const seconds = ((performance.now() - started) / 1000).toFixed(0)
   lines.push('', `${files.length} files in ${seconds} s`, `${counts.passed} passed, ${counts.failed} failed, ${skipped.length} skipped`, '')
-  process.exitCode = counts.failed > 0 || failOnSkip || nothing ? 1 : 0
+  process.exitCode = counts.failed > 0 || failOnSkip || nothing || hung ? 1 : 0
   process.stdout.write(lines.join('\n'))
 }
 

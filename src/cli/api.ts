@@ -14,7 +14,9 @@ export interface ColumnsAnswer {
   readonly truncated: boolean
   readonly next_cursor: string | null
   readonly series: readonly { readonly device: string; readonly metric: string; readonly unit?: string }[]
-  readonly columns: { readonly time: readonly number[]; readonly series: readonly number[] } & Readonly<Record<string, readonly (number | string | boolean | null)[]>>
+  readonly columns: { readonly time: readonly number[]; readonly series: readonly number[] } & Readonly<
+    Record<string, readonly (number | string | boolean | null)[]>
+  >
 }
 
 export interface ListAnswer<T> {
@@ -67,7 +69,13 @@ export class Api {
   async request(
     method: 'GET' | 'POST',
     path: string,
-    o: { readonly query?: QueryParameters; readonly body?: string; readonly accept?: string; readonly signal?: AbortSignal; readonly headers?: Readonly<Record<string, string>> } = {},
+    o: {
+      readonly query?: QueryParameters
+      readonly body?: string
+      readonly accept?: string
+      readonly signal?: AbortSignal
+      readonly headers?: Readonly<Record<string, string>>
+    } = {},
   ): Promise<Response> {
     const url = new URL(path, this.base)
     for (const [name, value] of Object.entries(o.query ?? {})) {

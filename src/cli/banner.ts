@@ -25,13 +25,19 @@ const access = {
 
 /** What `kymo start` says when every door accepts: parts with their measured times, addresses, and lines to send a reading. */
 export function bannerLines(facts: BannerFacts, colors: Colors): string[] {
-  const lines = [`  ${colors.bold('kymo')} ${facts.version}   embedded · data in ${shortPath(facts.dataDir, facts.cwd)} · Node ${facts.nodeVersion}`]
+  const data = shortPath(facts.dataDir, facts.cwd)
+  const lines = [`  ${colors.bold('kymo')} ${facts.version}   embedded · data in ${data} · Node ${facts.nodeVersion}`]
   const width = facts.components.reduce((w, c) => Math.max(w, c.detail.length), 30)
   for (const { name, detail, ms } of facts.components) {
     lines.push(`  ${colors.green('✓')} ${name.padEnd(12)} ${detail.padEnd(width)} ${`${count(Math.round(ms))} ms`.padStart(8)}`)
   }
   const http = facts.http.replace(/\/$/, '')
-  lines.push('', `  Dashboard   ${colors.cyan(`${http}/`)}`, `  API docs    ${colors.cyan(`${http}/docs`)}`, `  Metrics     ${colors.cyan(`${http}/metrics`)}`)
+  lines.push(
+    '',
+    `  Dashboard   ${colors.cyan(`${http}/`)}`,
+    `  API docs    ${colors.cyan(`${http}/docs`)}`,
+    `  Metrics     ${colors.cyan(`${http}/metrics`)}`,
+  )
   if (facts.extra.length > 0) lines.push(`  Also        ${facts.extra.join('  ')}`)
   lines.push('', '  Send your own reading:', ...sendLines(facts).map((line) => `    ${line}`), '')
   lines.push(`  ${access[facts.auth]}  Ready in ${count(Math.round(facts.readyMs))} ms.  Next: kymo tail · kymo --help`)

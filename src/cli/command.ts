@@ -23,8 +23,18 @@ const keeping = 'Keeping'
 export const commandTable: readonly CommandEntry[] = [
   { name: 'start', group: running, summary: 'run the platform: MQTT and HTTP in, queries out', load: () => import('./start.ts') },
   { name: 'status', group: running, summary: 'is the server ready, and how far behind is each consumer', load: () => import('./status.ts') },
-  { name: 'simulate', group: sending, summary: 'simulated devices: temperature, humidity, battery, faults on demand', load: () => import('./simulate/command.ts') },
-  { name: 'load', group: sending, summary: 'put a load on a server, then count what was acknowledged and stored', load: () => import('./load/command.ts') },
+  {
+    name: 'simulate',
+    group: sending,
+    summary: 'simulated devices: temperature, humidity, battery, faults on demand',
+    load: () => import('./simulate/command.ts'),
+  },
+  {
+    name: 'load',
+    group: sending,
+    summary: 'put a load on a server, then count what was acknowledged and stored',
+    load: () => import('./load/command.ts'),
+  },
   { name: 'replay', group: sending, summary: 'send a CSV file of real readings, at any speed', load: () => import('./replay/command.ts') },
   { name: 'tail', group: reading, summary: 'follow readings as they become durable', load: () => import('./tail.ts') },
   { name: 'query', group: reading, summary: 'readings or aggregates of a time range', load: () => import('./query.ts') },

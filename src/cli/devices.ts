@@ -51,7 +51,14 @@ async function list(options: DevicesOptions, terminal: Terminal): Promise<void> 
       break
     }
     if (options.json === true) terminal.out(JSON.stringify(device))
-    rows.push([device.id, device.name, device.type, device.status, device.attributes['firmware'] ?? '-', device.last_seen === null ? 'never' : ago(Date.parse(device.last_seen), nowMs)])
+    rows.push([
+      device.id,
+      device.name,
+      device.type,
+      device.status,
+      device.attributes['firmware'] ?? '-',
+      device.last_seen === null ? 'never' : ago(Date.parse(device.last_seen), nowMs),
+    ])
   }
   if (options.json !== true) {
     const columns = [{ title: 'id' }, { title: 'name' }, { title: 'type' }, { title: 'status' }, { title: 'firmware' }, { title: 'last seen' }]
@@ -76,12 +83,18 @@ async function show(id: string, options: DevicesOptions, terminal: Terminal): Pr
     ['type', device.type],
     ['status', device.status],
     ['created', time(Date.parse(device.created_at), options.timeZone)],
-    ['last seen', device.last_seen === null ? 'never' : `${time(Date.parse(device.last_seen), options.timeZone)} (${ago(Date.parse(device.last_seen), Date.now())})`],
+    [
+      'last seen',
+      device.last_seen === null
+        ? 'never'
+        : `${time(Date.parse(device.last_seen), options.timeZone)} (${ago(Date.parse(device.last_seen), Date.now())})`,
+    ],
     ...Object.entries(device.attributes),
     ...Object.entries(device.metadata).map(([key, v]): [string, string] => [key, typeof v === 'string' ? v : JSON.stringify(v)]),
   ]
   for (const line of table([{ title: '' }, { title: '' }], facts).slice(1)) terminal.out(line)
   terminal.out('')
   const rows = latest.map((item) => [item.metric, value(item.value), item.unit ?? '', time(Date.parse(item.time), options.timeZone)])
-  for (const line of table([{ title: 'metric' }, { title: 'value', align: 'right' }, { title: 'unit' }, { title: 'time' }], rows, dim)) terminal.out(line)
+  for (const line of table([{ title: 'metric' }, { title: 'value', align: 'right' }, { title: 'unit' }, { title: 'time' }], rows, dim))
+    terminal.out(line)
 }

@@ -81,10 +81,26 @@ async function listLetters(options: ListOptions, terminal: Terminal): Promise<vo
     }
     if (options.json === true) terminal.out(JSON.stringify(letter))
     const pointer = letter.errors[0]?.pointer
-    rows.push([letter.id, time(Date.parse(letter.time), options.timeZone), letter.code, letter.status, letter.topic, bytes(letter.bytes_total), `${pointer === undefined || pointer === '' ? '' : `${pointer}: `}${letter.detail}`])
+    rows.push([
+      letter.id,
+      time(Date.parse(letter.time), options.timeZone),
+      letter.code,
+      letter.status,
+      letter.topic,
+      bytes(letter.bytes_total),
+      `${pointer === undefined || pointer === '' ? '' : `${pointer}: `}${letter.detail}`,
+    ])
   }
   if (options.json === true) return
-  const columns = [{ title: 'id', align: 'right' }, { title: 'time' }, { title: 'code' }, { title: 'status' }, { title: 'topic' }, { title: 'size', align: 'right' }, { title: 'why' }] as const
+  const columns = [
+    { title: 'id', align: 'right' },
+    { title: 'time' },
+    { title: 'code' },
+    { title: 'status' },
+    { title: 'topic' },
+    { title: 'size', align: 'right' },
+    { title: 'why' },
+  ] as const
   for (const line of table(columns, rows, terminal.colors.dim)) terminal.out(line)
   terminal.err(`  ${count(rows.length)} letters${more ? '; there are more: --limit' : ''}`)
 }
@@ -117,7 +133,8 @@ async function showLetter(id: string, options: ListOptions & { readonly raw?: bo
 }
 
 async function replayLetters(ids: readonly string[], options: CommonOptions & { readonly all?: boolean }, terminal: Terminal): Promise<void> {
-  if ((ids.length === 0) === (options.all !== true)) throw new KymoError('usage', { detail: 'name the letters to replay, or say --all', facts: { command: 'kymo dlq replay' } })
+  if ((ids.length === 0) === (options.all !== true))
+    throw new KymoError('usage', { detail: 'name the letters to replay, or say --all', facts: { command: 'kymo dlq replay' } })
   const answer = await new Api(options).post<ReplayAnswer>('/api/v1/dead-letters/replay', options.all === true ? { all: true } : { ids })
   if (options.json === true) terminal.out(JSON.stringify(answer))
   else {

@@ -30,7 +30,8 @@ export function fixOf(error: KymoError): readonly string[] {
       return ['With KYMO_LOG_LEVEL=debug the server says more. Please report it with the lines above.']
     default: {
       const table = errorTable[error.code].text
-      return error.message === table ? [] : [table]
+      // A message that begins as the table's text says the same with more facts.
+      return error.message.startsWith(table.slice(0, 24)) ? [] : [table]
     }
   }
 }
@@ -41,7 +42,14 @@ export function printFailure(terminal: Terminal, error: KymoError, json: boolean
     const facts = error.details.facts
     const errors = error.details.errors
     const fix = fixOf(error).join('\n')
-    const body = { code: error.code, id: error.id, detail: error.message, ...(fix === '' ? {} : { fix }), ...(errors === undefined ? {} : { errors }), ...(facts === undefined ? {} : { facts }) }
+    const body = {
+      code: error.code,
+      id: error.id,
+      detail: error.message,
+      ...(fix === '' ? {} : { fix }),
+      ...(errors === undefined ? {} : { errors }),
+      ...(facts === undefined ? {} : { facts }),
+    }
     terminal.err(JSON.stringify({ error: body }))
     return
   }

@@ -32,7 +32,8 @@ export class HttpSender {
 
   constructor(o: HttpSenderOptions) {
     const url = URL.parse(o.url)
-    if (url === null || (url.protocol !== 'http:' && url.protocol !== 'https:')) throw new KymoError('usage', { detail: `"${o.url}" is not an HTTP address` })
+    if (url === null || (url.protocol !== 'http:' && url.protocol !== 'https:'))
+      throw new KymoError('usage', { detail: `"${o.url}" is not an HTTP address` })
     const secure = url.protocol === 'https:'
     const agentOptions = { keepAlive: true, maxSockets: o.connections, maxFreeSockets: o.connections, noDelay: true }
     this.#request = secure ? https.request : http.request

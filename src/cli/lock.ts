@@ -14,6 +14,7 @@ export interface LockState {
 }
 
 export interface DataLock {
+  /** What it says is for people: that it cannot be written any more stops nobody. */
   update(patch: Partial<Pick<LockState, 'state' | 'urls'>>): void
   release(): void
 }
@@ -44,7 +45,11 @@ export function takeLock(dir: string, o: { readonly version: string; readonly no
     lock: {
       update(patch) {
         state = { ...state, ...patch }
-        write()
+        try {
+          write()
+        } catch (error) {
+          process.emitWarning(`${file} could not be written: ${String(error)}`)
+        }
       },
       release() {
         if (!guard.isOpen) return

@@ -18,9 +18,11 @@ interface LogOptions {
 }
 
 export function declare(command: Command, terminal: Terminal): void {
-  dataOptions(command.command('verify').description('read every record and its checksum; changes nothing')).action((options: LogOptions) => verify(options, terminal))
-  dataOptions(command.command('repair').description('set damaged ranges aside, so that the log can be read again; only while no server runs')).action((options: LogOptions) =>
-    repair(options, terminal),
+  dataOptions(command.command('verify').description('read every record and its checksum; changes nothing')).action((options: LogOptions) =>
+    verify(options, terminal),
+  )
+  dataOptions(command.command('repair').description('set damaged ranges aside, so that the log can be read again; only while no server runs')).action(
+    (options: LogOptions) => repair(options, terminal),
   )
   examples(command, [
     ['kymo log verify --data ./kymo-data', 'exit code 5 when something is damaged, with file and offset; may run beside a server'],
@@ -42,12 +44,29 @@ function verify(options: LogOptions, terminal: Terminal): void {
   const report = verifyLog(logDir, nodeDisk)
   if (options.json === true) terminal.out(json(report))
   else {
-    const rows = report.topics.map((t) => [t.topic, count(t.segments), count(t.records), bytes(t.bytes), `${t.first}`, `${t.next}`, count(t.damage.length), bytes(t.unfinishedBytes)])
+    const rows = report.topics.map((t) => [
+      t.topic,
+      count(t.segments),
+      count(t.records),
+      bytes(t.bytes),
+      `${t.first}`,
+      `${t.next}`,
+      count(t.damage.length),
+      bytes(t.unfinishedBytes),
+    ])
     const titles = ['topic', 'segments', 'records', 'size', 'first', 'next', 'damaged', 'unfinished']
-    for (const line of table(titles.map((title, i) => (i === 0 ? { title } : { title, align: 'right' as const })), rows, terminal.colors.dim)) terminal.out(line)
+    for (const line of table(
+      titles.map((title, i) => (i === 0 ? { title } : { title, align: 'right' as const })),
+      rows,
+      terminal.colors.dim,
+    ))
+      terminal.out(line)
     for (const topic of report.topics) {
       for (const range of topic.damage) {
-        terminal.out(`  ${terminal.colors.red('✗')} ${range.file}: bytes ${range.from} to ${range.to}, offsets ${range.first} to ${range.next}: ${range.reason}`)
+        terminal.out(
+          `  ${terminal.colors.red('✗')} ${range.file}: bytes ${range.from} to ${range.to}, ` +
+            `offsets ${range.first} to ${range.next}: ${range.reason}`,
+        )
       }
     }
     terminal.out(report.ok ? `  ${terminal.colors.green('✓')} no damage in ${report.dir}` : '  kymo log repair sets the damaged ranges aside')
@@ -62,7 +81,7 @@ function repair(options: LogOptions, terminal: Terminal): void {
   if (!outcome.taken) {
     const { holder } = outcome
     throw new KymoError('already_open', {
-      detail: `a server uses ${dataDir}${holder === undefined ? '' : ` (pid ${holder.pid}${holder.urls.http === undefined ? '' : `, ${holder.urls.http}`})`}`,
+      detail: `a server uses ${dataDir}${holder === undefined ? '' : ` (pid ${holder.pid}, ${holder.urls.http ?? 'starting'})`}`,
       facts: { fix: 'Stop it first; a log is repaired only while nobody writes to it.' },
     })
   }
@@ -71,9 +90,16 @@ function repair(options: LogOptions, terminal: Terminal): void {
     if (options.json === true) terminal.out(json(report))
     else {
       for (const lost of report.lost) {
-        terminal.out(`  ${lost.topic}: offsets ${lost.first} to ${lost.next} are lost: ${lost.reason}${lost.keptIn === undefined ? '' : `. The bytes are kept in ${lost.keptIn}`}`)
+        terminal.out(
+          `  ${lost.topic}: offsets ${lost.first} to ${lost.next} are lost: ${lost.reason}` +
+            (lost.keptIn === undefined ? '' : `. The bytes are kept in ${lost.keptIn}`),
+        )
       }
-      terminal.out(report.lost.length === 0 && report.headers === 0 ? '  nothing was damaged' : `  ${count(report.lost.length)} damaged ranges set aside, ${count(report.headers)} headers written anew`)
+      terminal.out(
+        report.lost.length === 0 && report.headers === 0
+          ? '  nothing was damaged'
+          : `  ${count(report.lost.length)} damaged ranges set aside, ${count(report.headers)} headers written anew`,
+      )
     }
   } finally {
     outcome.lock.release()

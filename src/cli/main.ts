@@ -34,7 +34,8 @@ export async function main(argv: readonly string[], terminal: Terminal = process
     return typeof process.exitCode === 'number' ? process.exitCode : Exit.ok
   } catch (thrown) {
     if (thrown instanceof CommanderError && thrown.exitCode === 0) return Exit.ok
-    const error = thrown instanceof CommanderError ? usageError(thrown, commandTable.some(({ name }) => name === named) ? named : undefined) : asKymoError(thrown)
+    const error =
+      thrown instanceof CommanderError ? usageError(thrown, commandTable.some(({ name }) => name === named) ? named : undefined) : asKymoError(thrown)
     printFailure(terminal, error, args.includes('--json'))
     return exitCodeOf(error)
   }

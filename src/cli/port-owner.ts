@@ -1,4 +1,5 @@
 import fs from 'node:fs'
+import path from 'node:path'
 
 /** Who listens on a TCP port, as `mosquitto (pid 812)`; undefined where the system does not tell (only Linux does, and of own processes). */
 export function portOwner(port: number): string | undefined {
@@ -43,8 +44,14 @@ function openFiles(pid: string): string[] {
   }
 }
 
+/** The program's file name: `comm` is that of a thread (Node's main thread calls itself MainThread). */
 function processName(pid: string): string {
-  return readOrEmpty(`/proc/${pid}/comm`).trim() || 'a process'
+  try {
+    return path.basename(fs.readlinkSync(`/proc/${pid}/exe`))
+  } catch {
+    // Not ours to look at.
+    return readOrEmpty(`/proc/${pid}/comm`).trim() || 'a process'
+  }
 }
 
 function readOrEmpty(file: string): string {

@@ -42,7 +42,8 @@ export class Progress {
     const share = Math.min(1, done / this.#total)
     const filled = Math.round(share * barWidth)
     const left = share > 0.01 && share < 1 ? `  ${milliseconds(((now - this.#startedMs) / share) * (1 - share))} left` : ''
-    return `  ${this.#label}  ${'█'.repeat(filled)}${'░'.repeat(barWidth - filled)} ${String(Math.floor(share * 100)).padStart(3)} %  ${count(done)}${left}  ${detail}`
+    const bar = '█'.repeat(filled) + '░'.repeat(barWidth - filled)
+    return `  ${this.#label}  ${bar} ${String(Math.floor(share * 100)).padStart(3)} %  ${count(done)}${left}  ${detail}`
   }
 
   #plain(done: number, detail: string): string {

@@ -47,7 +47,8 @@ export function declare(command: Command, terminal: Terminal): void {
 
 function parseAggregations(text: string): string[] {
   const given = commaList(text, undefined)
-  for (const name of given) if (!aggregations.some((known) => known === name)) throw new InvalidArgumentError(`"${name}" is none of ${aggregations.join(', ')}.`)
+  for (const name of given)
+    if (!aggregations.some((known) => known === name)) throw new InvalidArgumentError(`"${name}" is none of ${aggregations.join(', ')}.`)
   return given
 }
 
@@ -86,7 +87,10 @@ function render(page: ColumnsAnswer, format: 'table' | 'csv' | 'json', first: bo
     const key = page.series[series[row] ?? -1] ?? { device: '?', metric: '?' }
     const at = times[row] ?? Number.NaN
     const values = names.map((name) => page.columns[name]?.[row] ?? null)
-    if (format === 'json') lines.push(JSON.stringify({ time: at, device: key.device, metric: key.metric, ...Object.fromEntries(names.map((name, i) => [name, values[i]])) }))
+    if (format === 'json')
+      lines.push(
+        JSON.stringify({ time: at, device: key.device, metric: key.metric, ...Object.fromEntries(names.map((name, i) => [name, values[i]])) }),
+      )
     else cells.push([time(at, zone), key.device, key.metric, ...values.map((v) => (format === 'csv' ? (v === null ? '' : String(v)) : value(v)))])
   }
   if (format === 'csv') {

@@ -93,7 +93,8 @@ function greet(server: RunningServer): void {
     greeted++
     const at = new Date().toISOString().slice(11, 19)
     event('first_message', { ...first }, [
-      `  ${at}  first message from ${printable(first.device)}   ${printable(first.metric)} ${printable(String(first.value))}   stored in ${count(Math.round(first.storedMs))} ms`,
+      `  ${at}  first message from ${printable(first.device)}   ${printable(first.metric)} ${printable(String(first.value))}   ` +
+        `stored in ${count(first.storedMs)} ms`,
     ])
   })
 }
@@ -125,9 +126,20 @@ function announce(server: RunningServer, components: RunningServer['components']
     auth: server.auth,
     readyMs,
   }
-  event('ready', { version: facts.version, pid: process.pid, data_dir: server.dataDir, urls: server.urls, auth: server.auth, components, ready_ms: readyMs, restarts: args.restarts }, [
-    ...bannerLines(facts, terminal.colors),
-  ])
+  event(
+    'ready',
+    {
+      version: facts.version,
+      pid: process.pid,
+      data_dir: server.dataDir,
+      urls: server.urls,
+      auth: server.auth,
+      components,
+      ready_ms: readyMs,
+      restarts: args.restarts,
+    },
+    [...bannerLines(facts, terminal.colors)],
+  )
 }
 
 async function drain(server: RunningServer, demo: DemoFleet | undefined): Promise<number> {
@@ -173,9 +185,15 @@ async function serve(): Promise<number> {
   setTimeout(() => module.flushCompileCache(), 2_000).unref()
 
   const fatal = await stop
-  if (fatal !== undefined) printFailure(terminal, fatal, args.json)
-  const code = await drain(server, demo)
-  return fatal === undefined ? code : exitCodeOf(fatal)
+  if (fatal === undefined) return drain(server, demo)
+  printFailure(terminal, fatal, args.json)
+  try {
+    await drain(server, demo)
+  } catch (thrown) {
+    // What stops it is told already, and decides the exit code.
+    terminal.err(`  the drain did not succeed: ${asKymoError(thrown).message}`)
+  }
+  return exitCodeOf(fatal)
 }
 
 function die(thrown: unknown, into: Terminal): void {

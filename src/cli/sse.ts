@@ -25,7 +25,8 @@ export class SseReader {
 
   #line(line: string): ServerEvent | undefined {
     if (line === '') {
-      const event = this.#data.length === 0 ? undefined : { event: this.#event === '' ? 'message' : this.#event, data: this.#data.join('\n'), id: this.#id }
+      const event =
+        this.#data.length === 0 ? undefined : { event: this.#event === '' ? 'message' : this.#event, data: this.#data.join('\n'), id: this.#id }
       this.#event = ''
       this.#data = []
       return event

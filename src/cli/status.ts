@@ -15,7 +15,14 @@ interface StatusOptions extends CommonOptions {
 /** Offsets are decimal text in JSON, times RFC 3339. */
 type StatusAnswer = Omit<SystemStatus, 'lag' | 'started_us'> & {
   readonly started_at: string
-  readonly lag: readonly { readonly group: string; readonly partition: number; readonly committed: string; readonly end: string; readonly bytes: number; readonly oldest: string | null }[]
+  readonly lag: readonly {
+    readonly group: string
+    readonly partition: number
+    readonly committed: string
+    readonly end: string
+    readonly bytes: number
+    readonly oldest: string | null
+  }[]
 }
 
 export function declare(command: Command, terminal: Terminal): void {
@@ -43,13 +50,26 @@ function statusLines(status: StatusAnswer, options: StatusOptions, nowMs: number
     `  devices ${count(status.devices)}   series ${count(status.series)}   MQTT connections ${count(status.mqtt_connections)}`,
     '',
   ]
-  for (const part of status.components) lines.push(`  ${part.ok ? colors.green('✓') : colors.red('✗')} ${part.name}${part.detail === undefined ? '' : `   ${part.detail}`}`)
+  for (const part of status.components)
+    lines.push(`  ${part.ok ? colors.green('✓') : colors.red('✗')} ${part.name}${part.detail === undefined ? '' : `   ${part.detail}`}`)
   if (status.lag.length > 0) {
     const rows = status.lag.map((lag) => {
       const behind = BigInt(lag.end) - BigInt(lag.committed)
-      return [lag.group, String(lag.partition), behind.toLocaleString('en-US'), bytes(lag.bytes), lag.oldest === null ? '-' : ago(Date.parse(lag.oldest), nowMs)]
+      return [
+        lag.group,
+        String(lag.partition),
+        behind.toLocaleString('en-US'),
+        bytes(lag.bytes),
+        lag.oldest === null ? '-' : ago(Date.parse(lag.oldest), nowMs),
+      ]
     })
-    const columns = [{ title: 'consumer' }, { title: 'partition', align: 'right' }, { title: 'records behind', align: 'right' }, { title: 'bytes', align: 'right' }, { title: 'oldest' }] as const
+    const columns = [
+      { title: 'consumer' },
+      { title: 'partition', align: 'right' },
+      { title: 'records behind', align: 'right' },
+      { title: 'bytes', align: 'right' },
+      { title: 'oldest' },
+    ] as const
     lines.push('', ...table(columns, rows, colors.dim).map((line) => `  ${line}`))
   }
   return lines

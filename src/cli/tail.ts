@@ -137,11 +137,16 @@ class Printer {
     }
     const unit = reading.unit === undefined ? '' : ` ${printable(reading.unit)}`
     const at = time(Date.parse(reading.time), this.#options.timeZone).padEnd(24)
-    this.#terminal.out(`${at}  ${printable(reading.device).padEnd(deviceWidth)}  ${printable(reading.metric).padEnd(metricWidth)}  ${printable(value(reading.value))}${unit}`)
+    this.#terminal.out(
+      `${at}  ${printable(reading.device).padEnd(deviceWidth)}  ${printable(reading.metric).padEnd(metricWidth)}  ` +
+        `${printable(value(reading.value))}${unit}`,
+    )
   }
 }
 
 function gapText(gap: { readonly dropped?: number }): string {
   const where = 'kymo query has them'
-  return gap.dropped === undefined ? `connected again; what came in between is not shown: ${where}` : `${gap.dropped} readings came faster than they could be shown: ${where}`
+  return gap.dropped === undefined
+    ? `connected again; what came in between is not shown: ${where}`
+    : `${gap.dropped} readings came faster than they could be shown: ${where}`
 }

@@ -48,7 +48,12 @@ export function declare(command: Command, terminal: Terminal): void {
           time(info.created_us / 1_000, options.timeZone),
           info.revoked_us === undefined ? '' : `revoked ${time(info.revoked_us / 1_000, options.timeZone)}`,
         ])
-        for (const line of table([{ title: 'id' }, { title: 'name' }, { title: 'scopes' }, { title: 'created' }, { title: '' }], rows, terminal.colors.dim)) terminal.out(line)
+        for (const line of table(
+          [{ title: 'id' }, { title: 'name' }, { title: 'scopes' }, { title: 'created' }, { title: '' }],
+          rows,
+          terminal.colors.dim,
+        ))
+          terminal.out(line)
       }
     }),
   )
@@ -56,7 +61,8 @@ export function declare(command: Command, terminal: Terminal): void {
   const revoke = dataOptions(command.command('revoke').description('make a token worthless')).argument('<id>', 'as kymo tokens list shows it')
   revoke.action(async (id: string, options: TokenOptions) =>
     withTokens(options, terminal, async (tokens) => {
-      if (!(await tokens.revoke(id))) throw new KymoError('not_found', { detail: `there is no token ${id}`, facts: { fix: 'Ids:  kymo tokens list' } })
+      if (!(await tokens.revoke(id)))
+        throw new KymoError('not_found', { detail: `there is no token ${id}`, facts: { fix: 'Ids:  kymo tokens list' } })
       terminal.out(options.json === true ? JSON.stringify({ id, revoked: true }) : `  revoked ${id}`)
     }),
   )

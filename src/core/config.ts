@@ -1,36 +1,63 @@
 import path from 'node:path'
-import { Type, type Static, type TObject, type TSchema } from 'typebox'
-import { Value } from 'typebox/value'
 import { KymoError, type FieldError } from './errors.ts'
 import { limits } from './limits.ts'
 
 /**
- * One schema. Names are mechanical: `store.url` = KYMO_STORE_URL = --store-url. A flag wins over the environment, the
+ * One schema (docs/adr/0006). Names are mechanical: `store.url` = KYMO_STORE_URL = --store-url. A flag wins over the environment, the
  * environment over the default. The reference page (docs/reference/config.md) is generated from here.
  */
-const text = (o: { description: string; default: string; format?: string; secret?: boolean }) => Type.String(o)
-const flag = (o: { description: string; default: boolean }) => Type.Boolean(o)
-const whole = (o: { description: string; default: number; minimum?: number; maximum?: number; unit?: string }) => Type.Integer(o)
+type About = { readonly description: string; readonly unit?: string; readonly secret?: boolean }
+interface TextSetting extends About {
+  readonly type: 'string'
+  readonly default: string
+}
+interface ChoiceSetting<C extends string> extends About {
+  readonly type: 'string'
+  readonly enum: readonly C[]
+  readonly default: C
+}
+interface FlagSetting extends About {
+  readonly type: 'boolean'
+  readonly default: boolean
+}
+interface WholeSetting extends About {
+  readonly type: 'integer'
+  readonly default: number
+  readonly minimum?: number
+  readonly maximum?: number
+}
+/** A leaf is JSON Schema with a unit; a schema library would cost a fifth of a second at each start (docs/adr/0006). */
+export type Setting = TextSetting | ChoiceSetting<string> | FlagSetting | WholeSetting
+interface Branch {
+  readonly [name: string]: Setting | Branch
+}
+type ValueOf<S> = S extends ChoiceSetting<infer C> ? C : S extends { readonly type: 'boolean' } ? boolean : S extends { readonly type: 'integer' } ? number : string
+type ValuesOf<B> = { readonly [K in keyof B]: B[K] extends { readonly type: string; readonly description: string } ? ValueOf<B[K]> : ValuesOf<B[K]> }
+
+const text = (o: Omit<TextSetting, 'type'>): TextSetting => ({ type: 'string', ...o })
+const choice = <C extends string>(values: readonly C[], o: About & { readonly default: NoInfer<C> }): ChoiceSetting<C> => ({ type: 'string', enum: values, ...o })
+const flag = (o: Omit<FlagSetting, 'type'>): FlagSetting => ({ type: 'boolean', ...o })
+const whole = (o: Omit<WholeSetting, 'type'>): WholeSetting => ({ type: 'integer', ...o })
 
 export const defaultTopics = 'portfolio/telemetry,devices/{device}/telemetry,telemetry,telemetry/{device},sensors/{device}/data'
 
-export const configSchema = Type.Object({
+export const configSchema = {
   data_dir: text({ description: 'Directory of everything that is kept. Created when absent.', default: './kymo-data' }),
-  environment: Type.Union([Type.Literal('development'), Type.Literal('production')], {
+  environment: choice(['development', 'production'], {
     description: 'production refuses open access without credentials, even on loopback.',
     default: 'development',
   }),
-  auth: Type.Union([Type.Literal('auto'), Type.Literal('token'), Type.Literal('open')], {
+  auth: choice(['auto', 'token', 'open'], {
     description: 'auto: no credentials on loopback, tokens elsewhere. token: always. open: never; the network protects it.',
     default: 'auto',
   }),
-  log: Type.Object({
+  log: {
     url: text({ description: 'The durable log. file:<dir> is the embedded one; absent: <data_dir>/log.', default: '' }),
-    level: Type.Union([Type.Literal('debug'), Type.Literal('info'), Type.Literal('warn'), Type.Literal('error')], {
+    level: choice(['debug', 'info', 'warn', 'error'], {
       description: 'What the program says of itself on stderr.',
       default: 'info',
     }),
-    format: Type.Union([Type.Literal('auto'), Type.Literal('json'), Type.Literal('text')], {
+    format: choice(['auto', 'json', 'text'], {
       description: 'How it says it; auto: text on a terminal, JSON lines elsewhere.',
       default: 'auto',
     }),
@@ -38,21 +65,21 @@ export const configSchema = Type.Object({
     retention_bytes: whole({ description: 'Consumed segments kept beyond what consumers still need.', default: limits.logRetentionBytesMin, minimum: 0, unit: 'bytes' }),
     quota_bytes: whole({ description: 'At this size acknowledgements wait until the consumers have caught up.', default: limits.logQuotaBytesMax, minimum: 1048576, unit: 'bytes' }),
     reserve_bytes: whole({ description: 'Disk space that is left alone, so that closing and checkpointing work on a full disk.', default: limits.diskReserveBytes, minimum: 0, unit: 'bytes' }),
-  }),
-  store: Type.Object({
+  },
+  store: {
     url: text({ description: 'The time-series store. duckdb:<dir> is the embedded one; absent: <data_dir>/store.', default: '' }),
     memory_mb: whole({ description: 'Most memory that the embedded store uses for queries and appends.', default: 512, minimum: 64, unit: 'MB' }),
-  }),
-  meta: Type.Object({
+  },
+  meta: {
     url: text({ description: 'Devices, tokens and other metadata. sqlite:<file> is the embedded one; absent: <data_dir>/meta.sqlite.', default: '' }),
-  }),
-  http: Type.Object({
+  },
+  http: {
     host: text({ description: 'Address that the HTTP door binds. Beyond loopback, credentials are needed.', default: '127.0.0.1' }),
     port: whole({ description: 'Port of the HTTP door; 0: any free one.', default: 8080, minimum: 0, maximum: 65535 }),
     compat_ports: flag({ description: 'Also listen on 8000 to 8004, where free, with the same routes.', default: false }),
     body_bytes_max: whole({ description: 'Largest body, after decompression too.', default: limits.httpBodyBytesMax, minimum: 1024, unit: 'bytes' }),
-  }),
-  mqtt: Type.Object({
+  },
+  mqtt: {
     host: text({ description: 'Address that the MQTT door binds. Beyond loopback, credentials are needed.', default: '127.0.0.1' }),
     port: whole({ description: 'Port of the MQTT door; 0: any free one.', default: 1883, minimum: 0, maximum: 65535 }),
     topics: text({
@@ -61,44 +88,62 @@ export const configSchema = Type.Object({
     }),
     packet_bytes_max: whole({ description: 'Largest MQTT packet.', default: limits.mqttPacketBytesMax, minimum: 256, unit: 'bytes' }),
     connections_max: whole({ description: 'Connections in all.', default: limits.mqttConnectionsMax, minimum: 1 }),
-  }),
-  devices: Type.Object({
+  },
+  devices: {
     auto_register: flag({ description: 'An unknown device becomes known by sending. Off: its readings go to the dead letters.', default: true }),
     registrations_per_s: whole({ description: 'New devices a second that may register themselves.', default: limits.registrationsPerS, minimum: 1 }),
-  }),
-  payload: Type.Object({
+  },
+  payload: {
     aliases: flag({ description: 'Treat temperature_c and temperature as one metric.', default: true }),
-  }),
-  demo: Type.Object({
+  },
+  demo: {
     devices: whole({ description: 'Simulated devices that start along; 0: none.', default: 0, minimum: 0, maximum: 10000 }),
     interval_ms: whole({ description: 'Time between two messages of a simulated device.', default: 1000, minimum: 10, unit: 'ms' }),
-  }),
-})
+  },
+}
 
-export type Config = Static<typeof configSchema>
+export type Config = ValuesOf<typeof configSchema>
 
 interface Leaf {
   /** Dotted path, as in a file: `http.port`. */
   readonly name: string
   readonly env: string
   readonly flag: string
-  readonly schema: TSchema & { description?: string; default?: unknown; unit?: string; secret?: boolean }
+  readonly schema: Setting
+}
+
+function isSetting(node: Setting | Branch): node is Setting {
+  return typeof node['type'] === 'string'
+}
+
+/** What is wrong with a value; undefined when nothing is. */
+function complaint(setting: Setting, value: unknown): string | undefined {
+  if (setting.type === 'boolean') return typeof value === 'boolean' ? undefined : 'must be true or false'
+  if (setting.type === 'integer') {
+    if (typeof value !== 'number' || !Number.isSafeInteger(value)) return 'must be a whole number'
+    if (setting.minimum !== undefined && value < setting.minimum) return `must be >= ${setting.minimum}`
+    return setting.maximum !== undefined && value > setting.maximum ? `must be <= ${setting.maximum}` : undefined
+  }
+  if (typeof value !== 'string') return 'must be text'
+  if (!('enum' in setting) || setting.enum.includes(value)) return undefined
+  const near = suggest(value, setting.enum)
+  return `must be one of ${setting.enum.join(', ')}${near === undefined ? '' : `; did you mean ${near}?`}`
 }
 
 /** All settings, in the schema's order. */
 export function configLeaves(): readonly Leaf[] {
   const leaves: Leaf[] = []
-  const walk = (schema: TObject, prefix: string): void => {
-    for (const [key, child] of Object.entries(schema.properties)) {
+  const walk = (branch: Branch, prefix: string): void => {
+    for (const [key, child] of Object.entries(branch)) {
       const name = prefix === '' ? key : `${prefix}.${key}`
-      if (Type.IsObject(child)) walk(child, name)
-      else {
+      if (isSetting(child)) {
         const words = name.replaceAll('.', '_')
         leaves.push({ name, env: `KYMO_${words.toUpperCase()}`, flag: `--${words.replaceAll('_', '-')}`, schema: child })
-      }
+      } else walk(child, name)
     }
   }
-  walk(configSchema, '')
+  const root: Branch = configSchema
+  walk(root, '')
   return leaves
 }
 
@@ -106,11 +151,11 @@ export function configLeaves(): readonly Leaf[] {
 const otherVariables = new Set(['KYMO_URL', 'KYMO_TOKEN', 'KYMO_COVERAGE', 'KYMO_FAIL_ON_SKIP', 'KYMO_SUPERVISED'])
 
 function fromText(leaf: Leaf, raw: string, where: string): unknown {
-  if (Type.IsInteger(leaf.schema)) {
+  if (leaf.schema.type === 'integer') {
     if (/^-?\d+$/.test(raw.trim())) return Number(raw)
     throw new KymoError('config_invalid', { detail: `${where}: "${raw}" is not a whole number`, errors: [{ pointer: leaf.name, detail: 'must be a whole number' }] })
   }
-  if (Type.IsBoolean(leaf.schema)) {
+  if (leaf.schema.type === 'boolean') {
     if (/^(1|true|yes|on)$/i.test(raw)) return true
     if (/^(0|false|no|off)$/i.test(raw)) return false
     throw new KymoError('config_invalid', { detail: `${where}: "${raw}" is neither true nor false`, errors: [{ pointer: leaf.name, detail: 'must be true or false' }] })
@@ -149,13 +194,17 @@ export function suggest(word: string, known: readonly string[]): string | undefi
 export function loadConfig(o: { readonly flags?: Readonly<Record<string, unknown>>; readonly env?: Readonly<Record<string, string | undefined>> } = {}): Config {
   const leaves = configLeaves()
   const byEnv = new Map(leaves.map((leaf) => [leaf.env, leaf]))
-  const config = Value.Create(configSchema) as unknown as Record<string, unknown>
+  const config: Record<string, unknown> = {}
+  const errors: FieldError[] = []
   const set = (leaf: Leaf, value: unknown): void => {
     const parts = leaf.name.split('.')
     let at = config
-    for (const part of parts.slice(0, -1)) at = at[part] as Record<string, unknown>
+    for (const part of parts.slice(0, -1)) at = (at[part] ??= {}) as Record<string, unknown>
     at[parts.at(-1)!] = value
+    const detail = complaint(leaf.schema, value)
+    if (detail !== undefined) errors.push({ pointer: leaf.name, detail })
   }
+  for (const leaf of leaves) set(leaf, leaf.schema.default)
   const env = o.env ?? {}
   for (const [name, raw] of Object.entries(env)) {
     if (raw === undefined || !name.startsWith('KYMO_') || name.startsWith('KYMO_TEST_') || otherVariables.has(name)) continue
@@ -171,7 +220,6 @@ export function loadConfig(o: { readonly flags?: Readonly<Record<string, unknown
     if (given === undefined) continue
     set(leaf, typeof given === 'string' ? fromText(leaf, given, leaf.flag) : given)
   }
-  const errors: FieldError[] = [...Value.Errors(configSchema, config)].map((e) => ({ pointer: e.instancePath.slice(1).replaceAll('/', '.'), detail: e.message }))
   const first = errors[0]
   if (first !== undefined) throw new KymoError('config_invalid', { detail: `${first.pointer}: ${first.detail}`, errors })
   return config as unknown as Config

@@ -50,8 +50,8 @@ export const limits = {
   recordRowsMax: 8_192,
   /** Bytes decoded but not yet durable; beyond, doors withhold. 20,000 messages/s x 3 rows x 17 B x 4 s = 4 MB. */
   ingestPendingBytesMax: 16 * MiB,
-  /** How long the first reading may wait for company before the log is asked to write. The fsync under way is waited for anyway. */
-  ingestLingerMs: 1,
+  /** How long messages wait for company once writes carry several: 3 ms at 20,000 messages/s are 60 messages a write instead of 20. */
+  ingestLingerMs: 3,
   /** Origins remembered against redelivery of messages without a time: 262,144 x 24 B = 6 MB. */
   originWindowMax: 262_144,
   originWindowUs: 24 * 3600 * 1e6,

@@ -31,8 +31,8 @@ export interface IngestOptions {
 
 /** Bytes that a pending row is counted as: series 4, time 8, value 8, flags 1. */
 const rowBytes = 21
-/** Above so many messages in one write, writes wait for company: at this rate the linger costs less than the write. */
-const busyMessages = 16
+/** Above so many messages in one write, writes wait for company: at this rate a write (100 us of CPU) costs more than the linger. */
+const busyMessages = 8
 
 interface Waiter {
   readonly ticket: number
@@ -234,6 +234,8 @@ export class Ingest implements IngestGate {
       const ticket = origins.find(origins.high, origins.low)
       if (ticket >= 0) {
         this.#open.rollback(firstRow)
+        // The first copy has told what the device said of itself.
+        this.#o.decoder.attributeChanges.length = 0
         this.metrics.duplicate(context.transport)
         return Math.max(1, ticket)
       }

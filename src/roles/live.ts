@@ -1,5 +1,6 @@
 import type { Env } from '../core/env.ts'
 import { asKymoError, KymoError } from '../core/errors.ts'
+import { limits } from '../core/limits.ts'
 import type { Metrics } from '../core/metrics.ts'
 import type { Sink, Source, Store, StreamLog } from '../core/ports.ts'
 import { pump } from '../core/pump.ts'
@@ -125,7 +126,8 @@ class LiveRole implements Live {
       source = log.reader({ topic: Topic.telemetry, group: registryGroup, start: 'committed', batch: { lingerMs } })
       sink = new RegistrySink({ registry, series, catchingUp })
     } else {
-      source = log.reader({ topic: Topic.telemetry, start: from === undefined ? 'earliest' : { offset: from } })
+      const lingerMs = (): number => (progress.done ? limits.liveLingerMs : 0)
+      source = log.reader({ topic: Topic.telemetry, start: from === undefined ? 'earliest' : { offset: from }, batch: { lingerMs } })
       sink = new LiveSink({ latest: this.#latest, feed: this.#feed, env, catchingUp })
     }
     this.#sources.push(source)

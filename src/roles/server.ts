@@ -236,6 +236,8 @@ async function compose(config: Config, env: Env, stack: Stack): Promise<RunningS
     draining = true
     http.stopAccepting()
     mqtt.stopAccepting()
+    // Requests that are half taken are finished first: their rest would otherwise be refused.
+    await http.close(limits.drainTimeoutMs)
     const result = await ingest.stop()
     await stack.unwind(env)
     return result

@@ -91,7 +91,10 @@ describe('bad input, by the decoder', () => {
           assert.equal(bench.series.keys.length, seriesBefore, 'nor a series')
           assert.deepStrictEqual(bench.decoder.attributeChanges, [])
         } else {
-          assert.deepStrictEqual(bench.refusals.map(({ index, error }) => ({ index, code: error.code })), row.results ?? [])
+          assert.deepStrictEqual(
+            bench.refusals.map(({ index, error }) => ({ index, code: error.code })),
+            row.results ?? [],
+          )
         }
         const batch = bench.out.view()
         assert.equal(batch.rows, row.stored)

@@ -63,7 +63,11 @@ test('every command has its own help, with examples', async () => {
     assert.match(text, new RegExp(`^Usage: kymo ${name}`), name)
     assert.match(text, /Examples:\n {2}\$ kymo /, name)
     const json = [command, ...(command?.commands ?? [])].filter((one) => one !== undefined && one.commands.length === 0)
-    for (const one of json) assert.ok(one?.options.some((option) => option.long === '--json'), `${name} ${one?.name()} has --json`)
+    for (const one of json)
+      assert.ok(
+        one?.options.some((option) => option.long === '--json'),
+        `${name} ${one?.name()} has --json`,
+      )
   }
 })
 
@@ -76,7 +80,10 @@ test('an unknown command and an unknown option are usage errors with a suggestio
   const command = await kymo(['simulte'])
   assert.equal(command.code, 2)
   assert.equal(command.stdout, '')
-  assert.match(command.stderr, /^error: unknown command 'simulte'\. Did you mean simulate\? +\[KYMO-E102\]\n {2}Usage and examples: {2}kymo --help\n$/)
+  assert.match(
+    command.stderr,
+    /^error: unknown command 'simulte'\. Did you mean simulate\? +\[KYMO-E102\]\n {2}Usage and examples: {2}kymo --help\n$/,
+  )
   const option = await kymo(['load', '--devcies', '3'])
   assert.equal(option.code, 2)
   assert.match(option.stderr, /unknown option '--devcies'\. Did you mean --devices\?/)
@@ -133,7 +140,9 @@ test('below Node 24 the guard says so before anything else is read', async () =>
   for (const line of before.split('\n').filter((candidate) => candidate.startsWith('import'))) assert.match(line, /^import \w+ from 'node:/)
   const script = `Object.defineProperty(process.versions, 'node', { value: '20.11.1' }); await import(${JSON.stringify(bin)})`
   const ended = await new Promise<Ended>((resolve) => {
-    execFile(process.execPath, ['--input-type=module', '-e', script], (error, stdout, stderr) => resolve({ code: Number(error?.code ?? 0), stdout, stderr }))
+    execFile(process.execPath, ['--input-type=module', '-e', script], (error, stdout, stderr) =>
+      resolve({ code: Number(error?.code ?? 0), stdout, stderr }),
+    )
   })
   assert.equal(ended.code, 3)
   assert.match(ended.stderr, /^error: Kymo needs Node 24 or newer.*\[KYMO-E101\]\n {2}This is Node 20\.11\.1\./)
@@ -148,7 +157,10 @@ test("start: any setting is a flag; a typo gets a suggestion from the schema's n
   })
   assert.deepEqual(settingsOf(['--devices-auto-register', 'off']), { 'devices.auto_register': 'off' })
   const refused = (rest: string[], text: RegExp): void =>
-    assert.throws(() => settingsOf(rest), (error: unknown) => error instanceof KymoError && error.code === 'usage' && text.test(error.message))
+    assert.throws(
+      () => settingsOf(rest),
+      (error: unknown) => error instanceof KymoError && error.code === 'usage' && text.test(error.message),
+    )
   refused(['--sotre-url', 'x'], /unknown option '--sotre-url'\. Did you mean --store-url\?/)
   refused(['--store-url'], /argument missing/)
   refused(['./data'], /too many arguments: '\.\/data'/)
@@ -157,7 +169,10 @@ test("start: any setting is a flag; a typo gets a suggestion from the schema's n
 test('tokens: created, listed without the secret, revoked', async (t) => {
   const dir = temporary(t)
   const data = ['--data', path.join(dir, 'data'), '--json']
-  const created = JSON.parse((await inProcess('tokens', 'create', '--name', 'gateway', '--scopes', 'ingest', ...data)).stdout) as Record<string, string>
+  const created = JSON.parse((await inProcess('tokens', 'create', '--name', 'gateway', '--scopes', 'ingest', ...data)).stdout) as Record<
+    string,
+    string
+  >
   assert.match(created['token'] ?? '', /^tk_/)
   const listed = await inProcess('tokens', 'list', ...data)
   assert.ok(!listed.stdout.includes(created['token'] ?? '-'))
@@ -179,23 +194,58 @@ test('the log of a directory that has none', async (t) => {
 
 /** Answers as the API does: problem details, pages, an event stream. */
 async function fakeApi(t: { after(fn: () => void): void }): Promise<string> {
-  const letter = { id: '7', time: '2026-11-20T12:00:00Z', code: 'value_invalid', detail: 'no', errors: [{ pointer: '/t', detail: 'must be a number' }], transport: 'mqtt', client: 'c', topic: 't', bytes_total: 3, truncated: false, status: 'waiting' }
+  const letter = {
+    id: '7',
+    time: '2026-11-20T12:00:00Z',
+    code: 'value_invalid',
+    detail: 'no',
+    errors: [{ pointer: '/t', detail: 'must be a number' }],
+    transport: 'mqtt',
+    client: 'c',
+    topic: 't',
+    bytes_total: 3,
+    truncated: false,
+    status: 'waiting',
+  }
   const server = http.createServer((request, response) => {
     const url = new URL(request.url ?? '/', 'http://fake')
-    const send = (body: unknown, status = 200): void => void response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
-    if (request.headers.authorization !== 'Bearer tk_good') send({ type: 'about:blank', status: 401, code: 'unauthenticated', detail: 'Credentials are missing or not valid.', request_id: 'r1' }, 401)
+    const send = (body: unknown, status = 200): void =>
+      void response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
+    if (request.headers.authorization !== 'Bearer tk_good')
+      send({ type: 'about:blank', status: 401, code: 'unauthenticated', detail: 'Credentials are missing or not valid.', request_id: 'r1' }, 401)
     else if (url.pathname === '/api/v1/devices') {
       const second = url.searchParams.get('cursor') === 'next'
-      const device = { id: second ? 'b' : 'evil\u001b[31m', name: '', type: '', status: 'active', attributes: {}, metadata: {}, created_at: '2026-11-20T12:00:00Z', last_seen: null }
+      const device = {
+        id: second ? 'b' : 'evil\u001b[31m',
+        name: '',
+        type: '',
+        status: 'active',
+        attributes: {},
+        metadata: {},
+        created_at: '2026-11-20T12:00:00Z',
+        last_seen: null,
+      }
       send({ items: [device], next_cursor: second ? null : 'next' })
     } else if (url.pathname === '/api/v1/dead-letters') send({ items: [letter], next_cursor: null })
-    else if (url.pathname === '/api/v1/dead-letters/replay') send({ replayed: 0, failed: 1, results: [{ id: '7', ok: false, code: 'value_invalid', detail: 'still' }] })
+    else if (url.pathname === '/api/v1/dead-letters/replay')
+      send({ replayed: 0, failed: 1, results: [{ id: '7', ok: false, code: 'value_invalid', detail: 'still' }] })
     else if (url.pathname === '/api/v1/query') {
       const first = url.searchParams.get('cursor') === null
-      send({ from: null, to: null, order: 'asc', rows: 1, truncated: first, next_cursor: first ? 'more' : null, series: [{ device: 'd,1', metric: 'm' }], columns: { time: [first ? 0 : 1_000.5], series: [0], value: [first ? 21.5 : null] } })
+      send({
+        from: null,
+        to: null,
+        order: 'asc',
+        rows: 1,
+        truncated: first,
+        next_cursor: first ? 'more' : null,
+        series: [{ device: 'd,1', metric: 'm' }],
+        columns: { time: [first ? 0 : 1_000.5], series: [0], value: [first ? 21.5 : null] },
+      })
     } else if (url.pathname === '/api/v1/live') {
       response.writeHead(200, { 'content-type': 'text/event-stream' })
-      response.write(': connected\n\nevent: gap\ndata: {"dropped":3}\n\nid: 5\nevent: readings\ndata: {"readings":[{"device":"d","metric":"m","time":"2026-11-20T12:00:00.5Z","value":1.5,"unit":"C"},{"device":"d","metric":"n","time":"2026-11-20T12:00:01Z","value":true}]}\n\n')
+      response.write(
+        ': connected\n\nevent: gap\ndata: {"dropped":3}\n\nid: 5\nevent: readings\ndata: {"readings":[{"device":"d","metric":"m","time":"2026-11-20T12:00:00.5Z","value":1.5,"unit":"C"},{"device":"d","metric":"n","time":"2026-11-20T12:00:01Z","value":true}]}\n\n',
+      )
     } else send({ type: 'about:blank', status: 404, code: 'not_found', detail: 'There is no such thing here.' }, 404)
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -236,5 +286,8 @@ test('tail: a table with times in the wanted zone, a gap told, an end after so m
   assert.match(tail.stdout, /^2026-11-20 13:00:00\.500 +d +m +1\.5 C\n2026-11-20 13:00:01\.000 +d +n +true$/m)
   assert.match(tail.stderr, /3 readings came faster/)
   const json = await inProcess('tail', '--url', url, '--token', 'tk_good', '-n', '1', '--json')
-  assert.deepEqual(json.stdout.split('\n').map((line) => (JSON.parse(line) as Record<string, unknown>)['value'] ?? 'gap'), ['gap', 1.5])
+  assert.deepEqual(
+    json.stdout.split('\n').map((line) => (JSON.parse(line) as Record<string, unknown>)['value'] ?? 'gap'),
+    ['gap', 1.5],
+  )
 })

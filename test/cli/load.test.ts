@@ -16,15 +16,19 @@ const schedule: Schedule = { run: 'test', devices: 3, rate: 7, startUs: 1_790_00
 
 test('quantiles are within one part in 128 of the exact ones', () => {
   fc.assert(
-    fc.property(fc.array(fc.integer({ min: 0, max: 2 ** 36 }), { minLength: 1, maxLength: 300 }), fc.constantFrom(0.5, 0.95, 0.99, 1), (values, q) => {
-      const histogram = new LatencyHistogram()
-      for (const value of values) histogram.record(value)
-      const sorted = values.toSorted((a, b) => a - b)
-      const exact = sorted[Math.max(1, Math.ceil(q * sorted.length)) - 1]!
-      const got = histogram.quantileMs(q) * 1_000
-      assert.ok(got >= exact * (1 - 1e-12) && got <= exact * (1 + 1 / 128 + 1e-12), `${got} for ${exact}`)
-      assert.equal(histogram.maxMs, sorted.at(-1)! / 1_000)
-    }),
+    fc.property(
+      fc.array(fc.integer({ min: 0, max: 2 ** 36 }), { minLength: 1, maxLength: 300 }),
+      fc.constantFrom(0.5, 0.95, 0.99, 1),
+      (values, q) => {
+        const histogram = new LatencyHistogram()
+        for (const value of values) histogram.record(value)
+        const sorted = values.toSorted((a, b) => a - b)
+        const exact = sorted[Math.max(1, Math.ceil(q * sorted.length)) - 1]!
+        const got = histogram.quantileMs(q) * 1_000
+        assert.ok(got >= exact * (1 - 1e-12) && got <= exact * (1 + 1 / 128 + 1e-12), `${got} for ${exact}`)
+        assert.equal(histogram.maxMs, sorted.at(-1)! / 1_000)
+      },
+    ),
   )
   assert.ok(Number.isNaN(new LatencyHistogram().quantileMs(0.99)))
 })
@@ -32,7 +36,13 @@ test('quantiles are within one part in 128 of the exact ones', () => {
 test('the ledger finds every message again by device and time, at any rate', () => {
   fc.assert(
     fc.property(
-      fc.record({ run: fc.constant('x'), devices: fc.integer({ min: 1, max: 50 }), rate: fc.double({ min: 0.01, max: 50_000, noNaN: true }), startUs: fc.integer({ min: 0, max: 2 ** 52 }), messages: fc.integer({ min: 1, max: 200 }) }),
+      fc.record({
+        run: fc.constant('x'),
+        devices: fc.integer({ min: 1, max: 50 }),
+        rate: fc.double({ min: 0.01, max: 50_000, noNaN: true }),
+        startUs: fc.integer({ min: 0, max: 2 ** 52 }),
+        messages: fc.integer({ min: 1, max: 200 }),
+      }),
       (s) => {
         const ledger = new Ledger(s)
         for (let n = 0; n < s.messages; n++) {
@@ -81,7 +91,8 @@ test('assertions', () => {
   const [lost, p99, rate] = parseAssertions('lost==0, p99 < 0.25s,rate>=1000')
   assert.deepEqual([lost?.bound, p99?.bound, rate?.comparison], [0, 250, '>='])
   const values = { lost: 0, doubled: 0, wrong: 0, errors: 0, sent: 0, acked: 0, stored: 0, rate: 999, p50: 1, p95: 2, p99: 249, max: 300 }
-  const holds = (text: string, more: Partial<typeof values> = {}): boolean[] => judge(parseAssertions(text), { ...values, ...more }).map((one) => one.holds)
+  const holds = (text: string, more: Partial<typeof values> = {}): boolean[] =>
+    judge(parseAssertions(text), { ...values, ...more }).map((one) => one.holds)
   assert.deepEqual(holds('lost==0,p99<250ms,rate>=1000,max!=300,p50<=1'), [true, true, false, false, true])
   assert.deepEqual(holds('p99<250'), [true])
   // Without a single acknowledgement there is no latency, and nothing holds of it.
@@ -114,7 +125,9 @@ async function fakeServer(t: { after(fn: () => void): void }, fault: Fault = {})
     const devices = new Set(url.searchParams.getAll('device'))
     const limit = Math.min(40, Number(url.searchParams.get('limit')))
     const offset = Number(url.searchParams.get('cursor') ?? 0)
-    const matching = rows.filter((row) => devices.has(row.device) && row.time >= Number(url.searchParams.get('from')) && row.time < Number(url.searchParams.get('to')))
+    const matching = rows.filter(
+      (row) => devices.has(row.device) && row.time >= Number(url.searchParams.get('from')) && row.time < Number(url.searchParams.get('to')),
+    )
     const page = matching.slice(offset, offset + limit)
     const names = [...devices]
     return {

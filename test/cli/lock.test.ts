@@ -24,7 +24,9 @@ async function otherProcess(t: { after(fn: () => void): void }, dir: string): Pr
     if (taken.taken) taken.lock.update({ state: 'running', urls: { http: 'http://127.0.0.1:1' } })
     console.log(taken.taken)
     setInterval(() => {}, 1000)`
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', '--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', '--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   t.after(() => child.kill('SIGKILL'))
   const [said] = (await once(child.stdout, 'data')) as [Buffer]
   assert.equal(String(said).trim(), 'true')

@@ -26,7 +26,8 @@ function sink(o: { connect?: (c: Connect) => void; publish?: (p: Published) => v
   const text = (b: Uint8Array, from: number, to: number): string => Buffer.from(b.subarray(from, to)).toString()
   return {
     connect: (packet) => o.connect?.(packet),
-    publish: (b, flags, ts, te, packetId, ps, pe) => o.publish?.({ topic: text(b, ts, te), payload: text(b, ps, pe), qos: (flags >> 1) & 3, packetId }),
+    publish: (b, flags, ts, te, packetId, ps, pe) =>
+      o.publish?.({ topic: text(b, ts, te), payload: text(b, ps, pe), qos: (flags >> 1) & 3, packetId }),
     pingreq: () => o.pingreq?.(),
     disconnect: () => o.disconnect?.(),
     acknowledged: unexpected,
@@ -38,36 +39,51 @@ function sink(o: { connect?: (c: Connect) => void; publish?: (p: Published) => v
 
 test("the server's framer understands every packet, of any size", () => {
   fc.assert(
-    fc.property(fc.string({ unit: 'grapheme', minLength: 1, maxLength: 30 }).filter((s) => !/[#+\u0000-\u001f\u007f-\u009f]/.test(s) && s.isWellFormed()), fc.nat({ max: 40_000 }), fc.nat({ max: 65_535 }), (topic, size, packetId) => {
-      const seen: Published[] = []
-      const payload = 'x'.repeat(size)
-      const framer = new Framer(sink({ connect: () => undefined, publish: (p) => seen.push(p) }), 1_000_000)
-      const connect = connectPacket({ clientId: 'c', keepAliveS: 1 })
-      assert.equal(framer.push(connect, 0, connect.length), undefined)
-      const packet = publishPacket(Buffer.from(topic), Buffer.from(payload), packetId)
-      assert.equal(framer.push(packet, 0, packet.length), undefined)
-      assert.deepEqual(seen, [{ topic, payload, qos: packetId === 0 ? 0 : 1, packetId }])
-    }),
+    fc.property(
+      fc.string({ unit: 'grapheme', minLength: 1, maxLength: 30 }).filter((s) => !/[#+\u0000-\u001f\u007f-\u009f]/.test(s) && s.isWellFormed()),
+      fc.nat({ max: 40_000 }),
+      fc.nat({ max: 65_535 }),
+      (topic, size, packetId) => {
+        const seen: Published[] = []
+        const payload = 'x'.repeat(size)
+        const framer = new Framer(sink({ connect: () => undefined, publish: (p) => seen.push(p) }), 1_000_000)
+        const connect = connectPacket({ clientId: 'c', keepAliveS: 1 })
+        assert.equal(framer.push(connect, 0, connect.length), undefined)
+        const packet = publishPacket(Buffer.from(topic), Buffer.from(payload), packetId)
+        assert.equal(framer.push(packet, 0, packet.length), undefined)
+        assert.deepEqual(seen, [{ topic, payload, qos: packetId === 0 ? 0 : 1, packetId }])
+      },
+    ),
     { numRuns: 100 },
   )
   let connected: Connect | undefined
   const packet = connectPacket({ clientId: 'dev-1', keepAliveS: 30, username: 'kymo', password: 'tk_x' })
   assert.equal(new Framer(sink({ connect: (c) => (connected = c) }), 1_000).push(packet, 0, packet.length), undefined)
-  assert.deepEqual([connected?.clientId, connected?.keepAliveS, connected?.username, Buffer.from(connected!.password!).toString(), connected?.cleanSession], ['dev-1', 30, 'kymo', 'tk_x', true])
+  assert.deepEqual(
+    [connected?.clientId, connected?.keepAliveS, connected?.username, Buffer.from(connected!.password!).toString(), connected?.cleanSession],
+    ['dev-1', 30, 'kymo', 'tk_x', true],
+  )
 })
 
 test('acknowledgements are read however the bytes are cut; anything else ends the connection', () => {
   fc.assert(
     fc.property(fc.array(fc.integer({ min: 1, max: 65_535 }), { maxLength: 50 }), fc.integer({ min: 1, max: 9 }), (ids, cut) => {
       const acked: number[] = []
-      const reader = new PacketReader({ onConnack: () => undefined, onPuback: (id) => acked.push(id), onPong: () => undefined, onError: (reason) => assert.fail(reason) })
+      const reader = new PacketReader({
+        onConnack: () => undefined,
+        onPuback: (id) => acked.push(id),
+        onPong: () => undefined,
+        onError: (reason) => assert.fail(reason),
+      })
       const bytes = Buffer.concat([encodeConnack(false, 0), ...ids.map((id) => encodeAck(4, id)), pingresp])
       for (let i = 0; i < bytes.length; i += cut) reader.push(bytes.subarray(i, i + cut))
       assert.deepEqual(acked, ids)
     }),
   )
   const errors: string[] = []
-  new PacketReader({ onConnack: unexpected, onPuback: unexpected, onPong: unexpected, onError: (reason) => errors.push(reason) }).push(Buffer.from('HTTP/1.1 400 Bad Request'))
+  new PacketReader({ onConnack: unexpected, onPuback: unexpected, onPong: unexpected, onError: (reason) => errors.push(reason) }).push(
+    Buffer.from('HTTP/1.1 400 Bad Request'),
+  )
   assert.equal(errors.length, 1)
 })
 
@@ -131,8 +147,14 @@ test('QoS 1: every message is acknowledged once, in order, under its token', asy
   await publisher.connect()
   for (let i = 0; i < 500; i++) assert.ok(publisher.publish('t', Buffer.from(String(i)), 1, i))
   assert.equal(await publisher.end(5_000), 0)
-  assert.deepEqual(acked, Array.from({ length: 500 }, (_, i) => i))
-  assert.deepEqual(broker.published.map((p) => Number(p.payload)), acked)
+  assert.deepEqual(
+    acked,
+    Array.from({ length: 500 }, (_, i) => i),
+  )
+  assert.deepEqual(
+    broker.published.map((p) => Number(p.payload)),
+    acked,
+  )
 })
 
 test('a lost connection is made again, and what was not acknowledged is published anew', async (t) => {
@@ -163,7 +185,10 @@ test('a lost connection is made again, and what was not acknowledged is publishe
   broker.cut()
   await until(() => lost.length > 0)
   assert.equal(await publisher.end(5_000), 0)
-  assert.deepEqual(acked, Array.from({ length: 11 }, (_, i) => i))
+  assert.deepEqual(
+    acked,
+    Array.from({ length: 11 }, (_, i) => i),
+  )
   assert.ok(lost.length >= 1)
   assert.deepEqual([...new Set(broker.connects)], ['c'])
 })
@@ -173,7 +198,10 @@ test('no more than `inflightMax` wait for their acknowledgement', async (t) => {
   broker.ack = false
   const publisher = new MqttPublisher({ url: `127.0.0.1:${broker.port}`, clientId: 'c', inflightMax: 3 })
   await publisher.connect()
-  assert.deepEqual([1, 2, 3, 4].map((i) => publisher.publish('t', Buffer.from('x'), 1, i)), [true, true, true, false])
+  assert.deepEqual(
+    [1, 2, 3, 4].map((i) => publisher.publish('t', Buffer.from('x'), 1, i)),
+    [true, true, true, false],
+  )
   assert.equal(await publisher.end(10), 3)
 })
 
@@ -184,7 +212,10 @@ test('a server that refuses the login, or is not there', async (t) => {
     new MqttPublisher({ url: `127.0.0.1:${broker.port}`, clientId: 'c' }).connect(),
     (error: unknown) => error instanceof KymoError && error.code === 'unauthenticated' && /user name or password are wrong/.test(error.message),
   )
-  await assert.rejects(new MqttPublisher({ url: '127.0.0.1:1', clientId: 'c' }).connect(), (error: unknown) => error instanceof KymoError && error.code === 'server_unreachable')
+  await assert.rejects(
+    new MqttPublisher({ url: '127.0.0.1:1', clientId: 'c' }).connect(),
+    (error: unknown) => error instanceof KymoError && error.code === 'server_unreachable',
+  )
 })
 
 test('addresses', () => {

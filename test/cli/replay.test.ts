@@ -28,31 +28,58 @@ test('RFC 4180: what was quoted comes back, however the chunks are cut', () => {
   const cell = fc.string({ unit: fc.constantFrom('a', '1', ',', '"', '\n', '\r', ' ', 'é', ';'), maxLength: 6 })
   const quote = (c: string): string => (/[",\r\n]/.test(c) ? `"${c.replaceAll('"', '""')}"` : c)
   fc.assert(
-    fc.property(fc.array(fc.tuple(cell, cell, cell), { minLength: 1, maxLength: 5 }), fc.constantFrom('\n', '\r\n'), fc.integer({ min: 1, max: 20 }), fc.boolean(), (rows, end, cut, last) => {
-      const text = rows.map((row) => row.map(quote).join(',')).join(end) + (last ? end : '')
-      assert.deepEqual(parse(text, ',', cut), rows.map((row) => [...row]))
-    }),
+    fc.property(
+      fc.array(fc.tuple(cell, cell, cell), { minLength: 1, maxLength: 5 }),
+      fc.constantFrom('\n', '\r\n'),
+      fc.integer({ min: 1, max: 20 }),
+      fc.boolean(),
+      (rows, end, cut, last) => {
+        const text = rows.map((row) => row.map(quote).join(',')).join(end) + (last ? end : '')
+        assert.deepEqual(
+          parse(text, ',', cut),
+          rows.map((row) => [...row]),
+        )
+      },
+    ),
     { numRuns: 500 },
   )
 })
 
 test('a byte order mark, empty lines, another delimiter, line numbers', () => {
-  assert.deepEqual(parse('\ufeffa;b\n\n1;2\n', ';'), [['a', 'b'], ['1', '2']])
+  assert.deepEqual(parse('\ufeffa;b\n\n1;2\n', ';'), [
+    ['a', 'b'],
+    ['1', '2'],
+  ])
   const reader = new CsvReader(',')
   const records = [...reader.push('a,b\n"x\ny",2\n\n3,4'), ...reader.end()]
-  assert.deepEqual(records.map(({ line }) => line), [1, 2, 5])
+  assert.deepEqual(
+    records.map(({ line }) => line),
+    [1, 2, 5],
+  )
   assert.throws(() => parse('a,b\n"never closed\n1,2\n'), /line 2: a quote is opened and never closed/)
   assert.deepEqual([guessDelimiter('a;b,c;d'), guessDelimiter('a\tb'), guessDelimiter('alone')], [';', '\t', ','])
 })
 
 test('times as files have them', () => {
   const us = Date.UTC(2004, 2, 10, 18) * 1e3
-  for (const text of ['2004/3/10 18:00', '2004-03-10 18:00:00', '2004-03-10T18:00:00Z', '2004-03-10T19:00:00+01:00', '2004-03-10T12:30:00-0530', ' 2004-03-10T18:00 ', '1078941600', '1078941600000', '1078941600000000', '1078941600000000000']) {
+  for (const text of [
+    '2004/3/10 18:00',
+    '2004-03-10 18:00:00',
+    '2004-03-10T18:00:00Z',
+    '2004-03-10T19:00:00+01:00',
+    '2004-03-10T12:30:00-0530',
+    ' 2004-03-10T18:00 ',
+    '1078941600',
+    '1078941600000',
+    '1078941600000000',
+    '1078941600000000000',
+  ]) {
     assert.equal(parseTime(text), us, text)
   }
   assert.equal(parseTime('2004-03-10 18:00:00.123456'), us + 123_456)
   assert.equal(parseTime('2004-03-10'), Date.UTC(2004, 2, 10) * 1e3)
-  for (const bad of ['', 'yesterday', '2004-02-30 10:00', '2004-13-01', '2004-03-10 25:00', '10/03/2004']) assert.ok(Number.isNaN(parseTime(bad)), bad)
+  for (const bad of ['', 'yesterday', '2004-02-30 10:00', '2004-13-01', '2004-03-10 25:00', '10/03/2004'])
+    assert.ok(Number.isNaN(parseTime(bad)), bad)
   assert.equal(timeParser('step:30m:2004-03-01T00:00Z')('3'), (Date.UTC(2004, 2, 1) + 90 * 60_000) * 1e3)
   assert.equal(timeParser('ms')('1078941600000'), us)
   assert.equal(timeParser('s')('1.5'), 1_500_000)
@@ -67,7 +94,10 @@ test('columns: found, named, renamed; missing values left out, also as -200.0', 
   assert.deepEqual(all.metrics, ['CO(GT)', 'T', 'RH', 'note'])
   const row = all.map({ line: 2, cells: ['2004/3/10 18:00', '2.6', '-200', '-200.0', 'NaN'] })
   assert.ok(typeof row === 'object')
-  assert.deepEqual({ ...row, values: { ...row.values } }, { device: 'file', timeUs: Date.UTC(2004, 2, 10, 18) * 1e3, values: { 'CO(GT)': 2.6 }, missing: 3 })
+  assert.deepEqual(
+    { ...row, values: { ...row.values } },
+    { device: 'file', timeUs: Date.UTC(2004, 2, 10, 18) * 1e3, values: { 'CO(GT)': 2.6 }, missing: 3 },
+  )
   const some = mapColumns(header, { ...common, metrics: ['T=temperature', 'RH'], deviceColumn: 'note', devicePrefix: 'mote-' })
   assert.deepEqual(some.metrics, ['temperature', 'RH'])
   const renamed = some.map({ line: 3, cells: ['2004/3/10 18:00', '', '13.6', '48.9', '7'] })
@@ -98,7 +128,10 @@ interface Received {
 }
 
 /** Takes batches; `answers` says what the first requests get instead of 202. */
-async function fakeIngest(t: { after(fn: () => void): void }, answers: (readonly [number, unknown])[] = []): Promise<{ url: string; received: Received[] }> {
+async function fakeIngest(
+  t: { after(fn: () => void): void },
+  answers: (readonly [number, unknown])[] = [],
+): Promise<{ url: string; received: Received[] }> {
   const received: Received[] = []
   const server = http.createServer((request, response) => {
     if (request.method !== 'POST') {
@@ -139,13 +172,37 @@ async function replay(...args: string[]): Promise<{ code: number; report: Record
 }
 
 test('a gzip file, a busy server that is asked again, counts that add up', async (t) => {
-  const { url, received } = await fakeIngest(t, [[429, { detail: 'later' }], [503, {}]])
+  const { url, received } = await fakeIngest(t, [
+    [429, { detail: 'later' }],
+    [503, {}],
+  ])
   const rows = Array.from({ length: 1_200 }, (_, i) => `${1_078_941_600 + i},${i % 7},${i % 100 === 0 ? -200 : i / 10}`)
   const file = written('air.csv.gz', `time,node,T\n${rows.join('\n')}\n`)
-  const { code, report } = await replay(file, '--http', url, '--device-column', 'node', '--device-prefix', 'n', '--missing', '-200', '--metrics', 'T=temperature')
+  const { code, report } = await replay(
+    file,
+    '--http',
+    url,
+    '--device-column',
+    'node',
+    '--device-prefix',
+    'n',
+    '--missing',
+    '-200',
+    '--metrics',
+    'T=temperature',
+  )
   assert.equal(code, 0)
   assert.deepEqual(
-    [report['rows'], report['messages'], report['readings'], report['acknowledged'], report['rejected'], report['missing_values'], report['empty_rows'], report['invalid_rows']],
+    [
+      report['rows'],
+      report['messages'],
+      report['readings'],
+      report['acknowledged'],
+      report['rejected'],
+      report['missing_values'],
+      report['empty_rows'],
+      report['invalid_rows'],
+    ],
     [1_200, 1_188, 1_188, 1_188, 0, 12, 12, 0],
   )
   assert.equal(received.length, 1_188)
@@ -155,7 +212,11 @@ test('a gzip file, a busy server that is asked again, counts that add up', async
 })
 
 test('items that the server refuses are counted and told, and the exit code says so', async (t) => {
-  const refused = { accepted: 1, rejected: 1, results: [{ index: 0, status: 422, code: 'value_invalid', detail: 'The value has a type that cannot be stored.' }] }
+  const refused = {
+    accepted: 1,
+    rejected: 1,
+    results: [{ index: 0, status: 422, code: 'value_invalid', detail: 'The value has a type that cannot be stored.' }],
+  }
   const { url } = await fakeIngest(t, [[207, refused]])
   const file = written('two.csv', 'time,v\n2004-01-01,1\n2004-01-02,2\n')
   const { code, report } = await replay(file, '--http', url)
@@ -179,5 +240,8 @@ test('speed and start: rows leave at their recorded pace, moved to where they we
   assert.equal(code, 0)
   // Two minutes at 600 times the pace: never quicker, however slow the machine is.
   assert.ok(performance.now() - from >= 195)
-  assert.deepEqual(received.map((m) => m.time), [0, 60, 120].map((s) => Date.UTC(2026, 10, 20) * 1e3 + s * 1e6))
+  assert.deepEqual(
+    received.map((m) => m.time),
+    [0, 60, 120].map((s) => Date.UTC(2026, 10, 20) * 1e3 + s * 1e6),
+  )
 })

@@ -12,7 +12,14 @@ const startMs = Date.UTC(2026, 10, 20)
 const minute = 60_000
 const day = 86_400_000
 
-function series(seed: number, index: number, n: number, stepMs: number, faults: readonly FaultKind[] = [], faultsPerHour = 6): (Sample | undefined)[] {
+function series(
+  seed: number,
+  index: number,
+  n: number,
+  stepMs: number,
+  faults: readonly FaultKind[] = [],
+  faultsPerHour = 6,
+): (Sample | undefined)[] {
   const device = new SimulatedDevice({ seed, index, deviceId: 'd', faults, faultsPerHour })
   return Array.from({ length: n }, (_, i) => device.sample(startMs + i * stepMs))
 }
@@ -69,10 +76,18 @@ test('a daily cycle: afternoons are warmer than early mornings; humidity goes th
       return of.reduce((sum, s) => sum + s.temperature, 0) / of.length
     }
     if (at(17) > at(5) + 0.5) warmer++
-    correlations.push(correlation(samples.map((s) => s.temperature), samples.map((s) => s.humidity)))
+    correlations.push(
+      correlation(
+        samples.map((s) => s.temperature),
+        samples.map((s) => s.humidity),
+      ),
+    )
   }
   assert.ok(warmer >= 18, `${warmer} of 20 devices`)
-  assert.ok(correlations.every((r) => r < -0.15) && correlations.filter((r) => r < -0.5).length >= 10, correlations.map((r) => r.toFixed(2)).join(' '))
+  assert.ok(
+    correlations.every((r) => r < -0.15) && correlations.filter((r) => r < -0.5).length >= 10,
+    correlations.map((r) => r.toFixed(2)).join(' '),
+  )
 })
 
 test('batteries drain, and are replaced when they are nearly empty', () => {
@@ -156,7 +171,9 @@ test('a fleet sends on its schedule: every device once an interval, with times t
 
 test("S1's payload, with whole seconds or fractions", () => {
   const sample: Sample = { deviceId: 'test-device-001', firmware: '1.0.0', temperature: 25.5, humidity: 60, battery: 85, timeMs: 1_234_567_890_500 }
-  assert.equal(payloadOf(sample, true), '{"device_id":"test-device-001","firmware":"1.0.0","temperature":25.5,"humidity":60,"battery":85,"timestamp":1234567890}')
+  assert.equal(
+    payloadOf(sample, true),
+    '{"device_id":"test-device-001","firmware":"1.0.0","temperature":25.5,"humidity":60,"battery":85,"timestamp":1234567890}',
+  )
   assert.equal((JSON.parse(payloadOf(sample, false)) as { timestamp: number }).timestamp, 1_234_567_890.5)
 })
-

@@ -38,7 +38,9 @@ function start(t: { after(fn: () => void): void }, dir: string, args: readonly s
     env: { PATH: process.env['PATH'], NODE_OPTIONS: `--import=${hook}`, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
-  const ended = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => child.once('exit', (code, signal) => resolve({ code, signal })))
+  const ended = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) =>
+    child.once('exit', (code, signal) => resolve({ code, signal })),
+  )
   const started: Started = { process: child, pid: child.pid!, stdout: '', stderr: '', ended }
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => (started.stdout += chunk))
   child.stderr.setEncoding('utf8').on('data', (chunk: string) => (started.stderr += chunk))
@@ -68,7 +70,9 @@ test('the banner, the first message, a second start in the same folder, and the 
   assert.match(server.stdout, /✓ storage +opened \(new\) +12 ms\n/)
   assert.ok(server.stdout.includes(`  Dashboard   ${url}/\n  API docs    ${url}/docs\n  Metrics     ${url}/metrics\n`))
   assert.ok(server.stdout.includes(`curl ${url.slice(7)}/ingest -H 'content-type: application/json' \\\n`))
-  assert.ok(server.stdout.includes("mosquitto_pub -h 127.0.0.1 -p 1884 -t portfolio/telemetry \\\n      -m '{\"device_id\":\"dev-1\",\"temperature\":25.5}'"))
+  assert.ok(
+    server.stdout.includes('mosquitto_pub -h 127.0.0.1 -p 1884 -t portfolio/telemetry \\\n      -m \'{"device_id":"dev-1","temperature":25.5}\''),
+  )
   assert.match(server.stdout, /\d\d:\d\d:\d\d {2}first message from dev-1 {3}temperature 25\.5 {3}stored in 4 ms\n/)
 
   const second = start(t, dir)
@@ -85,7 +89,11 @@ test('the banner, the first message, a second start in the same folder, and the 
 test('events as JSON lines; kill -9 of the server brings it back on the same port', async (t) => {
   const dir = temporary(t)
   const server = start(t, dir, ['--json'])
-  const events = (): Record<string, unknown>[] => server.stdout.split('\n').filter(Boolean).map((line) => JSON.parse(line) as Record<string, unknown>)
+  const events = (): Record<string, unknown>[] =>
+    server.stdout
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => JSON.parse(line) as Record<string, unknown>)
   const ready = await until(() => events().find((one) => one['event'] === 'ready'), 'ready')
   process.kill(Number(ready['pid']), 'SIGKILL')
   const again = await until(() => events().find((one) => one['event'] === 'ready' && one['restarts'] === 1), 'ready again')
@@ -121,7 +129,12 @@ test('a port that is taken: exit 4, by whom, and what to do', async (t) => {
   if (process.platform === 'linux') assert.match(portOwner(port) ?? '', new RegExp(`\\(pid ${process.pid}\\)$`))
   const server = start(t, temporary(t), ['--http-port', String(port)])
   assert.equal((await server.ended).code, 4)
-  assert.match(server.stderr, new RegExp(`^error: port ${port} is in use( by .* \\(pid \\d+\\))? +\\[KYMO-E104\\]\\n {2}Use another: {2}kymo start --http-port ${port + 1} +or any free: --http-port 0\\n$`))
+  assert.match(
+    server.stderr,
+    new RegExp(
+      `^error: port ${port} is in use( by .* \\(pid \\d+\\))? +\\[KYMO-E104\\]\\n {2}Use another: {2}kymo start --http-port ${port + 1} +or any free: --http-port 0\\n$`,
+    ),
+  )
 })
 
 test('usage, configuration and storage errors have their exit codes, and are not a reason to start again', async (t) => {
@@ -152,7 +165,16 @@ test('a bug that nobody caught restarts the server, until it is clear that this 
 
 test('where tokens are asked for, the lines to paste carry one from the environment', () => {
   const facts: BannerFacts = {
-    version: '1', nodeVersion: '24', dataDir: '/var/lib/kymo', cwd: '/home/a', components: [], http: 'http://192.168.1.5:8080', mqtt: 'mqtt://192.168.1.5:1883', extra: [], auth: 'token', readyMs: 1,
+    version: '1',
+    nodeVersion: '24',
+    dataDir: '/var/lib/kymo',
+    cwd: '/home/a',
+    components: [],
+    http: 'http://192.168.1.5:8080',
+    mqtt: 'mqtt://192.168.1.5:1883',
+    extra: [],
+    auth: 'token',
+    readyMs: 1,
   }
   const text = bannerLines(facts, createColors(false)).join('\n')
   assert.match(text, /data in \/var\/lib\/kymo ·/)

@@ -33,7 +33,10 @@ async function until<T>(what: () => T | undefined | false, label: string): Promi
   throw new Error(`never happened: ${label}`)
 }
 
-function run(mode: string, more: { crashesMax?: number } = {}): { code: Promise<number>; crashes: Crash[]; journal: string; ready: (ReadyMessage | undefined)[] } {
+function run(
+  mode: string,
+  more: { crashesMax?: number } = {},
+): { code: Promise<number>; crashes: Crash[]; journal: string; ready: (ReadyMessage | undefined)[] } {
   const journal = newJournal()
   const crashes: Crash[] = []
   const ready: (ReadyMessage | undefined)[] = []
@@ -53,7 +56,9 @@ function run(mode: string, more: { crashesMax?: number } = {}): { code: Promise<
 function startParent(mode: string): { pid: number; journal: string; ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }> } {
   const journal = newJournal()
   const parent = spawn(process.execPath, [parentScript, mode, journal], { stdio: 'ignore' })
-  const ended = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => parent.once('exit', (code, signal) => resolve({ code, signal })))
+  const ended = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) =>
+    parent.once('exit', (code, signal) => resolve({ code, signal })),
+  )
   return { pid: parent.pid!, journal, ended }
 }
 

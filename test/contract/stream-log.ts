@@ -100,15 +100,24 @@ export function streamLogContract(name: string, open: () => Promise<StreamLogUnd
       const t = topic()
       for (let i = 0; i < 20; i++) await log.write([readings(t, 'a', [i]), readings(t, 'b', [100 + i])], undefined, never)
       const kept = await take(log.reader({ topic: t, start: 'earliest' }), 40)
-      assert.deepEqual(valuesOf(kept, 'a'), Array.from({ length: 20 }, (_, i) => i))
-      assert.deepEqual(valuesOf(kept, 'b'), Array.from({ length: 20 }, (_, i) => 100 + i))
+      assert.deepEqual(
+        valuesOf(kept, 'a'),
+        Array.from({ length: 20 }, (_, i) => i),
+      )
+      assert.deepEqual(
+        valuesOf(kept, 'b'),
+        Array.from({ length: 20 }, (_, i) => 100 + i),
+      )
     })
 
     test('keeps the order of writes that were not waited for', async () => {
       const t = topic()
       await Promise.all(Array.from({ length: 50 }, (_, i) => log.write([readings(t, 'a', [i])], undefined, never)))
       const kept = await take(log.reader({ topic: t, start: 'earliest' }), 50)
-      assert.deepEqual(valuesOf(kept), Array.from({ length: 50 }, (_, i) => i))
+      assert.deepEqual(
+        valuesOf(kept),
+        Array.from({ length: 50 }, (_, i) => i),
+      )
     })
 
     test('gives back every kind of record and every column', async () => {
@@ -164,7 +173,11 @@ export function streamLogContract(name: string, open: () => Promise<StreamLogUnd
 
     test('remembers where a group stands, across readers and restarts', async () => {
       const t = topic()
-      await log.write(Array.from({ length: 6 }, (_, i) => readings(t, 'a', [i])), undefined, never)
+      await log.write(
+        Array.from({ length: 6 }, (_, i) => readings(t, 'a', [i])),
+        undefined,
+        never,
+      )
       const first = await take(log.reader({ topic: t, group: 'g', start: 'committed', batch: { bytesMax: 1 } }), 2)
       assert.deepEqual(valuesOf(first), [0, 1])
       const second = await take(log.reader({ topic: t, group: 'g', start: 'committed', batch: { bytesMax: 1 } }), 2)
@@ -192,7 +205,11 @@ export function streamLogContract(name: string, open: () => Promise<StreamLogUnd
 
     test('redelivers what was not acknowledged', async () => {
       const t = topic()
-      await log.write(Array.from({ length: 3 }, (_, i) => readings(t, 'a', [i])), undefined, never)
+      await log.write(
+        Array.from({ length: 3 }, (_, i) => readings(t, 'a', [i])),
+        undefined,
+        never,
+      )
       const source = log.reader({ topic: t, group: 'g', start: 'committed', batch: { bytesMax: 1 } })
       assert.deepEqual(valuesOf(await take(source, 1)), [0])
       assert.deepEqual(valuesOf(await take(source, 1, (delivery) => delivery.nack(new KymoError('store_unavailable')))), [1])
@@ -202,7 +219,11 @@ export function streamLogContract(name: string, open: () => Promise<StreamLogUnd
 
     test('does not pass an unacknowledged delivery with a later one', async () => {
       const t = topic()
-      await log.write(Array.from({ length: 3 }, (_, i) => readings(t, 'a', [i])), undefined, never)
+      await log.write(
+        Array.from({ length: 3 }, (_, i) => readings(t, 'a', [i])),
+        undefined,
+        never,
+      )
       const deliveries: Delivery[] = []
       await take(log.reader({ topic: t, group: 'g', start: 'committed', batch: { bytesMax: 1 } }), 3, (delivery) => deliveries.push(delivery))
       deliveries[2]!.ack()
@@ -252,11 +273,22 @@ export function streamLogContract(name: string, open: () => Promise<StreamLogUnd
     test('carries records of a megabyte beside small ones', async () => {
       const t = topic()
       const big = Buffer.alloc(1_000_000, 'x')
-      await log.write([opaque(t, 'dead-letter', 'k', big), opaque(t, 'tick', 'k', Buffer.from('1')), opaque(t, 'dead-letter', 'k', big)], undefined, never)
-      const rows = readings(t, 'k', Array.from({ length: 8192 }, (_, i) => i / 3))
+      await log.write(
+        [opaque(t, 'dead-letter', 'k', big), opaque(t, 'tick', 'k', Buffer.from('1')), opaque(t, 'dead-letter', 'k', big)],
+        undefined,
+        never,
+      )
+      const rows = readings(
+        t,
+        'k',
+        Array.from({ length: 8192 }, (_, i) => i / 3),
+      )
       await log.write([rows], undefined, never)
       const kept = await take(log.reader({ topic: t, start: 'earliest', batch: { bytesMax: 4096 } }), 4)
-      assert.deepEqual(kept.map((record) => record.body.length), [1_000_000, 1, 1_000_000, 0])
+      assert.deepEqual(
+        kept.map((record) => record.body.length),
+        [1_000_000, 1, 1_000_000, 0],
+      )
       assert.deepEqual(valuesOf(kept), [...rows.batch.value.subarray(0, 8192)])
     })
 
@@ -277,7 +309,11 @@ export function streamLogContract(name: string, open: () => Promise<StreamLogUnd
       const sum = async (group: string): Promise<readonly [bigint, number, number | undefined]> => {
         const lag = await log.lag(t, group)
         const oldest = lag.map((one) => one.oldestUs).filter((us) => us !== undefined)
-        return [lag.reduce((n, one) => n + one.end - one.committed, 0n), lag.reduce((n, one) => n + one.bytes, 0), oldest.length > 0 ? Math.min(...oldest) : undefined]
+        return [
+          lag.reduce((n, one) => n + one.end - one.committed, 0n),
+          lag.reduce((n, one) => n + one.bytes, 0),
+          oldest.length > 0 ? Math.min(...oldest) : undefined,
+        ]
       }
       await log.write([readings(t, 'a', [1]), readings(t, 'a', [2])], undefined, never)
       const source = log.reader({ topic: t, group: 'g', start: 'committed', batch: { bytesMax: 1 } })

@@ -27,7 +27,8 @@ test('loopback and open: an Origin must be the server itself', async (t) => {
   for (const auth of ['loopback', 'open'] as const) {
     const s = await serve(t, { auth })
     const host = `localhost:${s.door.port}`
-    const post = (origin: string): Promise<string> => rawGet(s, '/api/v1/telemetry', [`Host: ${host}`, `Origin: ${origin}`, 'Content-Length: 0'], 'POST')
+    const post = (origin: string): Promise<string> =>
+      rawGet(s, '/api/v1/telemetry', [`Host: ${host}`, `Origin: ${origin}`, 'Content-Length: 0'], 'POST')
     assert.match(await post(`http://${host}`), /^HTTP\/1.1 400[^]*empty_body/)
     for (const origin of ['http://evil.example', 'null', 'http://localhost:1', `http://${host}.evil.example`, 'file://', 'x']) {
       assert.match(await post(origin), /^HTTP\/1.1 403[^]*host_denied/, origin)
@@ -45,7 +46,9 @@ test('no CORS: a preflight names no origin', async (t) => {
 
 test('token: each route needs its scope; admin may all; what is open stays open', async (t) => {
   const s = await serve(t, { auth: 'token' })
-  const token = async (scope: 'ingest' | 'read' | 'admin'): Promise<{ authorization: string }> => ({ authorization: `Bearer ${(await s.tokens.create({ name: scope, scopes: [scope] })).token}` })
+  const token = async (scope: 'ingest' | 'read' | 'admin'): Promise<{ authorization: string }> => ({
+    authorization: `Bearer ${(await s.tokens.create({ name: scope, scopes: [scope] })).token}`,
+  })
   const [ingest, read, admin] = [await token('ingest'), await token('read'), await token('admin')]
   const reading = { device: 'a', temperature: 1 }
 
@@ -56,14 +59,27 @@ test('token: each route needs its scope; admin may all; what is open stays open'
   assert.equal((await s.post('/api/v1/telemetry', reading, ingest)).status, 202)
   assert.equal(s.gate.taken[0]!.context.client, 't1')
   assert.equal((await s.post('/api/v1/telemetry', reading, { authorization: ingest.authorization.replace('Bearer', 'Token') })).status, 202)
-  assert.deepEqual([(await s.post('/api/v1/telemetry', reading, read)).status, (await s.post('/api/v1/telemetry', reading, admin)).status], [403, 202])
+  assert.deepEqual(
+    [(await s.post('/api/v1/telemetry', reading, read)).status, (await s.post('/api/v1/telemetry', reading, admin)).status],
+    [403, 202],
+  )
 
-  for (const path of ['/api/v1/devices', '/api/v1/latest', '/api/v1/query', '/devices', '/metrics', '/api/v1/status', '/api/v1/dead-letters', '/api/v1/live']) {
+  for (const path of [
+    '/api/v1/devices',
+    '/api/v1/latest',
+    '/api/v1/query',
+    '/devices',
+    '/metrics',
+    '/api/v1/status',
+    '/api/v1/dead-letters',
+    '/api/v1/live',
+  ]) {
     const statuses = await Promise.all([{}, ingest].map(async (headers) => (await s.call(path, { headers })).status))
     assert.deepEqual(statuses, [401, 403], path)
     if (path !== '/api/v1/live') assert.equal((await s.call(path, { headers: read })).status, 200, path)
   }
-  for (const path of ['/api/v1/tokens']) assert.deepEqual([(await s.call(path, { headers: read })).status, (await s.call(path, { headers: admin })).status], [403, 200])
+  for (const path of ['/api/v1/tokens'])
+    assert.deepEqual([(await s.call(path, { headers: read })).status, (await s.call(path, { headers: admin })).status], [403, 200])
   assert.equal((await s.post('/devices', {}, read)).status, 403)
   for (const path of ['/', '/livez', '/readyz', '/health', '/docs', '/openapi.json']) assert.equal((await s.call(path)).status, 200, path)
   assert.equal(s.metrics.families.get('kymo_auth_failures_total')!.cells.values().next().value!.cell instanceof Object, true)
@@ -103,11 +119,21 @@ test('every error is a problem document with its code from the table', async (t)
     ['/api/v1/dead-letters/x', undefined, 400, 'request_invalid'],
     ['/api/v1/dead-letters/1', undefined, 404, 'not_found'],
     ['/api/v1/devices', { method: 'POST', body: '{', headers: { 'content-type': 'application/json' } }, 400, 'body_not_json'],
-    ['/api/v1/devices', { method: 'POST', body: new Uint8Array([0x7b, 0xff, 0x7d]), headers: { 'content-type': 'application/json' } }, 400, 'body_not_utf8'],
+    [
+      '/api/v1/devices',
+      { method: 'POST', body: new Uint8Array([0x7b, 0xff, 0x7d]), headers: { 'content-type': 'application/json' } },
+      400,
+      'body_not_utf8',
+    ],
     ['/api/v1/devices', { method: 'POST', body: '<a/>', headers: { 'content-type': 'application/xml' } }, 415, 'media_type'],
     ['/api/v1/devices', { method: 'POST', body: '[]', headers: { 'content-type': 'application/json' } }, 400, 'request_invalid'],
     ['/api/v1/devices', { method: 'POST' }, 400, 'request_invalid'],
-    ['/api/v1/devices', { method: 'POST', body: JSON.stringify({ name: 'x'.repeat(2 << 20) }), headers: { 'content-type': 'application/json' } }, 413, 'body_too_large'],
+    [
+      '/api/v1/devices',
+      { method: 'POST', body: JSON.stringify({ name: 'x'.repeat(2 << 20) }), headers: { 'content-type': 'application/json' } },
+      413,
+      'body_too_large',
+    ],
     ['/api/v1/devices', { method: 'POST', body: '{"id":"a b"}', headers: { 'content-type': 'application/json' } }, 400, 'request_invalid'],
   ]
   for (const [path, init, status, code] of cases) {
@@ -126,10 +152,16 @@ test('every error is a problem document with its code from the table', async (t)
 test('what is wrong is named: unknown parameters with those that are known, fields by pointer', async (t) => {
   const s = await serve(t)
   const typo = await s.call('/api/v1/query?devcie=a&limit=0')
-  assert.deepEqual((typo.json['errors'] as { pointer: string }[]).map((e) => e.pointer), ['/devcie', '/limit'])
+  assert.deepEqual(
+    (typo.json['errors'] as { pointer: string }[]).map((e) => e.pointer),
+    ['/devcie', '/limit'],
+  )
   assert.match(String(typo.json['detail']), /devcie \(query\) is not known here; known are device, metric/)
   const fields = await s.post('/api/v1/tokens', { name: '', scopes: ['read', 'root'], extra: 1 })
-  assert.deepEqual((fields.json['errors'] as { pointer: string }[]).map((e) => e.pointer), ['/name', '/scopes/1', '/extra'])
+  assert.deepEqual(
+    (fields.json['errors'] as { pointer: string }[]).map((e) => e.pointer),
+    ['/name', '/scopes/1', '/extra'],
+  )
   const method = await s.call('/api/v1/devices/x', { method: 'DELETE' })
   assert.deepEqual([method.status, method.headers.get('allow')], [405, 'GET, HEAD, OPTIONS, PATCH'])
 })
@@ -163,7 +195,11 @@ test('security headers are on everything, a policy on pages', async (t) => {
   const s = await serve(t)
   for (const path of ['/', '/nope', '/api/v1/devices', '/docs']) {
     const { headers } = await s.call(path, { headers: { accept: 'text/html' } })
-    assert.deepEqual([headers.get('x-content-type-options'), headers.get('x-frame-options'), headers.get('referrer-policy')], ['nosniff', 'DENY', 'no-referrer'], path)
+    assert.deepEqual(
+      [headers.get('x-content-type-options'), headers.get('x-frame-options'), headers.get('referrer-policy')],
+      ['nosniff', 'DENY', 'no-referrer'],
+      path,
+    )
     if (path === '/' || path === '/docs') assert.match(headers.get('content-security-policy') ?? '', /default-src 'none'.*frame-ancestors 'none'/)
   }
 })

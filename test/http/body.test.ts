@@ -8,7 +8,10 @@ import { RawClient } from './raw.ts'
 import { serve } from './support.ts'
 
 const MiB = 1 << 20
-const document = JSON.stringify([{ device: 'd1', temperature: 1 }, { device: 'd2', temperature: 2 }])
+const document = JSON.stringify([
+  { device: 'd1', temperature: 1 },
+  { device: 'd2', temperature: 2 },
+])
 
 test('gzip, deflate (both kinds), br and zstd are unpacked', async (t) => {
   const s = await serve(t)
@@ -138,4 +141,23 @@ test('a client that leaves in the middle of its body leaves nothing behind', asy
   for (let i = 0; i < 50 && reply.status !== 202; i++) reply = await s.post('/api/v1/telemetry', document)
   assert.equal(reply.status, 202)
   assert.equal(s.gate.letters.length, 0)
+})
+
+test('bodies that were answered no longer count', async (t) => {
+  const s = await serve(t, { limits: { bodiesBytesMax: 3000 } })
+  const body = JSON.stringify({ device: 'd', temperature: 1, pad: 'x'.repeat(1000) })
+  for (let i = 0; i < 6; i++) assert.equal((await s.post('/api/v1/telemetry', body)).status, 202)
+  for (let i = 0; i < 6; i++) assert.equal((await s.post('/api/v1/devices', { name: 'n', metadata: { pad: 'x'.repeat(1000) } })).status, 201)
+  for (let i = 0; i < 6; i++) assert.equal((await s.post('/api/v1/telemetry', body, { 'content-encoding': 'gzip' })).status, 400)
+})
+
+test('after a refused body that was sent to its end, the same connection takes the next request', async (t) => {
+  const s = await serve(t, { limits: { bodyBytesMax: 1000 } })
+  const client = new RawClient(s.door.port)
+  const rest = 4 * MiB
+  await client.send(`POST /api/v1/telemetry HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${rest}\r\n\r\n`)
+  const sent = client.send(Buffer.alloc(rest, 0x20)).then(() => client.send('GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n'))
+  assert.match(await client.until(/ok\n$/), /^HTTP\/1.1 413[^]*HTTP\/1.1 200 OK[^]*ok\n$/)
+  await sent
+  client.end()
 })

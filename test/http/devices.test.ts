@@ -5,13 +5,20 @@ import { serve } from './support.ts'
 import type { Reply, Served } from './support.ts'
 
 function patch(s: Served, id: string, body: unknown, headers: Readonly<Record<string, string>>): Promise<Reply> {
-  return s.call(`/api/v1/devices/${id}`, { method: 'PATCH', headers: { 'content-type': 'application/merge-patch+json', ...headers }, body: JSON.stringify(body) })
+  return s.call(`/api/v1/devices/${id}`, {
+    method: 'PATCH',
+    headers: { 'content-type': 'application/merge-patch+json', ...headers },
+    body: JSON.stringify(body),
+  })
 }
 
 test('register with an id or get a UUIDv7; twice is 409', async (t) => {
   const s = await serve(t)
   const made = await s.post('/api/v1/devices', { id: 'pump-1', name: 'Pump', metadata: { floor: 2 } })
-  assert.deepEqual([made.status, made.headers.get('location'), made.json['device_id'], made.json['last_seen']], [201, '/api/v1/devices/pump-1', 'pump-1', null])
+  assert.deepEqual(
+    [made.status, made.headers.get('location'), made.json['device_id'], made.json['last_seen']],
+    [201, '/api/v1/devices/pump-1', 'pump-1', null],
+  )
   assert.deepEqual([(await s.post('/api/v1/devices', { id: 'pump-1' })).json['code']], ['already_exists'])
   const ids = [String((await s.post('/api/v1/devices', {})).json['id']), String((await s.post('/api/v1/devices', {})).json['id'])]
   for (const id of ids) assert.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
@@ -26,7 +33,10 @@ test('lists are paged, with the total on request', async (t) => {
   const first = await s.call('/api/v1/devices?limit=2&total')
   assert.deepEqual([(first.json['items'] as { id: string }[]).map((d) => d.id), first.json['total']], [['a', 'b'], 3])
   const second = await s.call(`/api/v1/devices?limit=2&cursor=${String(first.json['next_cursor'])}`)
-  assert.deepEqual([(second.json['items'] as { id: string }[]).map((d) => d.id), second.json['next_cursor'], second.json['total']], [['c'], null, undefined])
+  assert.deepEqual(
+    [(second.json['items'] as { id: string }[]).map((d) => d.id), second.json['next_cursor'], second.json['total']],
+    [['c'], null, undefined],
+  )
 })
 
 test('changes need If-Match: 428 without, 412 when stale, * for whatever it is', async (t) => {
@@ -53,7 +63,10 @@ test('If-None-Match: 304 until it changes, or is seen again', async (t) => {
   await s.devices.create('default', { id: 'a' })
   const etag = (await s.call('/api/v1/devices/a')).headers.get('etag')!
   const get = (tag: string): Promise<Reply> => s.call('/api/v1/devices/a', { headers: { 'if-none-match': tag } })
-  assert.deepEqual([(await get(etag)).status, (await get(`W/${etag}`)).status, (await get(`"x", ${etag}`)).status, (await get('"x"')).status], [304, 304, 304, 200])
+  assert.deepEqual(
+    [(await get(etag)).status, (await get(`W/${etag}`)).status, (await get(`"x", ${etag}`)).status, (await get('"x"')).status],
+    [304, 304, 304, 200],
+  )
   s.devices.byId.set('a', { ...s.devices.byId.get('a')!, last_seen_us: 1_700_000_000_000_000 })
   assert.equal((await get(etag)).status, 200)
   const seen = (await s.call('/api/v1/devices/a')).headers.get('etag')!
@@ -73,10 +86,25 @@ test('metadata: prototype names, size and depth are bounded', async (t) => {
 
 test('RFC 7396, appendix A', () => {
   const cases: readonly (readonly [unknown, unknown, unknown])[] = [
-    [{ a: 'b' }, { a: 'c' }, { a: 'c' }], [{ a: 'b' }, { b: 'c' }, { a: 'b', b: 'c' }], [{ a: 'b' }, { a: null }, {}], [{ a: 'b', b: 'c' }, { a: null }, { b: 'c' }],
-    [{ a: ['b'] }, { a: 'c' }, { a: 'c' }], [{ a: 'c' }, { a: ['b'] }, { a: ['b'] }], [{ a: { b: 'c' } }, { a: { b: 'd', c: null } }, { a: { b: 'd' } }],
-    [{ a: [{ b: 'c' }] }, { a: [1] }, { a: [1] }], [['a', 'b'], ['c', 'd'], ['c', 'd']], [{ a: 'b' }, ['c'], ['c']], [{ a: 'foo' }, null, null], [{ a: 'foo' }, 'bar', 'bar'],
-    [{ e: null }, { a: 1 }, { e: null, a: 1 }], [[1, 2], { a: 'b', c: null }, { a: 'b' }], [{}, { a: { bb: { ccc: null } } }, { a: { bb: {} } }],
+    [{ a: 'b' }, { a: 'c' }, { a: 'c' }],
+    [{ a: 'b' }, { b: 'c' }, { a: 'b', b: 'c' }],
+    [{ a: 'b' }, { a: null }, {}],
+    [{ a: 'b', b: 'c' }, { a: null }, { b: 'c' }],
+    [{ a: ['b'] }, { a: 'c' }, { a: 'c' }],
+    [{ a: 'c' }, { a: ['b'] }, { a: ['b'] }],
+    [{ a: { b: 'c' } }, { a: { b: 'd', c: null } }, { a: { b: 'd' } }],
+    [{ a: [{ b: 'c' }] }, { a: [1] }, { a: [1] }],
+    [
+      ['a', 'b'],
+      ['c', 'd'],
+      ['c', 'd'],
+    ],
+    [{ a: 'b' }, ['c'], ['c']],
+    [{ a: 'foo' }, null, null],
+    [{ a: 'foo' }, 'bar', 'bar'],
+    [{ e: null }, { a: 1 }, { e: null, a: 1 }],
+    [[1, 2], { a: 'b', c: null }, { a: 'b' }],
+    [{}, { a: { bb: { ccc: null } } }, { a: { bb: {} } }],
   ]
   for (const [target, patch, result] of cases) assert.deepEqual(mergePatch(target, patch), result)
 })

@@ -4,13 +4,22 @@ import { KymoError } from '../../src/core/errors.ts'
 import { serve } from './support.ts'
 
 const key = { 'idempotency-key': 'k-1' }
-const body = [{ device: 'a', temperature: 1 }, { device: 'b', temperature: 2 }]
+const body = [
+  { device: 'a', temperature: 1 },
+  { device: 'b', temperature: 2 },
+]
 
 test('the gate learns key and index; the same again is answered the same and taken once', async (t) => {
   const s = await serve(t)
   const first = await s.post('/api/v1/telemetry', body, key)
   assert.equal(first.headers.get('idempotent-replayed'), null)
-  assert.deepEqual(s.gate.taken.map((m) => [m.context.idempotencyKey, m.context.item]), [['k-1', 0], ['k-1', 1]])
+  assert.deepEqual(
+    s.gate.taken.map((m) => [m.context.idempotencyKey, m.context.item]),
+    [
+      ['k-1', 0],
+      ['k-1', 1],
+    ],
+  )
   const again = await s.post('/api/v1/telemetry', body, key)
   assert.deepEqual([again.status, again.text, again.headers.get('idempotent-replayed')], [first.status, first.text, 'true'])
   assert.equal(s.gate.taken.length, 2)
@@ -34,7 +43,10 @@ test('the second of two at the same time waits for the first', async (t) => {
   await s.call('/livez')
   release()
   const replies = await Promise.all([first, second])
-  assert.deepEqual(replies.map((r) => r.status), [202, 202])
+  assert.deepEqual(
+    replies.map((r) => r.status),
+    [202, 202],
+  )
   assert.deepEqual(replies.map((r) => r.headers.get('idempotent-replayed')).sort(), [null, 'true'])
   assert.equal(s.gate.taken.length, 2)
 })
@@ -42,7 +54,10 @@ test('the second of two at the same time waits for the first', async (t) => {
 test('a refusal is final and kept; a failure that passes is not', async (t) => {
   const s = await serve(t)
   const refused = [await s.post('/api/v1/telemetry', { x: 1 }, key), await s.post('/api/v1/telemetry', { x: 1 }, key)]
-  assert.deepEqual(refused.map((r) => r.status), [422, 422])
+  assert.deepEqual(
+    refused.map((r) => r.status),
+    [422, 422],
+  )
   assert.equal(refused[1]!.headers.get('idempotent-replayed'), 'true')
   assert.equal(s.gate.letters.length, 1)
 
@@ -65,7 +80,8 @@ test('a batch partly refused for lack of room may be completed under the same ke
 test('kept answers are bounded by count, by bytes and by age', async (t) => {
   const s = await serve(t, { limits: { idempotencyKeysMax: 3 } })
   for (let i = 0; i < 6; i++) await s.post('/api/v1/telemetry', body, { 'idempotency-key': `n${i}` })
-  const replayed = async (n: number): Promise<string | null> => (await s.post('/api/v1/telemetry', body, { 'idempotency-key': `n${n}` })).headers.get('idempotent-replayed')
+  const replayed = async (n: number): Promise<string | null> =>
+    (await s.post('/api/v1/telemetry', body, { 'idempotency-key': `n${n}` })).headers.get('idempotent-replayed')
   assert.equal(await replayed(5), 'true')
   assert.equal(await replayed(0), null)
 

@@ -46,12 +46,21 @@ class Stream {
       if (block.startsWith(':')) continue
       const fields = new Map(block.split('\n').map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 2)]))
       const [id, event] = [fields.get('id'), fields.get('event')]
-      return { ...(id === undefined ? {} : { id }), ...(event === undefined ? {} : { event }), data: JSON.parse(fields.get('data') ?? '{}') as Record<string, unknown> }
+      return {
+        ...(id === undefined ? {} : { id }),
+        ...(event === undefined ? {} : { event }),
+        data: JSON.parse(fields.get('data') ?? '{}') as Record<string, unknown>,
+      }
     }
   }
 }
 
-const reading = (device: string, metric: string, value: number): { device: string; metric: string; timeUs: number; value: number } => ({ device, metric, timeUs: 1e15, value })
+const reading = (device: string, metric: string, value: number): { device: string; metric: string; timeUs: number; value: number } => ({
+  device,
+  metric,
+  timeUs: 1e15,
+  value,
+})
 
 test('readings come as events with a growing id, filtered by device and metric', async (t) => {
   const s = await serve(t)
@@ -62,8 +71,15 @@ test('readings come as events with a growing id, filtered by device and metric',
   s.live.publish(3n, [reading('c', 'x', 5)])
   const time = new Date(1e12).toISOString()
   assert.deepEqual(await all.event(), {
-    id: '1', event: 'readings',
-    data: { readings: [{ device: 'a', metric: 'x', time, value: 1 }, { device: 'a', metric: 'y', time, value: 2 }, { device: 'b', metric: 'x', time, value: 3 }] },
+    id: '1',
+    event: 'readings',
+    data: {
+      readings: [
+        { device: 'a', metric: 'x', time, value: 1 },
+        { device: 'a', metric: 'y', time, value: 2 },
+        { device: 'b', metric: 'x', time, value: 3 },
+      ],
+    },
   })
   assert.equal((await all.event())!.id, '2')
   assert.deepEqual(await some.event(), { id: '1', event: 'readings', data: { readings: [{ device: 'a', metric: 'x', time, value: 1 }] } })

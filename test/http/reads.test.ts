@@ -31,10 +31,18 @@ test('JSON columns: values as they were sent, NaN as null, units, flags, metadat
   const s = await withSample(t)
   const reply = await s.call('/api/v1/query?order=asc')
   assert.deepEqual(reply.json, {
-    from: null, to: null, order: 'asc', rows: 6, truncated: false, next_cursor: null,
+    from: null,
+    to: null,
+    order: 'asc',
+    rows: 6,
+    truncated: false,
+    next_cursor: null,
     series: [
-      { device: 'a', metric: 'temperature', unit: '°C' }, { device: 'a', metric: 'door' }, { device: 'a', metric: 'on' },
-      { device: 'a', metric: 'count' }, { device: 'b', metric: 'temperature' },
+      { device: 'a', metric: 'temperature', unit: '°C' },
+      { device: 'a', metric: 'door' },
+      { device: 'a', metric: 'on' },
+      { device: 'a', metric: 'count' },
+      { device: 'b', metric: 'temperature' },
     ],
     columns: {
       time: [0, 1e3, 2e3, 3e3, 4000.123, 5e3].map((ms) => t0 / 1e3 + ms),
@@ -49,8 +57,18 @@ test('JSON columns: values as they were sent, NaN as null, units, flags, metadat
 
 test('NDJSON and CSV, by Accept or format', async (t) => {
   const s = await withSample(t)
-  const lines = (await s.call('/api/v1/query', { headers: { accept: 'application/x-ndjson' } })).text.trim().split('\n').map((line) => JSON.parse(line) as unknown)
-  assert.deepEqual(lines[0], { time: '2024-01-01T00:00:00.000Z', device: 'a', metric: 'temperature', unit: '°C', value: 21.5, metadata: { room: 'x', n: [1] } })
+  const lines = (await s.call('/api/v1/query', { headers: { accept: 'application/x-ndjson' } })).text
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as unknown)
+  assert.deepEqual(lines[0], {
+    time: '2024-01-01T00:00:00.000Z',
+    device: 'a',
+    metric: 'temperature',
+    unit: '°C',
+    value: 21.5,
+    metadata: { room: 'x', n: [1] },
+  })
   assert.deepEqual(lines[4], { time: '2024-01-01T00:00:04.000123Z', device: 'a', metric: 'temperature', unit: '°C', value: null })
   assert.equal(lines.length, 6)
   const csv = await s.call('/api/v1/query?format=csv', { headers: { accept: 'application/json' } })
@@ -82,7 +100,10 @@ test('hostile names come back whole in every format', async (t) => {
   const device = '=cmd|"\',\n</script>\u2028{}'
   s.store.readings = [{ device, metric: '__proto__', timeUs: at(0), value: '=1+1' }]
   const columns = (await s.call('/api/v1/query')).json
-  assert.deepEqual([(columns['series'] as unknown[])[0], (columns['columns'] as { value: unknown }).value], [{ device, ['__proto__']: undefined, metric: '__proto__' } as unknown, ['=1+1']].map((x) => JSON.parse(JSON.stringify(x)) as unknown))
+  assert.deepEqual(
+    [(columns['series'] as unknown[])[0], (columns['columns'] as { value: unknown }).value],
+    [{ device, ['__proto__']: undefined, metric: '__proto__' } as unknown, ['=1+1']].map((x) => JSON.parse(JSON.stringify(x)) as unknown),
+  )
   const line = JSON.parse((await s.call('/api/v1/query?format=ndjson')).text) as Record<string, unknown>
   assert.deepEqual([line['device'], line['metric'], line['value']], [device, '__proto__', '=1+1'])
   assert.match((await s.call('/api/v1/query?format=csv')).text, /,"'=cmd\|""',\n<\/script>\u2028\{\}",__proto__,'=1\+1,/)
@@ -96,7 +117,16 @@ test('ranges: half-open, in any notation; refused ones name the parameter', asyn
     const { fromUs, toUs } = s.store.asked.at(-1)!
     return [fromUs, toUs]
   }
-  for (const from of ['2024-01-01T00:00:01Z', '2024-01-01T01:00:01%2B01:00', '2024-01-01T01:00:01+01:00', '1704067201', '1704067201000', '1704067201000000', '1704067201000000000', '1704067201.0']) {
+  for (const from of [
+    '2024-01-01T00:00:01Z',
+    '2024-01-01T01:00:01%2B01:00',
+    '2024-01-01T01:00:01+01:00',
+    '1704067201',
+    '1704067201000',
+    '1704067201000000',
+    '1704067201000000000',
+    '1704067201.0',
+  ]) {
     assert.equal((await ask(`from=${from}&to=2024-01-01T00:00:05Z`))[0], at(1), from)
   }
   assert.equal((await s.call('/api/v1/query?from=2024-01-01T00:00:01Z&to=2024-01-01T00:00:05Z')).json['rows'], 4)
@@ -104,7 +134,21 @@ test('ranges: half-open, in any notation; refused ones name the parameter', asyn
   const now = s.env.clock.nowUs()
   const [from, to] = await ask('from=-24h&to=now')
   assert.ok(Math.abs(to - now) < 5e6 && to - from === 86_400e6)
-  for (const query of ['from=yesterday', 'from=2024-02-30', 'from=2300-01-01', 'to=-5', 'from=now&to=-1h', 'step=5', 'step=0s', 'agg=avg', 'step=1m&agg=median', 'order=up', 'limit=100001', 'format=xml', 'cursor=abc']) {
+  for (const query of [
+    'from=yesterday',
+    'from=2024-02-30',
+    'from=2300-01-01',
+    'to=-5',
+    'from=now&to=-1h',
+    'step=5',
+    'step=0s',
+    'agg=avg',
+    'step=1m&agg=median',
+    'order=up',
+    'limit=100001',
+    'format=xml',
+    'cursor=abc',
+  ]) {
     const reply = await s.call(`/api/v1/query?${query}`)
     assert.equal(reply.status, 400, query)
     assert.ok((reply.json['errors'] as { pointer: string }[])[0]!.pointer.length > 1, query)
@@ -115,7 +159,11 @@ test('device and metric: repeated, or by commas; braces and \\, keep theirs', as
   const s = await withSample(t)
   const ask = async (query: string): Promise<unknown> => (await s.call(`/api/v1/query?${query}`), s.store.asked.at(-1)!.match)
   assert.deepEqual(await ask('device=a,b&metric=x&metric=y'), { tenant: 'default', devices: ['a', 'b'], metrics: ['x', 'y'] })
-  assert.deepEqual(await ask('metric=cpu{core=1,host=h},mem&device=a\\,b'), { tenant: 'default', devices: ['a,b'], metrics: ['cpu{core=1,host=h}', 'mem'] })
+  assert.deepEqual(await ask('metric=cpu{core=1,host=h},mem&device=a\\,b'), {
+    tenant: 'default',
+    devices: ['a,b'],
+    metrics: ['cpu{core=1,host=h}', 'mem'],
+  })
 })
 
 test('buckets: one column for each aggregate, avg when none is named', async (t) => {
@@ -124,8 +172,16 @@ test('buckets: one column for each aggregate, avg when none is named', async (t)
   const reply = await s.call('/api/v1/query?step=1m&agg=avg,max&agg=stddev')
   assert.deepEqual(reply.json['columns'], { time: [t0 / 1e3, t0 / 1e3 + 60_000], series: [0, 0], avg: [1.5, 3.5], max: [2, 4], stddev: [null, null] })
   assert.deepEqual([reply.json['step'], s.store.asked[0]!.stepUs], ['1m', 60e6])
-  assert.equal((await s.call('/api/v1/query?step=1m&format=csv')).text, 'time,device,metric,avg,unit\r\n2024-01-01T00:00:00.000Z,a,m,1.5,\r\n2024-01-01T00:01:00.000Z,a,m,3.5,\r\n')
-  assert.deepEqual(JSON.parse((await s.call('/api/v1/query?step=1m&limit=1&format=ndjson')).text), { time: '2024-01-01T00:00:00.000Z', device: 'a', metric: 'm', avg: 1.5 })
+  assert.equal(
+    (await s.call('/api/v1/query?step=1m&format=csv')).text,
+    'time,device,metric,avg,unit\r\n2024-01-01T00:00:00.000Z,a,m,1.5,\r\n2024-01-01T00:01:00.000Z,a,m,3.5,\r\n',
+  )
+  assert.deepEqual(JSON.parse((await s.call('/api/v1/query?step=1m&limit=1&format=ndjson')).text), {
+    time: '2024-01-01T00:00:00.000Z',
+    device: 'a',
+    metric: 'm',
+    avg: 1.5,
+  })
 })
 
 test('pages by cursor give each row once, in both orders and all formats, with equal times', async (t) => {
@@ -141,10 +197,18 @@ test('pages by cursor give each row once, in both orders and all formats, with e
         const reply = await s.call(path)
         pages++
         if (format === 'json') values.push(...(reply.json['columns'] as { value: number[] }).value)
-        else values.push(...reply.text.trim().split('\r\n').slice(1).map((line) => Number(line.split(',')[3])))
+        else
+          values.push(
+            ...reply.text
+              .trim()
+              .split('\r\n')
+              .slice(1)
+              .map((line) => Number(line.split(',')[3])),
+          )
         const link = /<([^>]+)>; rel="next"/.exec(reply.headers.get('link') ?? '')
         assert.equal(reply.headers.get('x-truncated'), link === null ? null : 'true')
-        if (format === 'json') assert.deepEqual([reply.json['truncated'], reply.json['next_cursor']], [link !== null, reply.headers.get('x-next-cursor')])
+        if (format === 'json')
+          assert.deepEqual([reply.json['truncated'], reply.json['next_cursor']], [link !== null, reply.headers.get('x-next-cursor')])
         path = link?.[1] ?? null
       }
       assert.deepEqual([pages, values.sort()], [6, expected], `${order} ${format}`)
@@ -154,7 +218,10 @@ test('pages by cursor give each row once, in both orders and all formats, with e
 
 test('exactly as many rows as the limit are not truncated', async (t) => {
   const s = await withSample(t)
-  assert.deepEqual([(await s.call('/api/v1/query?limit=6')).json['truncated'], (await s.call('/api/v1/query?limit=5')).json['truncated']], [false, true])
+  assert.deepEqual(
+    [(await s.call('/api/v1/query?limit=6')).json['truncated'], (await s.call('/api/v1/query?limit=5')).json['truncated']],
+    [false, true],
+  )
   s.store.readings = Array.from({ length: 15 }, (_, i) => ({ device: 'a', metric: 'm', timeUs: at(i), value: i }))
   for (let limit = 1; limit <= 15; limit++) {
     const { json } = await s.call(`/api/v1/query?limit=${limit}`)
@@ -236,7 +303,10 @@ test('series and latest: by (device, metric), paged, with units', async (t) => {
     assert.deepEqual(names, ['a count', 'a door', 'a on', 'a temperature', 'b temperature'], path)
   }
   const one = await s.call('/api/v1/devices/b/latest')
-  assert.deepEqual(one.json, { device: 'b', items: [{ device: 'b', metric: 'temperature', time: '2024-01-01T00:00:05.000Z', value: -0.5, flags: ['clock_ahead', 'late'] }] })
+  assert.deepEqual(one.json, {
+    device: 'b',
+    items: [{ device: 'b', metric: 'temperature', time: '2024-01-01T00:00:05.000Z', value: -0.5, flags: ['clock_ahead', 'late'] }],
+  })
   assert.equal((await s.call('/api/v1/devices/none/latest')).status, 404)
 })
 

@@ -13,8 +13,23 @@ function errorsOf(schema: JsonSchema, value: unknown): FieldError[] {
 }
 
 const leaf: fc.Arbitrary<JsonSchema> = fc.oneof(
-  fc.record({ type: fc.constant('string' as const), minLength: fc.integer({ min: 0, max: 3 }), maxLength: fc.integer({ min: 0, max: 5 }), pattern: fc.constantFrom('^a', '\\d', '.') }, { requiredKeys: ['type'] }),
-  fc.record({ type: fc.constantFrom('integer' as const, 'number' as const), minimum: fc.integer({ min: -3, max: 3 }), maximum: fc.integer({ min: -3, max: 3 }) }, { requiredKeys: ['type'] }),
+  fc.record(
+    {
+      type: fc.constant('string' as const),
+      minLength: fc.integer({ min: 0, max: 3 }),
+      maxLength: fc.integer({ min: 0, max: 5 }),
+      pattern: fc.constantFrom('^a', '\\d', '.'),
+    },
+    { requiredKeys: ['type'] },
+  ),
+  fc.record(
+    {
+      type: fc.constantFrom('integer' as const, 'number' as const),
+      minimum: fc.integer({ min: -3, max: 3 }),
+      maximum: fc.integer({ min: -3, max: 3 }),
+    },
+    { requiredKeys: ['type'] },
+  ),
   fc.constant<JsonSchema>({ type: 'boolean' }),
   fc.constant<JsonSchema>({ enum: ['a', 1, true] }),
   fc.constant<JsonSchema>({}),
@@ -55,18 +70,35 @@ test("agrees with TypeBox's checker on every schema and value of the part that i
 })
 
 test('only own properties count', () => {
-  const schema = JSON.parse('{"type":"object","properties":{"toString":{"type":"string"}},"required":["constructor"],"additionalProperties":false}') as JsonSchema
-  assert.deepEqual(errorsOf(schema, {}).map((e) => e.pointer), ['/constructor'])
-  assert.deepEqual(errorsOf(schema, JSON.parse('{"__proto__":1,"constructor":1,"toString":"x"}')).map((e) => e.pointer), ['/__proto__', '/constructor'])
+  const schema = JSON.parse(
+    '{"type":"object","properties":{"toString":{"type":"string"}},"required":["constructor"],"additionalProperties":false}',
+  ) as JsonSchema
+  assert.deepEqual(
+    errorsOf(schema, {}).map((e) => e.pointer),
+    ['/constructor'],
+  )
+  assert.deepEqual(
+    errorsOf(schema, JSON.parse('{"__proto__":1,"constructor":1,"toString":"x"}')).map((e) => e.pointer),
+    ['/__proto__', '/constructor'],
+  )
 })
 
 test('pointers are RFC 6901', () => {
-  assert.deepEqual(errorsOf({ type: 'object', additionalProperties: { type: 'array', items: { type: 'integer' } } }, { 'a/b~c': [1, 'x'] }).map((e) => e.pointer), ['/a~1b~0c/1'])
+  assert.deepEqual(
+    errorsOf({ type: 'object', additionalProperties: { type: 'array', items: { type: 'integer' } } }, { 'a/b~c': [1, 'x'] }).map((e) => e.pointer),
+    ['/a~1b~0c/1'],
+  )
 })
 
 test('a query is text until its schema says otherwise', () => {
-  const schema: JsonSchema = { type: 'object', properties: { n: { type: 'integer' }, flag: { type: 'boolean' }, list: { type: 'array', items: { type: 'string' } }, s: { type: 'string' } } }
-  assert.deepEqual({ ...coerceQuery(schema, { n: '5', flag: '', list: ['a,b', 'c'], s: '5', other: '1' }) }, { n: 5, flag: true, list: ['a', 'b', 'c'], s: '5', other: '1' })
+  const schema: JsonSchema = {
+    type: 'object',
+    properties: { n: { type: 'integer' }, flag: { type: 'boolean' }, list: { type: 'array', items: { type: 'string' } }, s: { type: 'string' } },
+  }
+  assert.deepEqual(
+    { ...coerceQuery(schema, { n: '5', flag: '', list: ['a,b', 'c'], s: '5', other: '1' }) },
+    { n: 5, flag: true, list: ['a', 'b', 'c'], s: '5', other: '1' },
+  )
   assert.deepEqual({ ...coerceQuery(schema, { n: '0x5', flag: 'yes' }) }, { n: '0x5', flag: 'yes' })
   assert.deepEqual(splitList('a,,b{x=1,y=2},c\\,d,'), ['a', 'b{x=1,y=2}', 'c,d'])
 })

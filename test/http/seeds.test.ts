@@ -34,7 +34,10 @@ async function curl(s: Served, line: string): Promise<Record<string, unknown>> {
 }
 
 async function haveCurl(): Promise<boolean> {
-  return run('curl', ['--version']).then(() => true, () => false)
+  return run('curl', ['--version']).then(
+    () => true,
+    () => false,
+  )
 }
 
 test("the seeds' curl lines work as printed", { skip: (await haveCurl()) ? false : 'curl is not installed' }, async (t) => {
@@ -47,14 +50,23 @@ test("the seeds' curl lines work as printed", { skip: (await haveCurl()) ? false
   assert.deepEqual(await curl(s, s3Short), { status: 'queued', device_id: 'test' })
   assert.equal((await curl(s, 'curl http://localhost:8002/health'))['status'], 'healthy')
   assert.equal((await curl(s, 'curl http://localhost:8000/'))['status'], 'healthy')
-  assert.deepEqual(s.gate.taken.map((m) => m.context.shape), ['sensor-data', 'reading', 'reading'])
+  assert.deepEqual(
+    s.gate.taken.map((m) => m.context.shape),
+    ['sensor-data', 'reading', 'reading'],
+  )
 })
 
 test('S0 /sensor-data: one is 200 with its own time, an array counts, a mixed one is 207', async (t) => {
   const s = await serve(t)
   const one = await s.post('/sensor-data', { sensor_id: 's', temperature: 1, timestamp: '2024-01-01T00:00:00Z' })
-  assert.deepEqual([one.status, one.json], [200, { status: 'success', message: 'Sensor data stored', sensor_id: 's', timestamp: '2024-01-01T00:00:00Z' }])
-  const all = await s.post('/sensor-data', [{ sensor_id: 'a', temperature: 1 }, { sensor_id: 'b', temperature: 1 }])
+  assert.deepEqual(
+    [one.status, one.json],
+    [200, { status: 'success', message: 'Sensor data stored', sensor_id: 's', timestamp: '2024-01-01T00:00:00Z' }],
+  )
+  const all = await s.post('/sensor-data', [
+    { sensor_id: 'a', temperature: 1 },
+    { sensor_id: 'b', temperature: 1 },
+  ])
   assert.deepEqual([all.status, all.json['status'], all.json['accepted']], [200, 'success', 2])
   const mixed = await s.post('/sensor-data', [{ sensor_id: 'a', temperature: 1 }, { temperature: 1 }])
   assert.deepEqual([mixed.status, mixed.json['accepted'], mixed.json['rejected'], mixed.json['error']], [207, 1, 1, '1 of 2 readings stored'])
@@ -94,7 +106,10 @@ test('S2 /ingest/batch: 200, else 207 with message, error and results; not an ar
   assert.equal(mixed.status, 207)
   assert.equal(mixed.json['message'], '1 of 2 items ingested')
   assert.match(String(mixed.json['error']), /1 of 2/)
-  assert.deepEqual((mixed.json['results'] as { index: number; status: number; code: string }[]).map((r) => [r.index, r.status, r.code]), [[1, 400, 'value_invalid']])
+  assert.deepEqual(
+    (mixed.json['results'] as { index: number; status: number; code: string }[]).map((r) => [r.index, r.status, r.code]),
+    [[1, 400, 'value_invalid']],
+  )
   const object = await s.post('/ingest/batch', point(1))
   assert.deepEqual([object.status, object.json['code']], [400, 'shape_unknown'])
 })
@@ -102,7 +117,11 @@ test('S2 /ingest/batch: 200, else 207 with message, error and results; not an ar
 test("with the log down the seeds' texts come with 503", async (t) => {
   const s = await serve(t)
   s.gate.stalled = new KymoError('log_unavailable')
-  const texts = [['/ingest', 'Failed to ingest data'], ['/ingest/batch', 'Failed to ingest batch data'], ['/sensor-data', 'Failed to ingest data']] as const
+  const texts = [
+    ['/ingest', 'Failed to ingest data'],
+    ['/ingest/batch', 'Failed to ingest batch data'],
+    ['/sensor-data', 'Failed to ingest data'],
+  ] as const
   for (const [path, text] of texts) {
     const reply = await s.post(path, [])
     assert.deepEqual([reply.status, reply.json['error'], reply.headers.get('retry-after')], [503, text, '5'])
@@ -115,12 +134,17 @@ test('S2 devices: register, read, set status; the server makes the id', async (t
   assert.equal(made.status, 201)
   const id = String(made.json['id'])
   assert.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-4/)
-  for (const [name, value] of Object.entries({ device_id: id, name: 'Test Device', type: 'sensor', status: 'active', tenant_id: 'test-tenant' })) assert.equal(made.json[name], value)
+  for (const [name, value] of Object.entries({ device_id: id, name: 'Test Device', type: 'sensor', status: 'active', tenant_id: 'test-tenant' }))
+    assert.equal(made.json[name], value)
   assert.deepEqual(made.json['metadata'], { a: 1 })
   for (const name of ['created_at', 'updated_at', 'last_seen']) assert.match(String(made.json[name]), /^\d{4}-.*Z$/)
 
   assert.deepEqual((await s.call(`/devices/${id}`)).json, made.json)
-  const set = await s.call(`/devices/${id}/status`, { method: 'PUT', headers: { 'content-type': 'application/json' }, body: '{"status":"maintenance"}' })
+  const set = await s.call(`/devices/${id}/status`, {
+    method: 'PUT',
+    headers: { 'content-type': 'application/json' },
+    body: '{"status":"maintenance"}',
+  })
   assert.deepEqual([set.status, set.json], [200, { message: 'Device status updated' }])
   assert.equal((await s.call(`/devices/${id}`)).json['status'], 'maintenance')
 
@@ -132,14 +156,20 @@ test('S2 devices: register, read, set status; the server makes the id', async (t
   const empty = await s.call(`/devices/${id}/status`, { method: 'PUT', headers: { 'content-type': 'application/json' }, body: '{}' })
   assert.equal(empty.status, 400)
   s.devices.failing = new KymoError('store_unavailable')
-  assert.deepEqual([(await s.post('/devices', {})).json['error'], (await s.call('/devices/x')).json['error']], ['Failed to register device', 'Failed to get device'])
+  assert.deepEqual(
+    [(await s.post('/devices', {})).json['error'], (await s.call('/devices/x')).json['error']],
+    ['Failed to register device', 'Failed to get device'],
+  )
 })
 
 test('S3 /devices: a bare array of objects, or ids; what is cut says so', async (t) => {
   const s = await serve(t)
   for (const id of ['a', 'b', 'c']) await s.devices.create('default', { id })
   const all = await s.call('/devices')
-  assert.deepEqual((all.json as unknown as { device_id: string }[]).map((d) => d.device_id), ['a', 'b', 'c'])
+  assert.deepEqual(
+    (all.json as unknown as { device_id: string }[]).map((d) => d.device_id),
+    ['a', 'b', 'c'],
+  )
   assert.equal(all.headers.get('x-truncated'), null)
   const page = await s.call('/devices?fields=id&limit=2')
   assert.deepEqual(page.json, ['a', 'b'])
@@ -153,21 +183,43 @@ test('S2 metrics and aggregates: numbers, bins by their start, anything not on t
   const minute = 60e6
   s.store.readings = Array.from({ length: 6 }, (_, i) => ({ device: 'a', metric: 'm', timeUs: 1_700_000_040_000_000 + i * 30e6, value: i }))
   const metrics = await s.call('/devices/a/metrics?metric=m&startTime=2023-11-14T22:14:00Z&endTime=2023-11-14T22:15:00Z')
-  assert.deepEqual(metrics.json, { metrics: [{ time: '2023-11-14T22:14:00.000Z', value: 0 }, { time: '2023-11-14T22:14:30.000Z', value: 1 }] })
+  assert.deepEqual(metrics.json, {
+    metrics: [
+      { time: '2023-11-14T22:14:00.000Z', value: 0 },
+      { time: '2023-11-14T22:14:30.000Z', value: 1 },
+    ],
+  })
   const bins = await s.call('/devices/a/aggregated?metric=m&aggregation=sum&interval=1m')
-  assert.deepEqual((bins.json['metrics'] as { value: number }[]).map((b) => b.value), [1, 5, 9])
+  assert.deepEqual(
+    (bins.json['metrics'] as { value: number }[]).map((b) => b.value),
+    [1, 5, 9],
+  )
   assert.equal(s.store.asked.at(-1)!.stepUs, minute)
   assert.deepEqual((await s.call('/devices/none/metrics?metric=m')).json, { metrics: [] })
   const cut = await s.call('/devices/a/metrics?metric=m&limit=4')
   assert.equal(cut.json['truncated'], true)
   const rest = await s.call(/<([^>]+)>/.exec(cut.headers.get('link') ?? '')![1]!)
-  assert.deepEqual((rest.json['metrics'] as { value: number }[]).map((b) => b.value), [4, 5])
-  for (const query of ['metric=m&aggregation=median&interval=1m', "metric=m&aggregation=avg&interval=1m'; DROP TABLE x", 'metric=m&aggregation=avg', 'aggregation=avg&interval=1m']) {
+  assert.deepEqual(
+    (rest.json['metrics'] as { value: number }[]).map((b) => b.value),
+    [4, 5],
+  )
+  for (const query of [
+    'metric=m&aggregation=median&interval=1m',
+    "metric=m&aggregation=avg&interval=1m'; DROP TABLE x",
+    'metric=m&aggregation=avg',
+    'aggregation=avg&interval=1m',
+  ]) {
     const wrong = await s.call(`/devices/a/aggregated?${query}`)
     assert.equal(wrong.status, 400, query)
     assert.equal(typeof wrong.json['error'], 'string')
   }
   s.store.slow = () => Promise.reject(new KymoError('store_unavailable'))
   const down = [await s.call('/devices/a/metrics?metric=m'), await s.call('/devices/a/aggregated?metric=m&aggregation=avg&interval=1h')]
-  assert.deepEqual(down.map((r) => [r.status, r.json['error']]), [[503, 'Failed to query metrics'], [503, 'Failed to query aggregated metrics']])
+  assert.deepEqual(
+    down.map((r) => [r.status, r.json['error']]),
+    [
+      [503, 'Failed to query metrics'],
+      [503, 'Failed to query aggregated metrics'],
+    ],
+  )
 })

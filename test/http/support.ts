@@ -8,7 +8,18 @@ import type { IngestGate, MessageContext } from '../../src/core/gate.ts'
 import { Metrics } from '../../src/core/metrics.ts'
 import type { Position, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, Store } from '../../src/core/ports.ts'
 import type {
-  DeadLetter, DeadLetterService, DeviceService, LatestValues, LiveEvent, LiveFeed, Principal, Scope, SystemStatus, TokenInfo, TokenService, VersionedDevice,
+  DeadLetter,
+  DeadLetterService,
+  DeviceService,
+  LatestValues,
+  LiveEvent,
+  LiveFeed,
+  Principal,
+  Scope,
+  SystemStatus,
+  TokenInfo,
+  TokenService,
+  VersionedDevice,
 } from '../../src/core/services.ts'
 import { openHttpDoor } from '../../src/doors/http/door.ts'
 import type { HttpDoor, HttpDoorOptions } from '../../src/doors/http/options.ts'
@@ -52,7 +63,8 @@ export class TestGate implements IngestGate {
       return new KymoError('body_not_json')
     }
     const o = document as Record<string, unknown>
-    if (typeof (o['device'] ?? o['device_id'] ?? o['sensor_id']) !== 'string') return new KymoError('device_missing', { errors: [{ pointer: '/device', detail: 'is missing' }] })
+    if (typeof (o['device'] ?? o['device_id'] ?? o['sensor_id']) !== 'string')
+      return new KymoError('device_missing', { errors: [{ pointer: '/device', detail: 'is missing' }] })
     for (const name of ['temperature', 'temperature_c', 'value']) {
       if (typeof o[name] === 'string') return new KymoError('value_invalid', { errors: [{ pointer: `/${name}`, detail: 'must be a number' }] })
     }
@@ -75,7 +87,7 @@ export class TestGate implements IngestGate {
   giveRoom(room = Infinity): void {
     this.room = room
     this.overloaded = false
-    for (const listener of [...this.#listeners]) listener(this.durable)
+    for (const listener of this.#listeners) listener(this.durable)
   }
 
   async whenDurable(ticket: number): Promise<void> {
@@ -146,7 +158,9 @@ export class TestStore implements Pick<Store, 'query' | 'latest' | 'series'> {
   async *query(q: RangeQuery, signal: AbortSignal): AsyncIterable<QueryPage> {
     this.asked.push(q)
     signal.addEventListener('abort', () => this.aborted++)
-    let rows: (TestReading & { readonly n?: number })[] = this.readings.filter((r) => matches(q.match, r) && r.timeUs >= q.fromUs && r.timeUs < q.toUs)
+    let rows: (TestReading & { readonly n?: number })[] = this.readings.filter(
+      (r) => matches(q.match, r) && r.timeUs >= q.fromUs && r.timeUs < q.toUs,
+    )
     const step = q.stepUs
     const buckets = new Map<string, number[]>()
     if (step !== undefined) {
@@ -161,7 +175,10 @@ export class TestStore implements Pick<Store, 'query' | 'latest' | 'series'> {
     }
     const sign = q.order === 'asc' ? 1 : -1
     const after = q.after
-    rows = rows.sort((a, b) => sign * compare(a, b)).filter((r) => after === undefined || sign * compare(r, after) > 0).slice(0, q.limit)
+    rows = rows
+      .sort((a, b) => sign * compare(a, b))
+      .filter((r) => after === undefined || sign * compare(r, after) > 0)
+      .slice(0, q.limit)
     for (let i = 0; i < rows.length; i += this.pageRows) {
       await this.slow(signal)
       const part = rows.slice(i, i + this.pageRows)
@@ -172,7 +189,16 @@ export class TestStore implements Pick<Store, 'query' | 'latest' | 'series'> {
         columns[name] = Float64Array.from(part, (r) => {
           const values = buckets.get(`${r.timeUs} ${r.device} ${r.metric}`) ?? []
           const sum = values.reduce((a, b) => a + b, 0)
-          return { avg: sum / values.length, sum, count: values.length, min: Math.min(...values), max: Math.max(...values), stddev: Number.NaN, first: values[0]!, last: values.at(-1)! }[name]
+          return {
+            avg: sum / values.length,
+            sum,
+            count: values.length,
+            min: Math.min(...values),
+            max: Math.max(...values),
+            stddev: Number.NaN,
+            first: values[0]!,
+            last: values.at(-1)!,
+          }[name]
         })
       }
       yield step === undefined ? { ...batch, columns } : { rows: batch.rows, keys: batch.keys, series: batch.series, timeUs: batch.timeUs, columns }
@@ -216,8 +242,17 @@ export class TestDevices implements DeviceService {
     if (this.failing !== undefined) throw this.failing
     if (this.byId.has(o.id)) throw new KymoError('already_exists')
     const device: VersionedDevice = {
-      id: o.id, name: o.name ?? '', type: o.type ?? '', status: 'active', tenant_id: o.tenant_id ?? '', metadata: o.metadata ?? {}, attributes: {},
-      created_us: 1_700_000_000_000_000, updated_us: 1_700_000_000_000_000, auto_registered: false, version: 1,
+      id: o.id,
+      name: o.name ?? '',
+      type: o.type ?? '',
+      status: 'active',
+      tenant_id: o.tenant_id ?? '',
+      metadata: o.metadata ?? {},
+      attributes: {},
+      created_us: 1_700_000_000_000_000,
+      updated_us: 1_700_000_000_000_000,
+      auto_registered: false,
+      version: 1,
     }
     this.byId.set(o.id, device)
     return device
@@ -283,14 +318,22 @@ export class TestLetters implements DeadLetterService {
   letters: DeadLetter[] = []
   replayed: (readonly string[] | 'all')[] = []
   async list(_tenant: string, o: Parameters<DeadLetterService['list']>[1]): Promise<{ items: DeadLetter[]; next?: string }> {
-    const rest = this.letters.filter((l) => (o.after === undefined || Number(l.id) < Number(o.after)) && (o.code === undefined || l.code === o.code) && (o.status === undefined || l.status === o.status))
+    const rest = this.letters.filter(
+      (l) =>
+        (o.after === undefined || Number(l.id) < Number(o.after)) &&
+        (o.code === undefined || l.code === o.code) &&
+        (o.status === undefined || l.status === o.status),
+    )
     const items = rest.slice(0, o.limit)
     return rest.length > o.limit ? { items, next: items.at(-1)!.id } : { items }
   }
   async get(_tenant: string, id: string): Promise<DeadLetter | undefined> {
     return this.letters.find((l) => l.id === id)
   }
-  async replay(_tenant: string, ids: readonly string[] | 'all'): Promise<{ replayed: number; failed: number; results: { id: string; ok: boolean }[] }> {
+  async replay(
+    _tenant: string,
+    ids: readonly string[] | 'all',
+  ): Promise<{ replayed: number; failed: number; results: { id: string; ok: boolean }[] }> {
     this.replayed.push(ids)
     const results = (ids === 'all' ? this.letters.map((l) => l.id) : ids).map((id) => ({ id, ok: true }))
     return { replayed: results.length, failed: 0, results }
@@ -321,9 +364,30 @@ export interface Reply {
 }
 
 export const okStatus: SystemStatus = {
-  version: '1.2.3', started_us: 1_700_000_000_000_000, ready: true, draining: false, components: [{ name: 'store', ok: true }],
-  lag: [{ group: 'store', partition: 0, earliest: 0n, committed: 9_007_199_254_740_993n, end: 9_007_199_254_740_995n, bytes: 20, oldestUs: 1_700_000_000_000_000 }],
-  messages_total: 1, readings_total: 2, rejected_total: 0, devices: 1, series: 2, mqtt_connections: 0, data_dir: '/data', pid: 1,
+  version: '1.2.3',
+  started_us: 1_700_000_000_000_000,
+  ready: true,
+  draining: false,
+  components: [{ name: 'store', ok: true }],
+  lag: [
+    {
+      group: 'store',
+      partition: 0,
+      earliest: 0n,
+      committed: 9_007_199_254_740_993n,
+      end: 9_007_199_254_740_995n,
+      bytes: 20,
+      oldestUs: 1_700_000_000_000_000,
+    },
+  ],
+  messages_total: 1,
+  readings_total: 2,
+  rejected_total: 0,
+  devices: 1,
+  series: 2,
+  mqtt_connections: 0,
+  data_dir: '/data',
+  pid: 1,
 }
 
 async function read(response: Response): Promise<Reply> {
@@ -340,17 +404,37 @@ async function read(response: Response): Promise<Reply> {
 /** A listening door over simple services; closed when the test ends. */
 export async function serve(t: TestContext, o: Partial<HttpDoorOptions> = {}): Promise<Served> {
   const store = new TestStore()
-  const parts = { gate: new TestGate(), store, devices: new TestDevices(), tokens: new TestTokens(), live: new TestLive(), metrics: new Metrics(), env: nodeEnv(silentLogger) }
+  const parts = {
+    gate: new TestGate(),
+    store,
+    devices: new TestDevices(),
+    tokens: new TestTokens(),
+    live: new TestLive(),
+    metrics: new Metrics(),
+    env: nodeEnv(silentLogger),
+  }
   const letters = new TestLetters()
   const latest: LatestValues = { latest: (match) => store.latestOf(match), metrics: () => [] }
   const door = await openHttpDoor({
-    host: '127.0.0.1', port: 0, ...parts, deadLetters: letters, latest, status: async () => okStatus, auth: 'loopback', version: '1.2.3', ...o,
+    host: '127.0.0.1',
+    port: 0,
+    ...parts,
+    deadLetters: letters,
+    latest,
+    status: async () => okStatus,
+    auth: 'loopback',
+    version: '1.2.3',
+    ...o,
   })
   door.setReady(true)
   t.after(() => door.close(100))
   const call = async (path: string, init?: RequestInit): Promise<Reply> => read(await fetch(door.url + path, init))
   return {
-    door, url: door.url, ...parts, letters, call,
+    door,
+    url: door.url,
+    ...parts,
+    letters,
+    call,
     post: (path, body, headers = {}) =>
       call(path, {
         method: 'POST',

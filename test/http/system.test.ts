@@ -21,7 +21,10 @@ test('readyz is 503 until ready, livez is not asked for that', async (t) => {
 
 test('a part that fails shows in readyz?verbose and health', async (t) => {
   const s = await serve(t, { status: async () => ({ ...okStatus, components: [{ name: 'store', ok: false, detail: 'disk full' }] }) })
-  assert.deepEqual([(await s.call('/readyz?verbose')).status, (await s.call('/readyz?verbose')).text], [503, '[+] http\n[+] ingest\n[-] store: disk full\nnot ready\n'])
+  assert.deepEqual(
+    [(await s.call('/readyz?verbose')).status, (await s.call('/readyz?verbose')).text],
+    [503, '[+] http\n[+] ingest\n[-] store: disk full\nnot ready\n'],
+  )
   s.gate.stalled = new KymoError('log_quota')
   assert.match((await s.call('/readyz?verbose')).text, /\[-\] ingest: The log is at its quota/)
   assert.equal((await s.call('/health')).status, 503)
@@ -33,7 +36,17 @@ test('/api/v1/status: offsets beyond 2^53 keep their digits', async (t) => {
   const s = await serve(t)
   const { json } = await s.call('/api/v1/status')
   assert.equal(json['started_at'], '2023-11-14T22:13:20.000Z')
-  assert.deepEqual(json['lag'], [{ group: 'store', partition: 0, bytes: 20, earliest: '0', committed: '9007199254740993', end: '9007199254740995', oldest: '2023-11-14T22:13:20.000Z' }])
+  assert.deepEqual(json['lag'], [
+    {
+      group: 'store',
+      partition: 0,
+      bytes: 20,
+      earliest: '0',
+      committed: '9007199254740993',
+      end: '9007199254740995',
+      oldest: '2023-11-14T22:13:20.000Z',
+    },
+  ])
 })
 
 test('/ is a page for browsers and a health document for others', async (t) => {
@@ -69,12 +82,22 @@ test('the text format: histograms add up, labels and help are escaped', () => {
   const histogram = metrics.histogram('h_seconds', 'A\nb\\c', { x: 'q"\\\n' }, [0.1, 1])
   for (const value of [0.05, 0.1, 0.5, 5]) histogram.observe(value)
   metrics.gauge('g', 'G').value = Number.POSITIVE_INFINITY
-  assert.equal(renderMetrics(metrics), [
-    '# HELP h_seconds A\\nb\\\\c', '# TYPE h_seconds histogram',
-    'h_seconds_bucket{x="q\\"\\\\\\n",le="0.1"} 2', 'h_seconds_bucket{x="q\\"\\\\\\n",le="1"} 3', 'h_seconds_bucket{x="q\\"\\\\\\n",le="+Inf"} 4',
-    'h_seconds_sum{x="q\\"\\\\\\n"} 5.65', 'h_seconds_count{x="q\\"\\\\\\n"} 4',
-    '# HELP g G', '# TYPE g gauge', 'g +Inf', '',
-  ].join('\n'))
+  assert.equal(
+    renderMetrics(metrics),
+    [
+      '# HELP h_seconds A\\nb\\\\c',
+      '# TYPE h_seconds histogram',
+      'h_seconds_bucket{x="q\\"\\\\\\n",le="0.1"} 2',
+      'h_seconds_bucket{x="q\\"\\\\\\n",le="1"} 3',
+      'h_seconds_bucket{x="q\\"\\\\\\n",le="+Inf"} 4',
+      'h_seconds_sum{x="q\\"\\\\\\n"} 5.65',
+      'h_seconds_count{x="q\\"\\\\\\n"} 4',
+      '# HELP g G',
+      '# TYPE g gauge',
+      'g +Inf',
+      '',
+    ].join('\n'),
+  )
 })
 
 test('draining: what is under way is finished, what comes anew is 503 and the connection closed', async (t) => {
@@ -85,7 +108,10 @@ test('draining: what is under way is finished, what comes anew is 503 and the co
   while (s.gate.taken.length === 0) await new Promise((resolve) => setImmediate(resolve))
   s.door.stopAccepting()
   const late = await s.post('/api/v1/telemetry', { device: 'b', temperature: 1 })
-  assert.deepEqual([late.status, late.json['code'], late.headers.get('connection'), late.headers.get('retry-after')], [503, 'shutting_down', 'close', '5'])
+  assert.deepEqual(
+    [late.status, late.json['code'], late.headers.get('connection'), late.headers.get('retry-after')],
+    [503, 'shutting_down', 'close', '5'],
+  )
   assert.deepEqual([(await s.call('/readyz')).text, (await s.call('/livez')).status, (await s.call('/metrics')).status], ['draining\n', 200, 200])
   const closed = s.door.close(5_000)
   release()
@@ -110,7 +136,10 @@ test('a port that is taken: port_in_use with the port; extra ports are opened wh
   await new Promise((resolve) => other.once('listening', resolve))
   t.after(() => other.close())
   const taken = (other.address() as net.AddressInfo).port
-  await assert.rejects(serve(t, { port: taken }), (error: unknown) => error instanceof KymoError && error.code === 'port_in_use' && error.details.facts?.['port'] === taken)
+  await assert.rejects(
+    serve(t, { port: taken }),
+    (error: unknown) => error instanceof KymoError && error.code === 'port_in_use' && error.details.facts?.['port'] === taken,
+  )
 
   const free = net.createServer().listen(0, '127.0.0.1')
   await new Promise((resolve) => free.once('listening', resolve))
@@ -118,7 +147,7 @@ test('a port that is taken: port_in_use with the port; extra ports are opened wh
   await new Promise((resolve) => free.close(resolve))
   const s = await serve(t, { extraPorts: [taken, extra] })
   assert.deepEqual(s.door.ports, [s.door.port, extra])
-  assert.equal((await (await fetch(`http://127.0.0.1:${extra}/livez`)).text()), 'ok\n')
+  assert.equal(await (await fetch(`http://127.0.0.1:${extra}/livez`)).text(), 'ok\n')
 })
 
 test('HEAD is GET without its body; keep-alive serves many requests on one connection', async (t) => {
@@ -134,7 +163,9 @@ test('HEAD is GET without its body; keep-alive serves many requests on one conne
 
 test('the door opens without loading a validator or a serializer', async () => {
   const { createRequire } = await import('node:module')
-  const loaded = Object.keys(createRequire(import.meta.url).cache).filter((path) => /node_modules\/(ajv|@fastify\/swagger|prom-client|pino|fast-json-stringify\/index)/.test(path))
+  const loaded = Object.keys(createRequire(import.meta.url).cache).filter((path) =>
+    /node_modules\/(ajv|@fastify\/swagger|prom-client|pino|fast-json-stringify\/index)/.test(path),
+  )
   assert.deepEqual(loaded, [])
   assert.equal(typeof openHttpDoor, 'function')
 })

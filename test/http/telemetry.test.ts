@@ -12,7 +12,10 @@ test('one message is taken: 202, with who sent it and through which path', async
   assert.deepEqual(reply.json, { accepted: 1, rejected: 0 })
   const { context, document } = s.gate.taken[0]!
   assert.deepEqual(document, { device: 'd1', temperature: 1 })
-  assert.deepEqual([context.transport, context.tenant, context.topic, context.shape, context.client], ['http', 'default', '/api/v1/telemetry', 'any', '127.0.0.1'])
+  assert.deepEqual(
+    [context.transport, context.tenant, context.topic, context.shape, context.client],
+    ['http', 'default', '/api/v1/telemetry', 'any', '127.0.0.1'],
+  )
 })
 
 test('the answer waits for durability', async (t) => {
@@ -41,7 +44,10 @@ test('an array: 202 all, 207 mixed, 422 none; each item has its index', async (t
   const s = await serve(t)
   const all = await s.post('/api/v1/telemetry', [reading(1), reading(2)])
   assert.deepEqual([all.status, all.json], [202, { accepted: 2, rejected: 0 }])
-  assert.deepEqual(s.gate.taken.map((m) => m.context.item), [0, 1])
+  assert.deepEqual(
+    s.gate.taken.map((m) => m.context.item),
+    [0, 1],
+  )
 
   const mixed = await s.post('/api/v1/telemetry', [reading(1), { temperature: 5 }, reading(3), { device: 'x', temperature: '25' }])
   assert.equal(mixed.status, 207)
@@ -49,8 +55,20 @@ test('an array: 202 all, 207 mixed, 422 none; each item has its index', async (t
     accepted: 2,
     rejected: 2,
     results: [
-      { index: 1, status: 422, code: 'device_missing', detail: new KymoError('device_missing').message, errors: [{ pointer: '/device', detail: 'is missing' }] },
-      { index: 3, status: 422, code: 'value_invalid', detail: new KymoError('value_invalid').message, errors: [{ pointer: '/temperature', detail: 'must be a number' }] },
+      {
+        index: 1,
+        status: 422,
+        code: 'device_missing',
+        detail: new KymoError('device_missing').message,
+        errors: [{ pointer: '/device', detail: 'is missing' }],
+      },
+      {
+        index: 3,
+        status: 422,
+        code: 'value_invalid',
+        detail: new KymoError('value_invalid').message,
+        errors: [{ pointer: '/temperature', detail: 'must be a number' }],
+      },
     ],
   })
 
@@ -126,7 +144,10 @@ test('more items than the limit: those within it are taken, the rest is refused 
   const s = await serve(t, { limits: { batchItemsMax: 2 } })
   const reply = await s.post('/api/v1/telemetry', [reading(1), reading(2), reading(3)])
   assert.deepEqual([reply.status, reply.json['accepted'], reply.json['rejected']], [207, 2, 1])
-  assert.deepEqual((reply.json['results'] as { status: number; code: string }[]).map((r) => [r.status, r.code]), [[413, 'batch_too_long']])
+  assert.deepEqual(
+    (reply.json['results'] as { status: number; code: string }[]).map((r) => [r.status, r.code]),
+    [[413, 'batch_too_long']],
+  )
   assert.match(s.gate.letters[0]!.bytes.toString(), /"d3"/)
 })
 
@@ -144,7 +165,10 @@ test('overloaded within a batch: waits for room and loses nothing', async (t) =>
   while (!s.gate.overloaded) await new Promise((resolve) => setImmediate(resolve))
   s.gate.giveRoom()
   assert.deepEqual((await pending).json, { accepted: 4, rejected: 0 })
-  assert.deepEqual(s.gate.taken.map((m) => (m.document as { device: string }).device), ['d1', 'd2', 'd3', 'd4'])
+  assert.deepEqual(
+    s.gate.taken.map((m) => (m.document as { device: string }).device),
+    ['d1', 'd2', 'd3', 'd4'],
+  )
 })
 
 test('room that does not come: what was taken is acknowledged, the rest is 429 item by item', async (t) => {
@@ -152,7 +176,13 @@ test('room that does not come: what was taken is acknowledged, the rest is 429 i
   s.gate.room = 1
   const reply = await s.post('/api/v1/telemetry', [1, 2, 3].map(reading))
   assert.deepEqual([reply.status, reply.json['accepted'], reply.json['rejected']], [207, 1, 2])
-  assert.deepEqual((reply.json['results'] as { index: number; status: number }[]).map((r) => [r.index, r.status]), [[1, 429], [2, 429]])
+  assert.deepEqual(
+    (reply.json['results'] as { index: number; status: number }[]).map((r) => [r.index, r.status]),
+    [
+      [1, 429],
+      [2, 429],
+    ],
+  )
 })
 
 test('a stalled log is 503 before anything is taken', async (t) => {
@@ -165,7 +195,10 @@ test('a stalled log is 503 before anything is taken', async (t) => {
 
 test('a large batch does not hold up others', async (t) => {
   const s = await serve(t, { limits: { sliceMs: 1 } })
-  const big = s.post('/api/v1/telemetry', Array.from({ length: 50_000 }, (_, n) => reading(n)))
+  const big = s.post(
+    '/api/v1/telemetry',
+    Array.from({ length: 50_000 }, (_, n) => reading(n)),
+  )
   while (s.gate.taken.length === 0) await new Promise((resolve) => setImmediate(resolve))
   const before = s.gate.taken.length
   assert.equal((await s.call('/livez')).status, 200)

@@ -3,10 +3,10 @@ import { describe, test } from 'node:test'
 import { openEmbeddedLog, type EmbeddedLog } from '../../src/log/embedded/log.ts'
 import { verifyLog } from '../../src/log/embedded/verify.ts'
 import { simEnv, type SimEnv } from '../sim/clock.ts'
-import { SimDisk } from '../sim/disk.ts'
+import type { SimDisk } from '../sim/disk.ts'
 import { Ledger, readBack, topic } from './model.ts'
 
-const seeds = Number(process.env['KYMO_TEST_SEEDS'] ?? 300)
+const seeds = Number(process.env['KYMO_TEST_SEEDS'] ?? 200)
 const dir = '/data/log'
 
 function open(env: SimEnv): Promise<EmbeddedLog> {
@@ -81,7 +81,10 @@ describe('the log on a disk that keeps no more than it promised', () => {
     log.onFatal((error) => told.push(error.code))
     env.disk.failSyncs(1)
     const pending = await Promise.all([ledger.write(log), ledger.write(log)])
-    assert.deepEqual(pending.map((error) => error?.code), ['fsync_failed', 'fsync_failed'])
+    assert.deepEqual(
+      pending.map((error) => error?.code),
+      ['fsync_failed', 'fsync_failed'],
+    )
     assert.deepEqual(told, ['fsync_failed'])
     const operations = env.disk.operations
     assert.equal((await ledger.write(log))?.code, 'fsync_failed')

@@ -12,7 +12,7 @@ import { verifyLog } from '../../src/log/embedded/verify.ts'
 import { simEnv, SimRandom } from '../sim/clock.ts'
 import { Ledger, readBack, topic } from './model.ts'
 
-const seeds = Number(process.env['KYMO_TEST_SEEDS'] ?? 200)
+const seeds = Number(process.env['KYMO_TEST_SEEDS'] ?? 120)
 const dir = '/data/log'
 const nowUs = 1_767_225_600_000_000
 
@@ -27,7 +27,10 @@ async function filled(env: Env, at: string, ledger: Ledger, writes: number): Pro
 }
 
 function files(disk: Disk, at: string, ending: string): string[] {
-  return disk.list(`${at}/${topic}/0`).filter((name) => name.endsWith(ending)).map((name) => `${at}/${topic}/0/${name}`)
+  return disk
+    .list(`${at}/${topic}/0`)
+    .filter((name) => name.endsWith(ending))
+    .map((name) => `${at}/${topic}/0/${name}`)
 }
 
 /** After any damage: what can be read is right and what cannot is refused by name; after a repair the rest is there. */
@@ -44,12 +47,19 @@ async function survives(env: Env, at: string, ledger: Ledger): Promise<{ readonl
     assert.ok(typeof file === 'string' && file.startsWith(`${at}/${topic}/0/`) && typeof first.error.details.facts?.['position'] === 'number')
     assert.ok(first.error.message.includes(file))
   } else assert.equal(first.ids.length, all.length, 'nothing is left out silently')
-  assert.equal(before.ok, !refused, `verify agrees: ${JSON.stringify(before.topics[0]?.damage, (_, v: unknown) => (typeof v === 'bigint' ? String(v) : v))}`)
+  assert.equal(
+    before.ok,
+    !refused,
+    `verify agrees: ${JSON.stringify(before.topics[0]?.damage, (_, v: unknown) => (typeof v === 'bigint' ? String(v) : v))}`,
+  )
   await log.close()
   const repair = repairLog(at, env.disk, nowUs)
   const lost = repair.lost.reduce((sum, range) => sum + range.next - range.first, 0n)
   const report = verifyLog(at, env.disk)
-  assert.ok(report.ok, JSON.stringify(report.topics[0]?.damage, (_, v: unknown) => (typeof v === 'bigint' ? String(v) : v)))
+  assert.ok(
+    report.ok,
+    JSON.stringify(report.topics[0]?.damage, (_, v: unknown) => (typeof v === 'bigint' ? String(v) : v)),
+  )
   const mended = await open(env, at)
   const second = await readBack(mended)
   assert.equal(second.error, undefined)
@@ -149,7 +159,10 @@ describe('damage in the log', () => {
     const end = env.disk.size(file!) - 48
     env.disk.flip(file!, segment.length + 40)
     const report = verifyLog(dir, env.disk)
-    assert.deepEqual(report.topics[0]!.damage.map(({ from, to, first, next }) => [from, to, next - first]), [[segment.length, end, 1n]])
+    assert.deepEqual(
+      report.topics[0]!.damage.map(({ from, to, first, next }) => [from, to, next - first]),
+      [[segment.length, end, 1n]],
+    )
   })
 
   test('damage in a topic stops that topic only, for writes as well', async () => {
@@ -163,7 +176,11 @@ describe('damage in the log', () => {
     const signal = new AbortController().signal
     await assert.rejects(
       log.write([{ ...record, topic }], undefined, signal),
-      (thrown) => thrown instanceof KymoError && thrown.code === 'log_corrupt' && thrown.details.facts?.['file'] === segment && thrown.details.facts['position'] === 64,
+      (thrown) =>
+        thrown instanceof KymoError &&
+        thrown.code === 'log_corrupt' &&
+        thrown.details.facts?.['file'] === segment &&
+        thrown.details.facts['position'] === 64,
     )
     await log.write([{ ...record, topic: 'dead-letters' }], undefined, signal)
     const before = env.disk.content(segment)
@@ -182,7 +199,10 @@ describe('damage in the log', () => {
   test('repair wants the log closed', async () => {
     const env = simEnv(4)
     const log = await open(env)
-    assert.throws(() => repairLog(dir, env.disk, nowUs), (thrown) => thrown instanceof KymoError && thrown.code === 'already_open')
+    assert.throws(
+      () => repairLog(dir, env.disk, nowUs),
+      (thrown) => thrown instanceof KymoError && thrown.code === 'already_open',
+    )
     await log.close()
     repairLog(dir, env.disk, nowUs)
   })

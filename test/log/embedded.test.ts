@@ -68,7 +68,8 @@ describe('the embedded log', () => {
     const env = simEnv(1)
     let log = await open(env)
     const source = (): ReturnType<EmbeddedLog['reader']> => log.reader({ topic: 't', start: 'earliest', batch: { bytesMax: 1 } })
-    for (let i = 0; i < 100; i++) await log.write([readings('t', `device-${i % 7}`, [i]), readings('t', `device-${(i + 3) % 7}`, [i])], undefined, signal)
+    for (let i = 0; i < 100; i++)
+      await log.write([readings('t', `device-${i % 7}`, [i]), readings('t', `device-${(i + 3) % 7}`, [i])], undefined, signal)
     await log.close()
     log = await open(env)
     await log.write([readings('t', 'device-5', [1])], undefined, signal)
@@ -126,7 +127,10 @@ describe('the embedded log', () => {
       log.write([readings('t', 'a', [2]), large], undefined, signal),
       log.write([readings('t', 'a', [3])], undefined, signal),
     ])
-    assert.deepEqual(answers.map(({ status }) => status), ['fulfilled', 'rejected', 'fulfilled'])
+    assert.deepEqual(
+      answers.map(({ status }) => status),
+      ['fulfilled', 'rejected', 'fulfilled'],
+    )
     assert.deepEqual(values(await take(log.reader({ topic: 't', start: 'earliest' }), 2)), [1, 3])
     await log.close()
   })
@@ -204,7 +208,10 @@ describe('groups of the embedded log', () => {
       // It has caught up or not: either way what comes now wakes it.
       await write(log, 'telemetry', 200, 100)
       await reached.promise
-      assert.deepEqual(got, Array.from({ length: 300 }, (_, i) => i))
+      assert.deepEqual(
+        got,
+        Array.from({ length: 300 }, (_, i) => i),
+      )
       assert.equal((await log.lag('telemetry', 'store'))[0]!.committed, 300n)
       thread.postMessage('stop')
       await ended.promise
@@ -223,7 +230,8 @@ describe('groups of the embedded log', () => {
     const attached = attachEmbeddedLog(structuredClone(log.handle()), env)
     await write(log, 't', 1)
     const iterator = attached.reader({ topic: 't', start: 'earliest' }).open(signal)[Symbol.asyncIterator]()
-    assert.equal((await iterator.next()).value?.records.length, 1)
+    const first = await iterator.next()
+    assert.ok(first.done !== true && first.value.records.length === 1)
     assert.deepEqual([attached.earliest('t'), attached.end('t')], [0n, 1n])
     // The log's close tells attached readers through shared memory, which alone does not keep a process awake.
     const awake = setInterval(() => undefined, 1000)

@@ -31,7 +31,10 @@ export class Ledger {
 
   restart(): void {
     const keys = Array.from({ length: 30 }, (_, i) => ({ tenant: 'default', device: `device-${i}`, metric: `metric-${i % 5}` }))
-    this.#keys = keys.map((key) => ({ key, at: this.#random.next() })).toSorted((a, b) => a.at - b.at).map(({ key }) => key)
+    this.#keys = keys
+      .map((key) => ({ key, at: this.#random.next() }))
+      .toSorted((a, b) => a.at - b.at)
+      .map(({ key }) => key)
   }
 
   /** One write of some records; resolves when the log has answered. Returns what it said. */
@@ -114,7 +117,12 @@ export async function readBack(log: EmbeddedLog, o: { readonly group?: string; r
   let next: bigint | undefined
   const end = log.end(topic)
   if ((o.group === undefined ? log.earliest(topic) : (await log.lag(topic, o.group))[0]!.committed) === end) return { ids, missing, error: undefined }
-  const source = log.reader({ topic, start: 'committed', ...(o.group === undefined ? {} : { group: o.group }), batch: { bytesMax: o.bytesMax ?? 2000 } })
+  const source = log.reader({
+    topic,
+    start: 'committed',
+    ...(o.group === undefined ? {} : { group: o.group }),
+    batch: { bytesMax: o.bytesMax ?? 2000 },
+  })
   try {
     for await (const { records, span, ack } of source.open(never)) {
       assert.ok(span !== undefined)

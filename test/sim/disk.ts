@@ -1,6 +1,6 @@
 import path from 'node:path'
 import type { Disk, DiskFile } from '../../src/core/env.ts'
-import type { SimRandom } from './clock.ts'
+import type { SimRandom } from './random.ts'
 
 const sectorBytes = 512
 
@@ -311,7 +311,7 @@ export class SimDisk implements Disk {
 
   #someSectors(survivor: Inode, change: Extract<Change, { kind: 'write' }>): void {
     const end = change.position + change.bytes.length
-    for (let at = change.position; at < end; ) {
+    for (let at = change.position; at < end;) {
       const next = Math.min(end, (Math.floor(at / sectorBytes) + 1) * sectorBytes)
       if (this.#random.chance(0.5)) {
         apply(survivor, { kind: 'write', position: at, bytes: change.bytes.subarray(at - change.position, next - change.position) })

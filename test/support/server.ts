@@ -158,7 +158,8 @@ export class RunningServer {
   async kill(): Promise<void> {
     const pids = this.killNow()
     await this.#ended()
-    while (pids.some(isAlive)) await delay(2)
+    // Killed, but not gone until its last thread is and somebody has asked how it ended.
+    for (let waited = 0; pids.some((pid) => parentOf(pid) !== undefined) && waited < 3_000; waited += 5) await delay(5)
   }
 
   /** Gives the processes that were there. */

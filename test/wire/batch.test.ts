@@ -7,7 +7,11 @@ import { KymoError } from '../../src/core/errors.ts'
 import { decodeBatch, decodeDictionary, ReaderKeys } from '../../src/wire/batch/decode.ts'
 import { BatchEncoder, encodeBatch, WriterDictionary } from '../../src/wire/batch/encode.ts'
 
-const keys: SeriesKey[] = Array.from({ length: 40 }, (_, i) => ({ tenant: i % 7 === 0 ? 'other' : 'default', device: `dévice-${i >> 2}`, metric: `m${i % 4}` }))
+const keys: SeriesKey[] = Array.from({ length: 40 }, (_, i) => ({
+  tenant: i % 7 === 0 ? 'other' : 'default',
+  device: `dévice-${i >> 2}`,
+  metric: `m${i % 4}`,
+}))
 
 interface Row {
   readonly series: number
@@ -64,7 +68,9 @@ function encode(batch: Batch, dictionary: WriterDictionary, encoder = new BatchE
 
 describe('batches as bytes', () => {
   test('come back as they were, self-contained', () => {
-    fc.assert(fc.property(rowsArbitrary, (rows) => assert.deepEqual(plain(decodeBatch(encodeBatch(build(rows)), new ReaderKeys())), plain(build(rows)))))
+    fc.assert(
+      fc.property(rowsArbitrary, (rows) => assert.deepEqual(plain(decodeBatch(encodeBatch(build(rows)), new ReaderKeys())), plain(build(rows)))),
+    )
   })
 
   test('come back as they were from a stream with a dictionary, wherever the stream was restarted', () => {
@@ -86,7 +92,15 @@ describe('batches as bytes', () => {
 
   test('name each series once in a stream', () => {
     const dictionary = new WriterDictionary()
-    const rows = Array.from({ length: 40 }, (_, i) => ({ series: i, timeUs: i, value: i, flags: 0, text: undefined, meta: undefined, origin: undefined }))
+    const rows = Array.from({ length: 40 }, (_, i) => ({
+      series: i,
+      timeUs: i,
+      value: i,
+      flags: 0,
+      text: undefined,
+      meta: undefined,
+      origin: undefined,
+    }))
     const first = encode(build(rows), dictionary)
     const second = encode(build(rows), dictionary)
     assert.equal(second.length, 40 + 40 * 20)
@@ -137,14 +151,23 @@ describe('batches as bytes', () => {
 
   test('refuse ids that the keys do not have', () => {
     const bad: Batch = { rows: 1, keys, series: Uint32Array.of(keys.length), timeUs: Float64Array.of(1), value: Float64Array.of(1) }
-    assert.throws(() => encodeBatch(bad), (thrown) => thrown instanceof KymoError && thrown.code === 'bug')
-    assert.throws(() => new BatchEncoder().measure(bad, new WriterDictionary()), (thrown) => thrown instanceof KymoError && thrown.code === 'bug')
+    assert.throws(
+      () => encodeBatch(bad),
+      (thrown) => thrown instanceof KymoError && thrown.code === 'bug',
+    )
+    assert.throws(
+      () => new BatchEncoder().measure(bad, new WriterDictionary()),
+      (thrown) => thrown instanceof KymoError && thrown.code === 'bug',
+    )
   })
 
   test('say so when they are of a later version', () => {
     const bytes = encodeBatch(build([]))
     bytes[0] = 2
-    assert.throws(() => decodeBatch(bytes, new ReaderKeys()), (thrown) => thrown instanceof KymoError && thrown.code === 'log_format')
+    assert.throws(
+      () => decodeBatch(bytes, new ReaderKeys()),
+      (thrown) => thrown instanceof KymoError && thrown.code === 'log_format',
+    )
   })
 
   test('refuse times that are none, from logs that others write', () => {

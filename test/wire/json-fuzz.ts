@@ -42,7 +42,8 @@ export class JsonNoise {
   /** A flat object, as devices send it. */
   message(): string {
     if (this.below(3) === 0) {
-      const plain = (): string => `"${this.pick(knownKeys)}":${this.pick([() => String(this.number()), () => '"plain"', () => 'true', () => `${this.below(10 ** 6)}.${this.below(1000)}`])()}`
+      const plain = (): string =>
+        `"${this.pick(knownKeys)}":${this.pick([() => String(this.number()), () => '"plain"', () => 'true', () => `${this.below(10 ** 6)}.${this.below(1000)}`])()}`
       return `{${this.#list(plain)}${this.pick(['', ',', ',"values":{}', `,"values":{${plain()}}`])}${this.pick(['', '', ` , ${plain()}`])}}`
     }
     const members = Array.from({ length: this.below(7) }, () => `${this.key()}:${this.below(9) === 0 ? this.text(3) : this.#scalar()}`)
@@ -61,7 +62,20 @@ export class JsonNoise {
       case 3:
         return `${this.below(100)}e${this.below(700) - 350}`
       case 4:
-        return this.pick(['-0', '0', '0.0', '-0.0e-0', '1e999', '-1e999', '5e-324', '1.7976931348623157e308', '9007199254740991', '9007199254740992', '9007199254740993', '-9007199254740993'])
+        return this.pick([
+          '-0',
+          '0',
+          '0.0',
+          '-0.0e-0',
+          '1e999',
+          '-1e999',
+          '5e-324',
+          '1.7976931348623157e308',
+          '9007199254740991',
+          '9007199254740992',
+          '9007199254740993',
+          '-9007199254740993',
+        ])
       case 5:
         return Array.from({ length: 1 + this.below(25) }, (_, i) => String(i === 0 ? 1 + this.below(9) : this.below(10))).join('')
       case 6:
@@ -75,7 +89,35 @@ export class JsonNoise {
 
   string(): string {
     const parts = Array.from({ length: this.below(4) }, () =>
-      this.pick(['a', 'temp', ' ', '/', '~', '\\n', '\\"', '\\\\', '\\/', '\\u0041', '\\ud83d\\ude00', '\\ud83d', '\\udc00', 'é', '☃', '😀', '{', '}', '[', ']', ',', ':', '\u007f', '\u0085', '\\x', '\\u12g4', '\u0001']),
+      this.pick([
+        'a',
+        'temp',
+        ' ',
+        '/',
+        '~',
+        '\\n',
+        '\\"',
+        '\\\\',
+        '\\/',
+        '\\u0041',
+        '\\ud83d\\ude00',
+        '\\ud83d',
+        '\\udc00',
+        'é',
+        '☃',
+        '😀',
+        '{',
+        '}',
+        '[',
+        ']',
+        ',',
+        ':',
+        '\u007f',
+        '\u0085',
+        '\\x',
+        '\\u12g4',
+        '\u0001',
+      ]),
     )
     return `"${parts.join('')}"`
   }
@@ -115,7 +157,11 @@ export class JsonNoise {
       case 1:
         return Buffer.concat([rest.subarray(0, at), rest.subarray(at + 1 + this.below(3))])
       case 2:
-        return Buffer.concat([rest.subarray(0, at), Buffer.from(this.pick(['"', '\\', '{', '}', '[', ']', ',', ':', 'null', '1', '.', 'e', '-', '\0', ' ', '"a":1,'])), rest.subarray(at)])
+        return Buffer.concat([
+          rest.subarray(0, at),
+          Buffer.from(this.pick(['"', '\\', '{', '}', '[', ']', ',', ':', 'null', '1', '.', 'e', '-', '\0', ' ', '"a":1,'])),
+          rest.subarray(at),
+        ])
       case 3: {
         const copy = Buffer.from(rest)
         if (copy.length > 0) copy[this.below(copy.length)] = this.below(256)
@@ -206,7 +252,8 @@ function checkFlat(scanner: FlatScanner, names: readonly string[], bytes: Uint8A
       own.push([name, members])
     } else target.push([name, valueOf(scanner, bytes, i)])
   }
-  const plain = (entries: readonly [string, unknown][]): unknown => Object.fromEntries(entries.map(([k, v]) => [k, Array.isArray(v) ? plain(v as [string, unknown][]) : v]))
+  const plain = (entries: readonly [string, unknown][]): unknown =>
+    Object.fromEntries(entries.map(([k, v]) => [k, Array.isArray(v) ? plain(v as [string, unknown][]) : v]))
   assert.deepStrictEqual(plain(own), expected.value)
   return true
 }
@@ -270,7 +317,11 @@ export function fuzz(cases: number, seed: number): FuzzResult {
     const expected = judge(bytes)
     // The scanner gets it amid other bytes, as in a read buffer that is shared.
     const before = noise.below(8)
-    const shared = Buffer.concat([Buffer.from('{"a":1}}'.slice(0, before)), bytes, Buffer.from(noise.pick(['', '}', '1', '":1}', ' ', '99999999999999999999']))])
+    const shared = Buffer.concat([
+      Buffer.from('{"a":1}}'.slice(0, before)),
+      bytes,
+      Buffer.from(noise.pick(['', '}', '1', '":1}', ' ', '99999999999999999999'])),
+    ])
     try {
       if (checkDocument(bytes, expected)) result.accepted++
       else result.refused++

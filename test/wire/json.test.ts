@@ -103,12 +103,36 @@ describe('the parser', () => {
   })
 
   it('says at which byte UTF-8 breaks', () => {
-    for (const [head, bad] of [['{"a":"', [0xff]], ['{"é":"', [0xc3, 0x28]], ['"', [0xed, 0xa0, 0x80]], ['"', [0xf0, 0x9f, 0x98]], ['"', [0xc0, 0xaf]]] as const) {
+    for (const [head, bad] of [
+      ['{"a":"', [0xff]],
+      ['{"é":"', [0xc3, 0x28]],
+      ['"', [0xed, 0xa0, 0x80]],
+      ['"', [0xf0, 0x9f, 0x98]],
+      ['"', [0xc0, 0xaf]],
+    ] as const) {
       const start = Buffer.from(head)
       const error = refused(Buffer.concat([start, Buffer.from(bad), Buffer.from('"}')]))
       assert.equal(error.code, 'body_not_utf8')
       assert.match(error.message, new RegExp(`byte ${start.length} `))
     }
+  })
+
+  it('reads doubles exactly as Number does', () => {
+    const check = (source: string): void => assert.ok(Object.is(toValue(parse(source).root), Number(source)), source)
+    for (let i = -40; i <= 40; i++) check(String(9007199254740991n + BigInt(i)))
+    fc.assert(
+      fc.property(fc.maxSafeInteger(), fc.integer({ min: 0, max: 18 }), (x, point) => {
+        const digits = String(Math.abs(x)).padStart(point + 1, '0')
+        const sign = x < 0 ? '-' : ''
+        check(String(x))
+        if (point > 0) check(`${sign}${digits.slice(0, -point)}.${digits.slice(-point)}`)
+      }),
+      { numRuns: 2000 },
+    )
+    fc.assert(
+      fc.property(fc.double({ noNaN: true, noDefaultInfinity: true }), (x) => check(Object.is(x, -0) ? '-0' : String(x))),
+      { numRuns: 1000 },
+    )
   })
 
   it('keeps numbers as they were written', () => {
@@ -148,14 +172,65 @@ describe('the flat scanner', () => {
       if (scanner.kind[0] === FieldKind.longInteger) assert.ok(Math.abs(value) >= Number.MAX_SAFE_INTEGER, source)
       else assert.ok(Object.is(scanner.number[0], value), source)
     }
-    for (const source of ['0', '-0', '0.1', '0.30000000000000004', '1e22', '1e23', '1e-22', '1e-23', '9007199254740991', '9007199254740992', '9007199254740993', '900719925474099.3', '9007199254740993.0', '123456789', '1234567890', '12345678.9', '123456789.1', '4.35', '5e-324', '2.2250738585072011e-308', '1.7976931348623157e308', '0e999', '0.000000000000000000000001', '00000'.slice(4)]) check(source)
-    fc.assert(fc.property(fc.double({ noNaN: true, noDefaultInfinity: true }), (x) => check(Object.is(x, -0) ? '-0' : String(x).replace('+', ''))), { numRuns: 1000 })
-    fc.assert(fc.property(fc.integer({ min: 0, max: 2 ** 31 - 1 }), fc.integer({ min: 0, max: 12 }), (x, digits) => check((x / 997).toFixed(digits))), { numRuns: 1000 })
-    fc.assert(fc.property(fc.maxSafeInteger(), fc.integer({ min: -40, max: 40 }), (x, e) => check(`${x}e${e}`)), { numRuns: 1000 })
+    for (let i = -40; i <= 40; i++) check(String(9007199254740991n + BigInt(i)))
+    for (const source of [
+      '0',
+      '-0',
+      '0.1',
+      '0.30000000000000004',
+      '1e22',
+      '1e23',
+      '1e-22',
+      '1e-23',
+      '9007199254740991',
+      '9007199254740992',
+      '9007199254740993',
+      '900719925474099.3',
+      '9007199254740993.0',
+      '123456789',
+      '1234567890',
+      '12345678.9',
+      '123456789.1',
+      '4.35',
+      '5e-324',
+      '2.2250738585072011e-308',
+      '1.7976931348623157e308',
+      '0e999',
+      '0.000000000000000000000001',
+      '00000'.slice(4),
+    ])
+      check(source)
+    fc.assert(
+      fc.property(fc.double({ noNaN: true, noDefaultInfinity: true }), (x) => check(Object.is(x, -0) ? '-0' : String(x).replace('+', ''))),
+      { numRuns: 1000 },
+    )
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 2 ** 31 - 1 }), fc.integer({ min: 0, max: 12 }), (x, digits) => check((x / 997).toFixed(digits))),
+      { numRuns: 1000 },
+    )
+    fc.assert(
+      fc.property(fc.maxSafeInteger(), fc.integer({ min: -40, max: 40 }), (x, e) => check(`${x}e${e}`)),
+      { numRuns: 1000 },
+    )
   })
 
   it('leaves to the general lane what is not simple', () => {
-    for (const text of ['{"c":1}', '{"a":"\\n"}', '{"a":[1]}', '{"a":{"b":1}}', '{"values":{"values":{"a":1}}}', '{"a":1e999}', '[1]', '1', '', '{', '{"a":1', '{"a":1}}', '{"a":1,}', '{"a":"x}']) {
+    for (const text of [
+      '{"c":1}',
+      '{"a":"\\n"}',
+      '{"a":[1]}',
+      '{"a":{"b":1}}',
+      '{"values":{"values":{"a":1}}}',
+      '{"a":1e999}',
+      '[1]',
+      '1',
+      '',
+      '{',
+      '{"a":1',
+      '{"a":1}}',
+      '{"a":1,}',
+      '{"a":"x}',
+    ]) {
       assert.equal(scan(text), false, text)
     }
     assert.equal(scanner.scan(Buffer.from([0x7b, 0x22, 0x61, 0x22, 0x3a, 0x22, 0xff, 0x22, 0x7d]), 0, 9), false, 'bad UTF-8')
@@ -168,7 +243,10 @@ describe('the flat scanner', () => {
     assert.equal(scanner.count, 0)
     assert.ok(scan('{"a":1,"values":{"a":2,"é":true},"b":null}'))
     assert.deepStrictEqual([...scanner.inner.subarray(0, 5)], [0, 0, 1, 1, 0])
-    assert.deepStrictEqual([...scanner.kind.subarray(0, 5)], [FieldKind.number, FieldKind.container, FieldKind.number, FieldKind.true, FieldKind.null])
+    assert.deepStrictEqual(
+      [...scanner.kind.subarray(0, 5)],
+      [FieldKind.number, FieldKind.container, FieldKind.number, FieldKind.true, FieldKind.null],
+    )
     assert.ok(scan('{"values":{}}'))
     assert.ok(scan('{"values":{},"a":1}'))
   })
@@ -184,6 +262,8 @@ describe('the flat scanner', () => {
     assert.equal(odd.scan(tail, 0, 4), false)
     assert.ok(odd.scan(tail, 0, tail.length))
     assert.equal(odd.scan(tail, 0, 4), false, 'also when the key is guessed')
+    // Digits up to the buffer's own end, beyond the message: nothing there to stop at.
+    assert.equal(odd.scan(new Uint8Array(Buffer.from('{"a}bc":1234567890')), 0, 4), false)
   })
 
   it('takes no more fields than it has columns for', () => {
@@ -194,7 +274,13 @@ describe('the flat scanner', () => {
       assert.ok(table.add(bytes, 0, bytes.length, hashBytes(bytes, 0, bytes.length)) >= 0)
     }
     const wideScanner = new FlatScanner(table)
-    const text = (n: number): Buffer => Buffer.from(`{${wide.slice(0, n).map((k) => `"${k}":1`).join(',')}}`)
+    const text = (n: number): Buffer =>
+      Buffer.from(
+        `{${wide
+          .slice(0, n)
+          .map((k) => `"${k}":1`)
+          .join(',')}}`,
+      )
     assert.ok(wideScanner.scan(text(1024), 0, text(1024).length))
     assert.equal(wideScanner.scan(text(1025), 0, text(1025).length), false)
   })

@@ -57,7 +57,10 @@ describe('arrays', () => {
     fc.assert(
       fc.property(fc.array(fc.jsonValue()), fc.constantFrom('', ' ', '\n'), (values, space) => {
         const text = `[${values.map((value) => `${space}${JSON.stringify(value)}${space}`).join(',')}]`
-        assert.deepStrictEqual(split(text, 'array'), values.map((value) => JSON.stringify(value)))
+        assert.deepStrictEqual(
+          split(text, 'array'),
+          values.map((value) => JSON.stringify(value)),
+        )
       }),
       { numRuns: 300 },
     )

@@ -20,7 +20,19 @@ describe('the default topics', () => {
   })
 
   it('leave everything else alone', () => {
-    for (const topic of ['test', '', '/', 'Telemetry', 'telemetry/a/b', 'devices/a/b/telemetry', 'devices/a/telemetry/x', 'devices/telemetry', '/telemetry', 'portfolio/telemetry/', '$SYS/broker']) {
+    for (const topic of [
+      'test',
+      '',
+      '/',
+      'Telemetry',
+      'telemetry/a/b',
+      'devices/a/b/telemetry',
+      'devices/a/telemetry/x',
+      'devices/telemetry',
+      '/telemetry',
+      'portfolio/telemetry/',
+      '$SYS/broker',
+    ]) {
       assert.deepStrictEqual(topics.match(topic), { telemetry: false }, topic)
     }
   })
@@ -44,7 +56,8 @@ describe('the default topics', () => {
 })
 
 describe('templates', () => {
-  const match = (template: string | readonly string[], topic: string) => new TelemetryTopics(typeof template === 'string' ? [template] : template).match(topic)
+  const match = (template: string | readonly string[], topic: string) =>
+    new TelemetryTopics(typeof template === 'string' ? [template] : template).match(topic)
 
   it('know + and # as MQTT does', () => {
     assert.equal(match('a/+/c', 'a/b/c').telemetry, true)
@@ -75,8 +88,24 @@ describe('templates', () => {
   })
 
   it('that are none throw config_invalid and say why', () => {
-    for (const [template, why] of [['', /empty/], ['a/#/b', /last level/], ['a/b#', /whole levels/], ['a/+b', /whole levels/], ['{device}/{device}', /twice/], ['{device...}/x', /last level/], ['a/{id}', /braces/], ['a/x{device}', /braces/], ['a\0b', /characters/], ['x'.repeat(5000), /longer/], ['/'.repeat(200), /levels/]] as const) {
-      assert.throws(() => new TelemetryTopics([template]), (error) => error instanceof KymoError && error.code === 'config_invalid' && why.test(error.message), template)
+    for (const [template, why] of [
+      ['', /empty/],
+      ['a/#/b', /last level/],
+      ['a/b#', /whole levels/],
+      ['a/+b', /whole levels/],
+      ['{device}/{device}', /twice/],
+      ['{device...}/x', /last level/],
+      ['a/{id}', /braces/],
+      ['a/x{device}', /braces/],
+      ['a\0b', /characters/],
+      ['x'.repeat(5000), /longer/],
+      ['/'.repeat(200), /levels/],
+    ] as const) {
+      assert.throws(
+        () => new TelemetryTopics([template]),
+        (error) => error instanceof KymoError && error.code === 'config_invalid' && why.test(error.message),
+        template,
+      )
     }
     assert.throws(() => new TelemetryTopics(Array.from({ length: 1001 }, (_, i) => `t${i}`)), /More than 1000/)
   })

@@ -36,7 +36,12 @@ function parseOne(text: string): Assertion {
   const unit = match[4]
   if (unit !== undefined && !latencies.has(measure)) throw new InvalidArgumentError(`"${text}": ${measure} is a count and has no unit.`)
   const bound = Number(match[3]) * (unitMs[unit ?? 'ms'] ?? 1)
-  return { measure, comparison: comparison ?? '==', bound, text: `${measure} ${comparison} ${match[3]}${unit ?? (latencies.has(measure) ? 'ms' : '')}` }
+  return {
+    measure,
+    comparison: comparison ?? '==',
+    bound,
+    text: `${measure} ${comparison} ${match[3]}${unit ?? (latencies.has(measure) ? 'ms' : '')}`,
+  }
 }
 
 export interface Judged {
@@ -47,7 +52,11 @@ export interface Judged {
 
 /** A measure without a value (no acknowledgement, so no latency) holds no assertion. */
 export function judge(assertions: readonly Assertion[], values: Readonly<Record<Measure, number>>): Judged[] {
-  return assertions.map((assertion) => ({ assertion, value: values[assertion.measure], holds: compare(values[assertion.measure], assertion.comparison, assertion.bound) }))
+  return assertions.map((assertion) => ({
+    assertion,
+    value: values[assertion.measure],
+    holds: compare(values[assertion.measure], assertion.comparison, assertion.bound),
+  }))
 }
 
 function compare(value: number, comparison: Comparison, bound: number): boolean {

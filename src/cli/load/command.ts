@@ -76,13 +76,17 @@ async function load(options: LoadOptions, terminal: Terminal): Promise<void> {
   const schedule = scheduleOf(options)
   const ledger = new Ledger(schedule)
   const latency = new AckLatency(schedule, options.batch)
-  const api = new Api({ url: options.mqtt === undefined ? (options.baseUrl ?? options.url) : options.url, ...(options.token === undefined ? {} : { token: options.token }) })
+  const api = new Api({
+    url: options.mqtt === undefined ? (options.baseUrl ?? options.url) : options.url,
+    ...(options.token === undefined ? {} : { token: options.token }),
+  })
   // Also finds out, before anything is sent, whether anybody is there to read back from.
   await api.text('/livez')
   const carrier = await carrierOf(options, schedule, ledger, latency, api)
   const interrupted = terminal.interrupted()
   const quiet = options.json === true
-  if (!quiet) terminal.err(`  ${count(schedule.devices)} devices, ${count(schedule.rate)} messages/s for ${milliseconds(options.duration)} to ${carrier.name}`)
+  if (!quiet)
+    terminal.err(`  ${count(schedule.devices)} devices, ${count(schedule.rate)} messages/s for ${milliseconds(options.duration)} to ${carrier.name}`)
 
   const cpuBefore = await serverCpuSeconds(api)
   const progress = new Progress(terminal, { label: 'sending', total: schedule.messages, quiet })
@@ -92,7 +96,8 @@ async function load(options: LoadOptions, terminal: Terminal): Promise<void> {
     ledger,
     send: (first, n) => carrier.send(first, n),
     signal: interrupted,
-    onTick: (sent) => progress.update(sent, `acked ${count(ledger.acked)}  errors ${count(ledger.failed)}  p99 ${milliseconds(latency.histogram.quantileMs(0.99))}`),
+    onTick: (sent) =>
+      progress.update(sent, `acked ${count(ledger.acked)}  errors ${count(ledger.failed)}  p99 ${milliseconds(latency.histogram.quantileMs(0.99))}`),
   })
   latency.startedMs = startedMs
   const run = await done
@@ -147,8 +152,13 @@ async function carrierOf(options: LoadOptions, schedule: Schedule, ledger: Ledge
 function scheduleOf(options: LoadOptions): Schedule {
   const rate = options.devices * options.rps
   const messages = Math.max(1, Math.floor((rate * options.duration) / 1_000))
-  if (messages > messagesMax) throw new KymoError('usage', { detail: `that would be ${count(messages)} messages; a run keeps a ledger of at most ${count(messagesMax)}`, facts: { command: 'kymo load' } })
-  if (options.batch > 1 && options.mqtt !== undefined) throw new KymoError('usage', { detail: '--batch is for HTTP: an MQTT packet carries one message', facts: { command: 'kymo load' } })
+  if (messages > messagesMax)
+    throw new KymoError('usage', {
+      detail: `that would be ${count(messages)} messages; a run keeps a ledger of at most ${count(messagesMax)}`,
+      facts: { command: 'kymo load' },
+    })
+  if (options.batch > 1 && options.mqtt !== undefined)
+    throw new KymoError('usage', { detail: '--batch is for HTTP: an MQTT packet carries one message', facts: { command: 'kymo load' } })
   return { run: randomBytes(4).toString('hex'), devices: options.devices, rate, startUs: Date.now() * 1_000, messages }
 }
 
@@ -158,7 +168,10 @@ function checkTarget(options: LoadOptions): void {
   const hosts = [options.mqtt === undefined ? hostOf(options.baseUrl ?? options.url) : parseTarget(options.mqtt).host]
   for (const host of hosts) {
     if (!isLoopback(host)) {
-      throw new KymoError('usage', { detail: `${host} is not this machine. Loading a server that is not yours is an attack; if it is yours, say --i-own-this-target`, facts: { command: 'kymo load' } })
+      throw new KymoError('usage', {
+        detail: `${host} is not this machine. Loading a server that is not yours is an attack; if it is yours, say --i-own-this-target`,
+        facts: { command: 'kymo load' },
+      })
     }
   }
 }

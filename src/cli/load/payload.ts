@@ -13,9 +13,6 @@ export const routes: Readonly<Record<Format, { readonly one: string; readonly ma
   reading: { one: '/ingest', many: '/api/v1/telemetry' },
 }
 
-/** Readings of one message, as they are stored. */
-export const readingsPerMessage: Readonly<Record<Format, number>> = { canonical: 3, flat: 3, 'sensor-data': 2, 'data-point': 1, reading: 2 }
-
 /** Message n as JSON. Every shape carries the temperature that the reading back looks for, and the scheduled time to the microsecond. */
 export function encodeMessage(schedule: Schedule, format: Format, n: number): string {
   const device = deviceOf(schedule, n % schedule.devices)

@@ -18,7 +18,15 @@ export async function readBack(api: Api, schedule: Schedule, ledger: Ledger, onR
     const to = Math.ceil(timeUsOf(schedule, schedule.messages) / 1_000) + 1
     let cursor: string | undefined
     do {
-      const page: ColumnsAnswer = await api.json('/api/v1/query', { device, metric: 'temperature', from, to, order: 'asc', limit: rowsPerPage, cursor })
+      const page: ColumnsAnswer = await api.json('/api/v1/query', {
+        device,
+        metric: 'temperature',
+        from,
+        to,
+        order: 'asc',
+        limit: rowsPerPage,
+        cursor,
+      })
       enter(page, ledger)
       rows += page.rows
       onRows(rows)
@@ -37,7 +45,12 @@ function enter(page: ColumnsAnswer, ledger: Ledger): void {
 }
 
 /** Reads back until nothing acknowledged is missing, or `settleMs` have passed: the store may be a moment behind the log. */
-export async function readBackSettled(api: Api, schedule: Schedule, ledger: Ledger, o: { readonly settleMs: number; readonly onRows: (rows: number) => void }): Promise<void> {
+export async function readBackSettled(
+  api: Api,
+  schedule: Schedule,
+  ledger: Ledger,
+  o: { readonly settleMs: number; readonly onRows: (rows: number) => void },
+): Promise<void> {
   const untilMs = performance.now() + o.settleMs
   for (;;) {
     await readBack(api, schedule, ledger, o.onRows)

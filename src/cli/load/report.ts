@@ -45,7 +45,9 @@ export function printReport(terminal: Terminal, report: LoadReport): void {
   for (const one of report.judged) {
     terminal.out(`    ${one.holds ? colors.green('✓') : colors.red('✗')} ${one.assertion.text.padEnd(16)} ${shown(one)}`)
   }
-  terminal.out(`    sent ${count(m.sent)} (${count(m.rate)}/s)  acked ${count(m.acked)}  stored ${count(m.stored)} (read back)  errors ${count(m.errors)}`)
+  terminal.out(
+    `    sent ${count(m.sent)} (${count(m.rate)}/s)  acked ${count(m.acked)}  stored ${count(m.stored)} (read back)  errors ${count(m.errors)}`,
+  )
   const odd = [
     [m.lost, 'acknowledged but not found'],
     [m.doubled, 'stored more than once'],
@@ -54,9 +56,14 @@ export function printReport(terminal: Terminal, report: LoadReport): void {
     [ledger.foreign, 'rows that the run does not explain'],
   ] as const
   for (const [n, what] of odd) if (n > 0) terminal.out(`    ${count(n)} ${what}`)
-  if (latency.count > 0) terminal.out(`    ack latency   p50=${milliseconds(m.p50)} p95=${milliseconds(m.p95)} p99=${milliseconds(m.p99)} max=${milliseconds(m.max)}`)
-  terminal.out(`    client CPU ${percent(run.clientCpuSeconds, run.seconds)}  server CPU ${percent(report.serverCpuSeconds, run.seconds)}        (${limitOf(report)})`)
-  if (run.behindMs > behindNotableMs) terminal.out(`    the schedule slipped by up to ${milliseconds(run.behindMs)}; latencies count from when a message was due`)
+  if (latency.count > 0)
+    terminal.out(`    ack latency   p50=${milliseconds(m.p50)} p95=${milliseconds(m.p95)} p99=${milliseconds(m.p99)} max=${milliseconds(m.max)}`)
+  terminal.out(
+    `    client CPU ${percent(run.clientCpuSeconds, run.seconds)}  ` +
+      `server CPU ${percent(report.serverCpuSeconds, run.seconds)}        (${limitOf(report)})`,
+  )
+  if (run.behindMs > behindNotableMs)
+    terminal.out(`    the schedule slipped by up to ${milliseconds(run.behindMs)}; latencies count from when a message was due`)
   for (const [problem, n] of report.problems) terminal.out(`    ${count(n)} times: ${problem}`)
 }
 

@@ -17,7 +17,11 @@ export const disconnect: Uint8Array = Uint8Array.of(0xe0, 0)
 
 /** 3.1, with Clean Session set: what was not acknowledged is published anew by the client. */
 export function connectPacket(fields: ConnectFields): Buffer {
-  const strings = [fields.clientId, ...(fields.username === undefined ? [] : [fields.username]), ...(fields.password === undefined ? [] : [fields.password])].map((s) => Buffer.from(s))
+  const strings = [
+    fields.clientId,
+    ...(fields.username === undefined ? [] : [fields.username]),
+    ...(fields.password === undefined ? [] : [fields.password]),
+  ].map((s) => Buffer.from(s))
   const flags = 0x02 | (fields.username === undefined ? 0 : 0x80) | (fields.password === undefined ? 0 : 0x40)
   const length = 10 + strings.reduce((sum, s) => sum + 2 + s.length, 0)
   const packet = Buffer.alloc(headerLength(length) + length)

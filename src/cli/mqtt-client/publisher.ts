@@ -147,7 +147,12 @@ export class MqttPublisher {
     const reader = new PacketReader({
       onConnack: (code) => {
         clearTimeout(timer)
-        if (code !== 0) fail(code === 4 || code === 5 ? new KymoError('unauthenticated', { detail: `${this.#name}: ${connackText(code)}` }) : unreachable(this.#target, connackText(code)))
+        if (code !== 0)
+          fail(
+            code === 4 || code === 5
+              ? new KymoError('unauthenticated', { detail: `${this.#name}: ${connackText(code)}` })
+              : unreachable(this.#target, connackText(code)),
+          )
         else {
           this.#onConnected()
           resolve?.()
@@ -160,7 +165,9 @@ export class MqttPublisher {
       onError: (reason) => fail(unreachable(this.#target, reason)),
     })
     socket.on('data', (chunk: Buffer) => reader.push(chunk))
-    socket.on('error', (error: NodeJS.ErrnoException) => fail(unreachable(this.#target, error.code === undefined || error.message.includes(error.code) ? error.message : error.code)))
+    socket.on('error', (error: NodeJS.ErrnoException) =>
+      fail(unreachable(this.#target, error.code === undefined || error.message.includes(error.code) ? error.message : error.code)),
+    )
     socket.on('close', () => {
       clearTimeout(timer)
       const wasConnected = this.#connected
@@ -194,12 +201,15 @@ export class MqttPublisher {
     this.#pongDue = false
     this.#o.onConnected?.()
     for (const { packet } of this.#waiting.values()) this.#gather(packet)
-    this.#pingTimer = setInterval(() => {
-      // A server that is gone without a word is found out by its silence.
-      if (this.#pongDue) this.#socket?.destroy()
-      this.#pongDue = true
-      this.#gather(Buffer.from(pingRequest))
-    }, ((this.#o.keepAliveS ?? 30) * 1_000) / 2)
+    this.#pingTimer = setInterval(
+      () => {
+        // A server that is gone without a word is found out by its silence.
+        if (this.#pongDue) this.#socket?.destroy()
+        this.#pongDue = true
+        this.#gather(Buffer.from(pingRequest))
+      },
+      ((this.#o.keepAliveS ?? 30) * 1_000) / 2,
+    )
     this.#pingTimer.unref()
   }
 
@@ -290,5 +300,8 @@ export function parseTarget(text: string): Target {
 }
 
 function unreachable(target: Target, why: string): KymoError {
-  return new KymoError('server_unreachable', { detail: `no MQTT server answers at ${target.host}:${target.port}: ${why}`, facts: { fix: 'Start one:  kymo start      or name another' } })
+  return new KymoError('server_unreachable', {
+    detail: `no MQTT server answers at ${target.host}:${target.port}: ${why}`,
+    facts: { fix: 'Start one:  kymo start      or name another' },
+  })
 }

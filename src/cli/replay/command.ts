@@ -63,8 +63,15 @@ export function declare(command: Command, terminal: Terminal): void {
     .option('--skip-invalid', 'rows that cannot be read do not make the command fail')
   serverOptions(command)
   examples(command, [
-    ['kymo replay AirQualityUCI_hourly.csv.gz --missing -200 --metrics T=temperature,RH=humidity', 'two columns of a gzip file, renamed; the device is the file name'],
-    ['kymo replay intel_lab_30min.csv --device-column sensor --device-prefix mote- --time-column step_30min --time-format step:30m:2004-03-01T00:00Z --metrics temperature_c,humidity_pct', 'row numbers as time'],
+    [
+      'kymo replay AirQualityUCI_hourly.csv.gz --missing -200 --metrics T=temperature,RH=humidity',
+      'two columns of a gzip file, renamed; the device is the file name',
+    ],
+    [
+      'kymo replay intel_lab_30min.csv --device-column sensor --device-prefix mote- --time-column step_30min ' +
+        '--time-format step:30m:2004-03-01T00:00Z --metrics temperature_c,humidity_pct',
+      'row numbers as time',
+    ],
     ['kymo replay day.csv --speed 60 --start now --mqtt mqtt://127.0.0.1:1883', 'a minute a second, as if it were now'],
   ]).action(async (file: string, options: ReplayOptions) => replay(file, options, terminal))
 }
@@ -115,7 +122,15 @@ async function replay(file: string, options: ReplayOptions, terminal: Terminal):
     if (!quiet && counts.invalidRows <= invalidShownMax) terminal.err(`  line ${line}: ${what}`)
   }
   if (!quiet) terminal.err(`  ${file} to ${outlet.name}`)
-  await sendRows(input.text, { file, options, outlet, counts, interrupted, onInvalid, onRow: () => progress.update(input.consumed(), `${count(counts.rows)} rows`) })
+  await sendRows(input.text, {
+    file,
+    options,
+    outlet,
+    counts,
+    interrupted,
+    onInvalid,
+    onRow: () => progress.update(input.consumed(), `${count(counts.rows)} rows`),
+  })
   await outlet.end()
   progress.end()
   const seconds = (performance.now() - startedMs) / 1_000
@@ -204,7 +219,14 @@ class Pace {
 
 function mappingOptions(file: string, options: ReplayOptions): Parameters<typeof mapColumns>[1] {
   return {
-    device: options.device ?? (file === '-' ? 'stdin' : path.basename(file).replace(/\.gz$/i, '').replace(/\.[^.]+$/, '')),
+    device:
+      options.device ??
+      (file === '-'
+        ? 'stdin'
+        : path
+            .basename(file)
+            .replace(/\.gz$/i, '')
+            .replace(/\.[^.]+$/, '')),
     parseTime: timeParser(options.timeFormat),
     missing: options.missing ?? [],
     ...(options.deviceColumn === undefined ? {} : { deviceColumn: options.deviceColumn }),
@@ -215,7 +237,8 @@ function mappingOptions(file: string, options: ReplayOptions): Parameters<typeof
 }
 
 async function openOutlet(options: ReplayOptions): Promise<Outlet> {
-  if (options.mqtt !== undefined && options.http !== undefined) throw new KymoError('usage', { detail: 'give --mqtt or --http, not both', facts: { command: 'kymo replay' } })
+  if (options.mqtt !== undefined && options.http !== undefined)
+    throw new KymoError('usage', { detail: 'give --mqtt or --http, not both', facts: { command: 'kymo replay' } })
   if (options.mqtt !== undefined) return MqttOutlet.open(options.mqtt, options.topic, options.token)
   const api = new Api({ url: options.http ?? options.url, ...(options.token === undefined ? {} : { token: options.token }) })
   await api.text('/livez')
@@ -263,7 +286,10 @@ async function* recordsOf(text: AsyncIterable<string>, delimiter: string | undef
   yield* reader.end()
 }
 
-function report(terminal: Terminal, o: { readonly quiet: boolean; readonly counts: Counts; readonly outlet: Outlet; readonly seconds: number }): void {
+function report(
+  terminal: Terminal,
+  o: { readonly quiet: boolean; readonly counts: Counts; readonly outlet: Outlet; readonly seconds: number },
+): void {
   const { counts, outlet, seconds } = o
   if (o.quiet) {
     terminal.out(
@@ -282,7 +308,13 @@ function report(terminal: Terminal, o: { readonly quiet: boolean; readonly count
     )
     return
   }
-  terminal.out(`  rows ${count(counts.rows)}  messages ${count(counts.sent)}  readings ${count(counts.readings)}  acknowledged ${count(outlet.acked)}  rejected ${count(outlet.rejected)}`)
-  terminal.out(`  missing values ${count(counts.missingValues)}  rows without any value ${count(counts.emptyRows)}  invalid rows ${count(counts.invalidRows)}  ${seconds.toFixed(1)} s (${count(counts.sent / Math.max(seconds, 1e-3))} messages/s)`)
+  terminal.out(
+    `  rows ${count(counts.rows)}  messages ${count(counts.sent)}  readings ${count(counts.readings)}  ` +
+      `acknowledged ${count(outlet.acked)}  rejected ${count(outlet.rejected)}`,
+  )
+  terminal.out(
+    `  missing values ${count(counts.missingValues)}  rows without any value ${count(counts.emptyRows)}  ` +
+      `invalid rows ${count(counts.invalidRows)}  ${seconds.toFixed(1)} s (${count(counts.sent / Math.max(seconds, 1e-3))} messages/s)`,
+  )
   for (const problem of outlet.problems) terminal.out(`  rejected: ${problem}`)
 }

@@ -39,8 +39,15 @@ const alwaysMissing = new Set(['', 'na', 'n/a', 'nan', 'null', 'none', '-'])
 /** Finds the columns of a file by its header. Throws `usage`, with the columns that there are. */
 export function mapColumns(header: readonly string[], o: MappingOptions): RowMapping {
   const names = header.map((name) => name.trim())
-  const time = o.timeColumn === undefined ? timeNames.map((name) => names.findIndex((n) => n.toLowerCase() === name)).find((i) => i >= 0) : columnOf(names, o.timeColumn)
-  if (time === undefined) throw new KymoError('usage', { detail: `no column looks like the time; name it with --time-column. Columns: ${names.join(', ')}`, facts: { command: 'kymo replay' } })
+  const time =
+    o.timeColumn === undefined
+      ? timeNames.map((name) => names.findIndex((n) => n.toLowerCase() === name)).find((i) => i >= 0)
+      : columnOf(names, o.timeColumn)
+  if (time === undefined)
+    throw new KymoError('usage', {
+      detail: `no column looks like the time; name it with --time-column. Columns: ${names.join(', ')}`,
+      facts: { command: 'kymo replay' },
+    })
   const device = o.deviceColumn === undefined ? -1 : columnOf(names, o.deviceColumn)
   const metrics = metricColumns(names, o.metrics, new Set([time, device]))
   const missingText = new Set(o.missing.map((text) => text.trim().toLowerCase()))
@@ -73,7 +80,11 @@ export function mapColumns(header: readonly string[], o: MappingOptions): RowMap
   }
 }
 
-function metricColumns(names: readonly string[], wanted: readonly string[] | undefined, taken: ReadonlySet<number>): { readonly column: number; readonly metric: string }[] {
+function metricColumns(
+  names: readonly string[],
+  wanted: readonly string[] | undefined,
+  taken: ReadonlySet<number>,
+): { readonly column: number; readonly metric: string }[] {
   if (wanted === undefined) {
     return names.map((name, column) => ({ column, metric: name })).filter(({ column, metric }) => !taken.has(column) && metric !== '')
   }

@@ -70,7 +70,8 @@ export class HttpOutlet implements Outlet {
   async #deliver(body: Buffer, messages: number): Promise<void> {
     for (let attempt = 0; this.#failed === undefined; attempt++) {
       const { status, problem, text } = await new Promise<{ status: number; problem: string; text: string }>((resolve) => {
-        if (!this.#sender.post(body, (s, p, t) => resolve({ status: s, problem: p, text: t }))) resolve({ status: 429, problem: 'too many requests wait', text: '' })
+        if (!this.#sender.post(body, (s, p, t) => resolve({ status: s, problem: p, text: t })))
+          resolve({ status: 429, problem: 'too many requests wait', text: '' })
       })
       if (status !== 0 && status !== 429 && status < 500 && !isPassing(status, text)) {
         this.#settle(status, problem, text, messages)
@@ -87,7 +88,9 @@ export class HttpOutlet implements Outlet {
   #settle(status: number, problem: string, text: string, messages: number): void {
     this.#progressMs = performance.now()
     if (status === 401 || status === 403 || status === 404) {
-      this.#failed = new KymoError(status === 401 ? 'unauthenticated' : status === 403 ? 'forbidden' : 'not_found', { detail: `${this.name}: ${problem}` })
+      this.#failed = new KymoError(status === 401 ? 'unauthenticated' : status === 403 ? 'forbidden' : 'not_found', {
+        detail: `${this.name}: ${problem}`,
+      })
       return
     }
     const refused = status === 207 || status >= 400 ? refusedOf(text, messages) : { n: 0, details: [] }
@@ -162,10 +165,13 @@ export class MqttOutlet implements Outlet {
   }
 
   async send(message: string): Promise<void> {
-    const topic = this.#topic.includes('{device}') ? this.#topic.replaceAll('{device}', (JSON.parse(message) as { device: string }).device) : this.#topic
+    const topic = this.#topic.includes('{device}')
+      ? this.#topic.replaceAll('{device}', (JSON.parse(message) as { device: string }).device)
+      : this.#topic
     const payload = Buffer.from(message)
     while (!this.#publisher.publish(topic, payload, 1)) {
-      if (performance.now() - this.#progressMs > patienceMs) throw new KymoError('server_unreachable', { detail: `${this.name} has acknowledged nothing for ${patienceMs / 1_000} s` })
+      if (performance.now() - this.#progressMs > patienceMs)
+        throw new KymoError('server_unreachable', { detail: `${this.name} has acknowledged nothing for ${patienceMs / 1_000} s` })
       await new Promise<void>((resolve) => {
         this.#wake = resolve
         setTimeout(resolve, 250)

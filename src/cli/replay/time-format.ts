@@ -18,7 +18,8 @@ export function timeParser(format: string): TimeParser {
   if (step !== null) {
     const widthMs = durationMs(step[1] ?? '')
     const originUs = parseTime(step[2] ?? '')
-    if (widthMs !== undefined && Number.isFinite(originUs)) return (text) => (isNumber(text) ? originUs + Math.round(Number(text) * widthMs * 1e3) : Number.NaN)
+    if (widthMs !== undefined && Number.isFinite(originUs))
+      return (text) => (isNumber(text) ? originUs + Math.round(Number(text) * widthMs * 1e3) : Number.NaN)
   }
   throw new InvalidArgumentError('Known: auto, s, ms, us, ns, and step:<width>:<origin> such as step:30m:2004-03-01T00:00Z.')
 }
@@ -35,7 +36,14 @@ export function parseTime(text: string): number {
   if (isNumber(trimmed)) return byMagnitude(Number(trimmed))
   const match = calendar.exec(trimmed)
   if (match === null) return Number.NaN
-  const [year, month, day, hour, minute, second] = [1, 2, 3, 4, 5, 6].map((i) => Number(match[i] ?? 0)) as [number, number, number, number, number, number]
+  const [year, month, day, hour, minute, second] = [1, 2, 3, 4, 5, 6].map((i) => Number(match[i] ?? 0)) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+  ]
   const ms = Date.UTC(year, month - 1, day, hour, minute, second)
   const back = new Date(ms)
   // Date.UTC rolls 31 April over into May: that is a mistake in the file, not a time.

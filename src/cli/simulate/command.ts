@@ -36,7 +36,12 @@ const flushTimeoutMs = 10_000
 export function declare(command: Command, terminal: Terminal): void {
   command
     .addOption(new Option('-d, --device-count <n>', 'how many devices').env('DEVICE_COUNT').default(10).argParser(integerBetween(1, 10_000)))
-    .addOption(new Option('-i, --interval <seconds>', 'time between two messages of a device').env('INTERVAL').default(5).argParser(numberBetween(0.01, 86_400)))
+    .addOption(
+      new Option('-i, --interval <seconds>', 'time between two messages of a device')
+        .env('INTERVAL')
+        .default(5)
+        .argParser(numberBetween(0.01, 86_400)),
+    )
     .addOption(new Option('--broker <host>', 'MQTT server: a host name or an mqtt:// URL').env('MQTT_BROKER').default('127.0.0.1'))
     .addOption(new Option('--port <n>', 'its port (1883)').env('MQTT_PORT').argParser(integerBetween(1, 65_535)))
     .addOption(new Option('--topic <topic>', 'topic; {device} becomes the device id').env('MQTT_TOPIC').default('portfolio/telemetry'))
@@ -94,14 +99,19 @@ async function simulate(options: SimulateOptions, terminal: Terminal): Promise<v
     Date.now(),
   )
   const quiet = options.json === true
-  if (!quiet) terminal.err(`  ${count(options.deviceCount)} devices, a message every ${milliseconds(options.interval * 1_000)} each, to ${outlet.name}. Ctrl-C ends it.`)
+  if (!quiet)
+    terminal.err(
+      `  ${count(options.deviceCount)} devices, a message every ${milliseconds(options.interval * 1_000)} each, to ${outlet.name}. Ctrl-C ends it.`,
+    )
   const interrupted = terminal.interrupted()
   const startedMs = performance.now()
   fleet.start()
   const status = setInterval(
     () => {
       if (quiet) return
-      const line = `  ${milliseconds(performance.now() - startedMs)}  sent ${count(fleet.sent)}  acknowledged ${count(outlet.acked())}  failed ${count(outlet.failed() + fleet.refused)}  ${outlet.state()}`
+      const line =
+        `  ${milliseconds(performance.now() - startedMs)}  sent ${count(fleet.sent)}  acknowledged ${count(outlet.acked())}  ` +
+        `failed ${count(outlet.failed() + fleet.refused)}  ${outlet.state()}`
       if (terminal.errTty) terminal.status(line)
       else terminal.err(line)
     },
@@ -121,7 +131,13 @@ async function simulate(options: SimulateOptions, terminal: Terminal): Promise<v
 function report(
   options: SimulateOptions,
   terminal: Terminal,
-  result: { readonly sent: number; readonly acked: number; readonly missing: number; readonly failed: number; readonly faults: Readonly<Record<FaultKind, number>> },
+  result: {
+    readonly sent: number
+    readonly acked: number
+    readonly missing: number
+    readonly failed: number
+    readonly faults: Readonly<Record<FaultKind, number>>
+  },
 ): void {
   const { sent, acked, missing, failed, faults } = result
   if (options.json === true) terminal.out(JSON.stringify({ sent, acknowledged: acked, unacknowledged: missing, failed, faults }))
@@ -130,7 +146,11 @@ function report(
     const begun = faultKinds.filter((kind) => faults[kind] > 0).map((kind) => `${kind} ${faults[kind]}`)
     if (begun.length > 0) terminal.out(`  faults begun: ${begun.join(', ')}`)
   }
-  if (missing > 0) throw new KymoError('server_unreachable', { detail: `${count(missing)} messages were not acknowledged before the end`, facts: { fix: 'They may have arrived all the same: kymo tail, or kymo query.' } })
+  if (missing > 0)
+    throw new KymoError('server_unreachable', {
+      detail: `${count(missing)} messages were not acknowledged before the end`,
+      facts: { fix: 'They may have arrived all the same: kymo tail, or kymo query.' },
+    })
 }
 
 async function mqttOutlet(options: SimulateOptions, terminal: Terminal): Promise<Outlet> {
@@ -185,7 +205,11 @@ function httpOutlet(text: string, options: SimulateOptions): Outlet {
   const url = URL.parse(text.includes('://') ? text : `http://${text}`)
   if (url === null) throw new KymoError('usage', { detail: `"${text}" is not an HTTP address`, facts: { command: 'kymo simulate' } })
   if (url.pathname === '/') url.pathname = '/api/v1/telemetry'
-  const sender = new HttpSender({ url: url.href, connections: Math.min(options.deviceCount, 64), ...(options.token === undefined ? {} : { token: options.token }) })
+  const sender = new HttpSender({
+    url: url.href,
+    connections: Math.min(options.deviceCount, 64),
+    ...(options.token === undefined ? {} : { token: options.token }),
+  })
   let acked = 0
   let failed = 0
   let last = ''
@@ -205,4 +229,3 @@ function httpOutlet(text: string, options: SimulateOptions): Outlet {
     end: (timeoutMs) => sender.end(timeoutMs),
   }
 }
-

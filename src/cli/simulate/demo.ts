@@ -12,11 +12,21 @@ export interface DemoFleet {
 }
 
 /** The simulated devices of `start --demo`: MQTT clients like any other, through the same door, in the server's own process. */
-export async function startDemo(url: string, o: { readonly devices: number; readonly interval_ms: number }, token: string | undefined): Promise<DemoFleet> {
+export async function startDemo(
+  url: string,
+  o: { readonly devices: number; readonly interval_ms: number },
+  token: string | undefined,
+): Promise<DemoFleet> {
   const fromMs = performance.now()
   const publishers = Array.from(
     { length: o.devices },
-    (_, i) => new MqttPublisher({ url, clientId: `${demoPrefix}${i + 1}`, inflightMax, ...(token === undefined ? {} : { username: 'demo', password: token }) }),
+    (_, i) =>
+      new MqttPublisher({
+        url,
+        clientId: `${demoPrefix}${i + 1}`,
+        inflightMax,
+        ...(token === undefined ? {} : { username: 'demo', password: token }),
+      }),
   )
   await Promise.all(publishers.map((publisher) => publisher.connect()))
   const fleet = new Fleet(

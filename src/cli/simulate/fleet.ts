@@ -46,7 +46,10 @@ export class Fleet {
         faults: o.faults,
         faultsPerHour: o.faultsPerHour,
       }),
-      dueMs: firstMs + Math.floor((index * Math.min(o.intervalMs, 1_000)) / o.devices) + (o.intervalMs > 1_000 ? (index * 7_919) % Math.floor(o.intervalMs - 1_000) : 0),
+      dueMs:
+        firstMs +
+        Math.floor((index * Math.min(o.intervalMs, 1_000)) / o.devices) +
+        (o.intervalMs > 1_000 ? (index * 7_919) % Math.floor(o.intervalMs - 1_000) : 0),
     }))
   }
 

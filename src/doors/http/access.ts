@@ -17,7 +17,9 @@ export function checkHost(host: string | undefined, bound: string): void {
   if (host === undefined) throw new KymoError('host_denied', { detail: 'The request has no Host header.' })
   const name = hostName(host)
   if (!localHosts.has(name) && name !== bound.toLowerCase() && name !== `[${bound.toLowerCase()}]`) {
-    throw new KymoError('host_denied', { detail: `The Host "${host.slice(0, 100)}" is not a name of this machine. Call it by the address that it printed.` })
+    throw new KymoError('host_denied', {
+      detail: `The Host "${host.slice(0, 100)}" is not a name of this machine. Call it by the address that it printed.`,
+    })
   }
 }
 
@@ -40,7 +42,9 @@ const everything: Principal['scopes'] = new Set(['ingest', 'read', 'admin'] as c
 export function accessHook(context: HttpContext): (request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void) => void {
   const { auth, state, tokens } = context
   const anyone: Principal = { tenant: 'default', id: auth === 'open' ? 'open' : 'loopback', scopes: everything }
-  const failures = context.metrics.counter('kymo_auth_failures_total', 'Requests and connections refused for their credentials.', { transport: 'http' })
+  const failures = context.metrics.counter('kymo_auth_failures_total', 'Requests and connections refused for their credentials.', {
+    transport: 'http',
+  })
 
   /** Clients say the same Host again and again. */
   let goodHost: string | undefined
@@ -62,7 +66,9 @@ export function accessHook(context: HttpContext): (request: FastifyRequest, repl
     const principal = token === undefined ? undefined : tokens.verify(token)
     if (principal === undefined) {
       failures.value++
-      throw new KymoError('unauthenticated', { detail: token === undefined ? 'Send a token: Authorization: Bearer tk_…' : 'The token is not known, or was revoked.' })
+      throw new KymoError('unauthenticated', {
+        detail: token === undefined ? 'Send a token: Authorization: Bearer tk_…' : 'The token is not known, or was revoked.',
+      })
     }
     const needed = config.scope ?? 'admin'
     if (!principal.scopes.has(needed) && !principal.scopes.has('admin')) {

@@ -64,7 +64,14 @@ async function parseDocument(context: HttpContext, request: FastifyRequest, payl
   const body = await readBody(context, payload, context.limits.documentBytesMax)
   try {
     if (body.bytes.length === 0) return undefined
-    if (type !== '' && type !== 'application/json' && type !== 'text/json' && type !== 'text/plain' && !type.endsWith('+json') && type !== 'application/x-www-form-urlencoded') {
+    if (
+      type !== '' &&
+      type !== 'application/json' &&
+      type !== 'text/json' &&
+      type !== 'text/plain' &&
+      !type.endsWith('+json') &&
+      type !== 'application/x-www-form-urlencoded'
+    ) {
       throw new KymoError('media_type', { detail: `"${type.slice(0, 100)}" is not taken here; application/json is.` })
     }
     return JSON.parse(decoder.decode(body.bytes)) as unknown

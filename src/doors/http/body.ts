@@ -68,7 +68,12 @@ export async function readBody(context: HttpContext, message: IncomingMessage, b
     if (coding === 'identity' || coding === '') return { bytes: packed, release }
     const unpack = Object.hasOwn(codings, coding) ? codings[coding] : undefined
     if (unpack === undefined) {
-      throw new BodyRefused('media_type', `The content encoding "${coding.slice(0, 50)}" is not supported; gzip, deflate, br and zstd are.`, packed, packed.length)
+      throw new BodyRefused(
+        'media_type',
+        `The content encoding "${coding.slice(0, 50)}" is not supported; gzip, deflate, br and zstd are.`,
+        packed,
+        packed.length,
+      )
     }
     const bytes = await unpackWithin(unpack, packed, coding, bytesMax)
     reserve(bytes.length)

@@ -13,7 +13,8 @@ function answerBadClient(error: NodeJS.ErrnoException, socket: Socket): void {
     socket.destroy()
     return
   }
-  const code = error.code === 'HPE_HEADER_OVERFLOW' ? 'headers_too_large' : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 'request_timeout' : 'request_invalid'
+  const code =
+    error.code === 'HPE_HEADER_OVERFLOW' ? 'headers_too_large' : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 'request_timeout' : 'request_invalid'
   const detail = code === 'request_invalid' ? { detail: 'This is not a valid HTTP request.' } : {}
   const problem = problemOf(new KymoError(code, detail), '-')
   const body = JSON.stringify(problem)
@@ -47,8 +48,22 @@ function createServer(limits: HttpLimits, handler: http.RequestListener): http.S
 function listen(server: http.Server, host: string, port: number): Promise<number> {
   return new Promise((resolve, reject) => {
     const failed = (error: NodeJS.ErrnoException): void => {
-      if (error.code === 'EADDRINUSE') reject(new KymoError('port_in_use', { detail: `Port ${port} on ${host} is in use. Choose another, or 0 for any free one.`, facts: { port, host }, cause: error }))
-      else reject(new KymoError('config_invalid', { detail: `Port ${port} on ${host} cannot be opened: ${error.message}.`, facts: { port, host }, cause: error }))
+      if (error.code === 'EADDRINUSE')
+        reject(
+          new KymoError('port_in_use', {
+            detail: `Port ${port} on ${host} is in use. Choose another, or 0 for any free one.`,
+            facts: { port, host },
+            cause: error,
+          }),
+        )
+      else
+        reject(
+          new KymoError('config_invalid', {
+            detail: `Port ${port} on ${host} cannot be opened: ${error.message}.`,
+            facts: { port, host },
+            cause: error,
+          }),
+        )
     }
     server.once('error', failed)
     server.listen(port, host, () => {
@@ -80,6 +95,7 @@ export async function openHttpDoor(o: HttpDoorOptions): Promise<HttpDoor> {
   const context: HttpContext = {
     ...services,
     mqttPort: o.mqttPort ?? 1883,
+    describe: async (version) => (await import('./openapi.ts')).openApiDocument(version),
     limits: { ...httpLimits, ...limits },
     state: { ready: false, draining: false, bodyBytes: 0 },
   }

@@ -9,16 +9,21 @@ import type { HttpContext } from './options.ts'
 import type { OpenApiDocument, Operation } from './pages/docs.ts'
 
 const description =
-  'Send readings, read them back, watch them live. Times go in as RFC 3339, epoch numbers (unit by size), now or -24h, and come out in UTC. '
-  + 'Lists answer {"items","next_cursor"}; nothing is cut without saying so. Errors are problem documents (RFC 9457) with a code. '
-  + 'Bound to loopback no credentials are needed; elsewhere send Authorization: Bearer tk_….'
+  'Send readings, read them back, watch them live. Times go in as RFC 3339, epoch numbers (unit by size), now or -24h, and come out in UTC. ' +
+  'Lists answer {"items","next_cursor"}; nothing is cut without saying so. Errors are problem documents (RFC 9457) with a code. ' +
+  'Bound to loopback no credentials are needed; elsewhere send Authorization: Bearer tk_….'
 
 const problem = {
   type: 'object',
   required: ['type', 'title', 'status', 'detail', 'code', 'id', 'request_id'],
   properties: {
-    type: { type: 'string' }, title: { type: 'string' }, status: { type: 'integer' }, detail: { type: 'string' },
-    code: { type: 'string', description: 'See the table of errors in /docs.' }, id: { type: 'string', description: 'KYMO-Ennn' }, request_id: { type: 'string' },
+    type: { type: 'string' },
+    title: { type: 'string' },
+    status: { type: 'integer' },
+    detail: { type: 'string' },
+    code: { type: 'string', description: 'See the table of errors in /docs.' },
+    id: { type: 'string', description: 'KYMO-Ennn' },
+    request_id: { type: 'string' },
     errors: { type: 'array', items: { type: 'object', properties: { pointer: { type: 'string' }, detail: { type: 'string' } } } },
     facts: { type: 'object' },
     error: { type: 'string', description: 'On the routes of the seeds: what they call the error.' },
@@ -41,7 +46,16 @@ function describedOnly(version: string): HttpContext {
     throw new KymoError('bug', { detail: 'a route of the description was called' })
   }
   return {
-    gate: { submit: never, refusal: undefined, deadLetter: never, durable: 0, overloaded: false, stalled: undefined, onDurable: never, whenDurable: never },
+    gate: {
+      submit: never,
+      refusal: undefined,
+      deadLetter: never,
+      durable: 0,
+      overloaded: false,
+      stalled: undefined,
+      onDurable: never,
+      whenDurable: never,
+    },
     store: { query: never, latest: never, series: never },
     devices: { create: never, get: never, list: never, count: never, update: never },
     tokens: { create: never, list: never, revoke: never, verify: never, any: false },
@@ -51,7 +65,12 @@ function describedOnly(version: string): HttpContext {
     status: never,
     metrics: new Metrics(),
     env: { clock: nodeClock, random: nodeRandom, disk: nodeDisk, logger: silentLogger },
-    auth: 'loopback', host: '127.0.0.1', version, mqttPort: 1883, limits: httpLimits,
+    auth: 'loopback',
+    host: '127.0.0.1',
+    version,
+    mqttPort: 1883,
+    describe: never,
+    limits: httpLimits,
     state: { ready: false, draining: false, bodyBytes: 0 },
   }
 }
@@ -94,7 +113,9 @@ function complete(document: OpenApiDocument): OpenApiDocument {
     components: {
       ...document.components,
       schemas: { ...document.components.schemas, problem },
-      responses: { problem: { description: 'An error.', content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/problem' } } } } },
+      responses: {
+        problem: { description: 'An error.', content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/problem' } } } },
+      },
     },
   }
 }

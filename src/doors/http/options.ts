@@ -4,6 +4,7 @@ import type { Metrics } from '../../core/metrics.ts'
 import type { Store } from '../../core/ports.ts'
 import type { DeadLetterService, DeviceService, LatestValues, LiveFeed, SystemStatus, TokenService } from '../../core/services.ts'
 import { limits } from '../../core/limits.ts'
+import type { OpenApiDocument } from './pages/docs.ts'
 
 /** The limits of the door that a user or a test may change; the rest is core/limits.ts. */
 export const httpLimits = {
@@ -86,5 +87,7 @@ export interface HttpContext extends HttpServices {
   readonly version: string
   readonly mqttPort: number
   readonly limits: HttpLimits
+  /** Makes the OpenAPI document; handed in, as it is made from these same routes. */
+  readonly describe: (version: string) => Promise<OpenApiDocument>
   readonly state: { ready: boolean; draining: boolean; bodyBytes: number }
 }

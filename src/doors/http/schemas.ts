@@ -22,13 +22,22 @@ export const letterParams = {
 } as const
 
 const cursor = { type: 'string', minLength: 1, maxLength: 4096, description: 'The `next_cursor` of the page before; opaque.' } as const
-const listLimit = { type: 'integer', minimum: 1, maximum: limits.listRowsMax, description: `Rows of a page; ${limits.listRowsDefault} when absent.` } as const
+const listLimit = {
+  type: 'integer',
+  minimum: 1,
+  maximum: limits.listRowsMax,
+  description: `Rows of a page; ${limits.listRowsDefault} when absent.`,
+} as const
 const deviceFilter = {
-  type: 'array', maxItems: 1_000, items: name,
+  type: 'array',
+  maxItems: 1_000,
+  items: name,
   description: 'Devices: repeat it, or separate by commas (`\\,` is a comma within a name). Absent: all.',
 } as const
 const metricFilter = {
-  type: 'array', maxItems: 1_000, items: name,
+  type: 'array',
+  maxItems: 1_000,
+  items: name,
   description: 'Metrics: repeat it, or separate by commas (those within {…} belong to a name). Absent: all.',
 } as const
 const moment = { type: 'string', minLength: 1, maxLength: 64 } as const
@@ -54,7 +63,9 @@ export const liveQuery = {
 } as const
 
 const queryLimit = {
-  type: 'integer', minimum: 1, maximum: limits.queryRowsMax,
+  type: 'integer',
+  minimum: 1,
+  maximum: limits.queryRowsMax,
   description: `Rows at most; ${limits.queryRowsDefault} when absent. What is beyond is told by \`truncated\` and \`next_cursor\`.`,
 } as const
 
@@ -64,15 +75,31 @@ export const rangeQuery = {
   properties: {
     device: deviceFilter,
     metric: metricFilter,
-    from: { ...moment, description: 'First moment: RFC 3339, epoch number (unit by size), `now`, or a time ago as `-24h`. Absent: from the beginning.' },
+    from: {
+      ...moment,
+      description: 'First moment: RFC 3339, epoch number (unit by size), `now`, or a time ago as `-24h`. Absent: from the beginning.',
+    },
     to: { ...moment, description: 'First moment that no longer belongs to it, as `from`. Absent: no end.' },
-    step: { type: 'string', pattern: '^\\d{1,12}(us|ms|s|m|h|d|w)$', description: 'Buckets of this width, as 30s, 5m, 1h or 1d, aligned to the epoch (UTC). Absent: raw readings.' },
-    agg: { type: 'array', maxItems: aggregations.length, items: { type: 'string', enum: aggregations }, description: 'With `step`: what to compute of each bucket; avg when absent.' },
+    step: {
+      type: 'string',
+      pattern: '^\\d{1,12}(us|ms|s|m|h|d|w)$',
+      description: 'Buckets of this width, as 30s, 5m, 1h or 1d, aligned to the epoch (UTC). Absent: raw readings.',
+    },
+    agg: {
+      type: 'array',
+      maxItems: aggregations.length,
+      items: { type: 'string', enum: aggregations },
+      description: 'With `step`: what to compute of each bucket; avg when absent.',
+    },
     order: { type: 'string', enum: ['asc', 'desc'], description: 'By time; asc when absent.' },
     limit: queryLimit,
     cursor,
     format: { type: 'string', enum: ['json', 'ndjson', 'csv'], description: 'Instead of the Accept header.' },
-    time: { type: 'string', enum: ['ms', 'rfc3339'], description: 'How times are written: epoch milliseconds (default of JSON) or RFC 3339 (default of NDJSON and CSV).' },
+    time: {
+      type: 'string',
+      enum: ['ms', 'rfc3339'],
+      description: 'How times are written: epoch milliseconds (default of JSON) or RFC 3339 (default of NDJSON and CSV).',
+    },
   },
 } as const
 
@@ -117,7 +144,10 @@ export const deviceCreate = {
   additionalProperties: false,
   properties: {
     id: { type: 'string', pattern: '^[A-Za-z0-9._:-]{1,128}$', description: 'Letters, digits and . _ : - up to 128; a UUIDv7 when absent.' },
-    name: label, type: label, tenant_id: label, metadata,
+    name: label,
+    type: label,
+    tenant_id: label,
+    metadata,
   },
 } as const
 
@@ -147,9 +177,20 @@ export const deviceAnswer = {
   type: 'object',
   required: ['id', 'device_id', 'name', 'type', 'status', 'tenant_id', 'metadata', 'attributes', 'created_at', 'updated_at', 'last_seen'],
   properties: {
-    id: name, device_id: name, name: label, type: label, status: label, tenant_id: label, metadata,
-    attributes: { type: 'object', additionalProperties: { type: 'string' }, description: 'What the device says of itself: firmware, location, unit.<metric>.' },
-    created_at: timestamp, updated_at: timestamp,
+    id: name,
+    device_id: name,
+    name: label,
+    type: label,
+    status: label,
+    tenant_id: label,
+    metadata,
+    attributes: {
+      type: 'object',
+      additionalProperties: { type: 'string' },
+      description: 'What the device says of itself: firmware, location, unit.<metric>.',
+    },
+    created_at: timestamp,
+    updated_at: timestamp,
     last_seen: { type: ['string', 'null'], format: 'date-time' },
     auto_registered: { type: 'boolean' },
   },
@@ -159,7 +200,9 @@ export const readingAnswer = {
   type: 'object',
   required: ['device', 'metric', 'time', 'value'],
   properties: {
-    device: name, metric: name, time: timestamp,
+    device: name,
+    metric: name,
+    time: timestamp,
     value: { type: ['number', 'boolean', 'string', 'null'] },
     unit: { type: 'string' },
     flags: { type: 'array', items: { enum: ['big_integer', 'retained', 'clock_ahead', 'late', 'arrival_time'] } },
@@ -193,7 +236,10 @@ export const ingestAnswer = {
         type: 'object',
         required: ['index', 'status', 'code', 'detail'],
         properties: {
-          index: { type: 'integer' }, status: { type: 'integer' }, code: { type: 'string' }, detail: { type: 'string' },
+          index: { type: 'integer' },
+          status: { type: 'integer' },
+          code: { type: 'string' },
+          detail: { type: 'string' },
           errors: { type: 'array', items: { type: 'object', properties: { pointer: { type: 'string' }, detail: { type: 'string' } } } },
         },
       },

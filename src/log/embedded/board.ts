@@ -183,7 +183,9 @@ export class Board {
 function nameBytes(name: string): Uint8Array {
   const bytes = encoder.encode(name)
   if (!/^[a-z0-9][a-z0-9._-]*$/i.test(name) || bytes.length > nameBytesMax) {
-    throw new KymoError('bug', { detail: `"${name}" cannot name a topic or a group: letters, digits, dot, dash and underscore, at most ${nameBytesMax}.` })
+    throw new KymoError('bug', {
+      detail: `"${name}" cannot name a topic or a group: letters, digits, dot, dash and underscore, at most ${nameBytesMax}.`,
+    })
   }
   return bytes
 }

@@ -17,7 +17,7 @@ export function followDictionary(bytes: Buffer, at: number, length: number, keys
 
 function followSaved(saved: Buffer, keys: ReaderKeys): void {
   try {
-    for (let from = 0; from < saved.length; ) {
+    for (let from = 0; from < saved.length;) {
       const size = salvagedBytes(saved, from)
       decodeDictionary(saved.subarray(from, from + size), keys)
       from += size

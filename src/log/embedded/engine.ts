@@ -38,13 +38,12 @@ export class Engine {
   }
 
   run(job: Job): Answer {
-    const buffer = job.type === 'commit' ? { buffer: job.buffer } : {}
-    if (this.#fatal !== undefined) return { topics: [], notes: [], error: toPlainError(this.#fatal), fatal: true, ...buffer }
+    if (this.#fatal !== undefined) return { topics: [], notes: [], error: toPlainError(this.#fatal), fatal: true }
     try {
-      return { ...this.#run(job), notes: this.#takeNotes(), ...buffer }
+      return { ...this.#run(job), notes: this.#takeNotes() }
     } catch (thrown) {
       this.#fatal = thrown instanceof KymoError ? thrown : failed(thrown)
-      return { topics: [], notes: this.#takeNotes(), error: toPlainError(this.#fatal), fatal: true, ...buffer }
+      return { topics: [], notes: this.#takeNotes(), error: toPlainError(this.#fatal), fatal: true }
     }
   }
 
@@ -188,5 +187,8 @@ export function makeDir(disk: Disk, dir: string): void {
 
 function failed(thrown: unknown): KymoError {
   const why = thrown instanceof Error ? thrown.message : String(thrown)
-  return new KymoError('fsync_failed', { detail: `The disk refused to make data durable (${why}). Kymo stops rather than acknowledge what may be lost.`, cause: thrown })
+  return new KymoError('fsync_failed', {
+    detail: `The disk refused to make data durable (${why}). Kymo stops rather than acknowledge what may be lost.`,
+    cause: thrown,
+  })
 }

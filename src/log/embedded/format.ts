@@ -133,7 +133,7 @@ export function finishFrame(target: Buffer, at: number, end: number): number {
 
 /** Writes the checksums of the finished frames in [start, end). */
 export function sealFrames(target: Buffer, start: number, end: number, seed: number): void {
-  for (let at = start; at < end; ) {
+  for (let at = start; at < end;) {
     const length = target.readUInt32LE(at + 4)
     target.writeUInt32LE(crc32(target.subarray(at + 4, at + length), seed), at)
     at += frameOccupies(length)

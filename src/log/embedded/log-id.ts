@@ -51,6 +51,7 @@ function parse(text: string, file: string): string | undefined {
     return undefined
   }
   if (typeof stored !== 'object' || stored === null || !('id' in stored) || !('format' in stored)) return undefined
-  if (stored.format !== 1) throw new KymoError('log_format', { detail: `${file} has format ${String(stored.format)}; this Kymo knows 1.`, facts: { file } })
+  if (stored.format !== 1)
+    throw new KymoError('log_format', { detail: `${file} has format ${String(stored.format)}; this Kymo knows 1.`, facts: { file } })
   return typeof stored.id === 'string' && /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(stored.id) ? stored.id : undefined
 }

@@ -12,7 +12,8 @@ import { frameHeaderBytes, segmentHeaderBytes, segmentName } from './format.ts'
 import { directLink, WorkerLink } from './links.ts'
 import { LogMetrics } from './metrics.ts'
 import type { EngineSettings, Link, TopicSettings } from './protocol.ts'
-import { LogReader, type ReadSide } from './reader.ts'
+import type { ReadSide } from './read-side.ts'
+import { LogReader } from './reader.ts'
 import { readBytes } from './scan.ts'
 import { LogWriter } from './writer.ts'
 
@@ -174,7 +175,8 @@ class OpenLog implements EmbeddedLog {
     try {
       this.id = await this.#writer.open(this.#o.env.random.uuid())
     } catch (thrown) {
-      await this.#writer.close()
+      // Why it did not open matters more than that its thread, too, may have ended badly.
+      await this.#writer.close().catch((error: unknown) => this.#o.env.logger.debug('closing a log that did not open', { reason: String(error) }))
       throw thrown
     }
   }
@@ -196,7 +198,9 @@ class OpenLog implements EmbeddedLog {
     const committed = position.offset < earliest ? earliest : position.offset
     const behind = this.#behind(topic, committed, position.base, position.at)
     const oldestUs = committed < end ? this.#receivedUs(topic, behind.base, behind.at) : undefined
-    return await Promise.resolve([{ partition: 0, earliest, committed, end, bytes: committed < end ? behind.bytes : 0, ...(oldestUs === undefined ? {} : { oldestUs }) }])
+    return await Promise.resolve([
+      { partition: 0, earliest, committed, end, bytes: committed < end ? behind.bytes : 0, ...(oldestUs === undefined ? {} : { oldestUs }) },
+    ])
   }
 
   handle(): LogHandle {

@@ -55,7 +55,7 @@ export interface Note {
 
 export type Job =
   | { readonly type: 'open'; readonly id: string }
-  | { readonly type: 'commit'; readonly ops: readonly WriteOp[]; readonly buffer: ArrayBuffer }
+  | { readonly type: 'commit'; readonly ops: readonly WriteOp[]; readonly buffer: SharedArrayBuffer }
   | { readonly type: 'housekeep' }
   | { readonly type: 'close' }
 
@@ -69,8 +69,6 @@ export interface Answer {
   readonly error?: PlainError
   /** The engine has stopped for good. */
   readonly fatal?: boolean
-  /** The commit's buffer, back. */
-  readonly buffer?: ArrayBuffer
   /** Milliseconds that write and fsync took. */
   readonly writeMs?: number
   readonly syncMs?: number

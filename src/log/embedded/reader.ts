@@ -1,23 +1,12 @@
-import type { Clock, Disk } from '../../core/env.ts'
 import { KymoError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
 import type { ReaderOptions, Source } from '../../core/ports.ts'
 import type { Delivery, LogRecord, Span } from '../../core/record.ts'
 import { decodeBatch, ReaderKeys } from '../../wire/batch/decode.ts'
-import type { Board, GroupPosition } from './board.ts'
+import type { GroupPosition } from './board.ts'
 import { frameBodyAt, frameHeader, frameKey, gapKind, kinds } from './format.ts'
+import type { ReadSide } from './read-side.ts'
 import { SegmentCursor, type Run } from './segment-cursor.ts'
-
-/** What a reader needs of the log, in whichever thread it lives. */
-export interface ReadSide {
-  readonly dir: string
-  readonly id: string
-  readonly board: Board
-  readonly disk: Disk
-  readonly clock: Clock
-  /** Calls `listener` when something became durable, was deleted, or the log was closed. */
-  onChange(listener: () => void): () => void
-}
 
 interface Outstanding {
   readonly from: GroupPosition
@@ -129,20 +118,15 @@ export class LogReader implements Source {
     return signal.aborted || this.#closed || this.#nacked || this.#side.board.closed
   }
 
-  /** Takes what is durable; while that is less than a full delivery, waits the linger out for more of the same segment. */
+  /**
+   * Takes what is durable, after the linger when there is one. The reader sleeps through it: waking for each write to copy a little more
+   * costs more than all the rest of reading.
+   */
   async #gather(cursor: SegmentCursor, signal: AbortSignal): Promise<Run | undefined> {
-    const { board, clock } = this.#side
-    let run = cursor.take(this.#takeBuffer(), this.#bytesMax, board.end(this.#topic))
     const lingerMs = typeof this.#linger === 'function' ? this.#linger() : this.#linger
-    if (run === undefined || lingerMs <= 0) return run
-    const until = clock.monotonicMs() + lingerMs
-    while (!run.full && !this.#over(signal)) {
-      const left = until - clock.monotonicMs()
-      if (left <= 0) break
-      if (board.end(this.#topic) <= run.next) await this.#change(signal, run.next, left)
-      else run = cursor.more(run, this.#bytesMax, board.end(this.#topic))
-    }
-    return run
+    if (lingerMs > 0) await this.#sleep(signal, lingerMs)
+    if (this.#over(signal)) return undefined
+    return cursor.take(this.#takeBuffer(), this.#bytesMax, this.#side.board.end(this.#topic))
   }
 
   #delivery(run: Run, cursor: SegmentCursor): Delivery {
@@ -212,24 +196,40 @@ export class LogReader implements Source {
     return this.#spare.pop()
   }
 
-  /** Resolves when there is something after `offset`, after `ms`, or when reading is over. */
-  #change(signal: AbortSignal, offset: bigint, ms?: number): Promise<void> {
+  /** Resolves when there is something after `offset`, or when reading is over. */
+  #change(signal: AbortSignal, offset: bigint): Promise<void> {
     return new Promise((resolve) => {
-      const done = (): void => {
+      const done = this.#ending(signal, () => {
         stop()
-        timer?.cancel()
-        signal.removeEventListener('abort', done)
-        this.#ends.delete(done)
         resolve()
-      }
+      })
       const look = (): void => {
         if (this.#over(signal) || this.#side.board.end(this.#topic) > offset) done()
       }
-      const timer = ms === undefined ? undefined : this.#side.clock.after(ms, done)
-      signal.addEventListener('abort', done, { once: true })
-      this.#ends.add(done)
       const stop = this.#side.onChange(look)
       look()
     })
+  }
+
+  /** Resolves after `ms`, or when reading is over. */
+  #sleep(signal: AbortSignal, ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const done = this.#ending(signal, () => {
+        timer.cancel()
+        resolve()
+      })
+      const timer = this.#side.clock.after(ms, done)
+    })
+  }
+
+  /** Calls `end` once: when the function given back is called, or when reading is over. */
+  #ending(signal: AbortSignal, end: () => void): () => void {
+    const done = (): void => {
+      signal.removeEventListener('abort', done)
+      if (this.#ends.delete(done)) end()
+    }
+    signal.addEventListener('abort', done, { once: true })
+    this.#ends.add(done)
+    return done
   }
 }

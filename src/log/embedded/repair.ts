@@ -165,7 +165,8 @@ function mendHeaders(disk: Disk, dir: string, logId: string, nowUs: number): num
 function vouchAnew(disk: Disk, dir: string, topic: string, logId: string): void {
   const known = readTopicFile(disk, dir, logId)
   const last = listSegments(disk, dir).at(-1)
-  if (known === undefined || known === 'damaged' || last === undefined || (known.durable.base === last.base && known.durable.bytes <= last.bytes)) return
+  if (known === undefined || known === 'damaged' || last === undefined || (known.durable.base === last.base && known.durable.bytes <= last.bytes))
+    return
   const { next } = verifyTopic(disk, dir, topic, logId)
   writeTopicFile(disk, dir, { ...known, durable: { base: last.base, bytes: last.bytes, next } })
 }

@@ -15,7 +15,7 @@ import {
   segmentHeaderBytes,
   segmentName,
 } from './format.ts'
-import type { ReadSide } from './reader.ts'
+import type { ReadSide } from './read-side.ts'
 import { readBytes, SegmentScanner } from './scan.ts'
 
 const readBytesFirst = 256 * 1024

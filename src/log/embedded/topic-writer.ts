@@ -1,32 +1,32 @@
 import { KymoError, fromPlainError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
 import type { LogRecord } from '../../core/record.ts'
-import { BatchEncoder, WriterDictionary } from '../../wire/batch/encode.ts'
+import { type BatchEncoder, WriterDictionary } from '../../wire/batch/encode.ts'
 import { finishFrame, frameBytesMin, frameHeaderBytes, frameSeed, kindNumber, segmentHeaderBytes, startFrame } from './format.ts'
 import type { TopicSettings, TopicState, WriteOp } from './protocol.ts'
 
 /** The buffer that a cycle is encoded into; grows, keeps what is in it. */
 export class CycleBuffer {
-  bytes: Buffer<ArrayBuffer>
+  bytes: Buffer<SharedArrayBuffer>
   used = 0
   readonly #sizeFirst: number
 
   constructor(size: number) {
     this.#sizeFirst = size
-    this.bytes = Buffer.from(new ArrayBuffer(size))
+    this.bytes = Buffer.from(new SharedArrayBuffer(size))
   }
 
   reserve(count: number): void {
     const needed = this.used + count
     if (needed <= this.bytes.length) return
-    const grown = Buffer.from(new ArrayBuffer(Math.max(needed, this.bytes.length * 2)))
+    const grown = Buffer.from(new SharedArrayBuffer(Math.max(needed, this.bytes.length * 2)))
     this.bytes.copy(grown, 0, 0, this.used)
     this.bytes = grown
   }
 
-  /** The buffer came back from the writer thread; one that grew for a large record is let go. */
-  restore(buffer: ArrayBuffer): void {
-    this.bytes = buffer.byteLength > limits.logCycleBytesMax ? Buffer.from(new ArrayBuffer(this.#sizeFirst)) : Buffer.from(buffer)
+  /** The writer thread is done with it; one that grew for a large record is let go. */
+  clear(): void {
+    if (this.bytes.length > limits.logCycleBytesMax) this.bytes = Buffer.from(new SharedArrayBuffer(this.#sizeFirst))
     this.used = 0
   }
 }

@@ -66,7 +66,8 @@ export function verifyTopic(disk: Disk, dir: string, topic: string, logId: strin
     const file = `${dir}/${segmentName(segment.base)}`
     const header = readSegmentHeader(disk, file, logId, segment.base)
     const reason = headerFault(header, segments[i - 1])
-    if (reason !== undefined) damage.push({ file, base: segment.base, from: 0, to: segmentHeaderBytes, first: segment.base, next: segment.base, reason })
+    if (reason !== undefined)
+      damage.push({ file, base: segment.base, from: 0, to: segmentHeaderBytes, first: segment.base, next: segment.base, reason })
     const last = i === segments.length - 1
     const end = last ? (known !== undefined && known.durable.next > segment.base ? known.durable.next : undefined) : segments[i + 1]!.base
     const found = verifySegment(disk, file, segment, logId, end, last, known)
@@ -77,7 +78,15 @@ export function verifyTopic(disk: Disk, dir: string, topic: string, logId: strin
   }
   if (segments.length === 0 && known !== undefined && known.durable.bytes > 0) {
     const file = `${dir}/${segmentName(known.durable.base)}`
-    damage.push({ file, base: known.durable.base, from: 0, to: 0, first: known.durable.base, next: known.durable.next, reason: 'the segment is missing' })
+    damage.push({
+      file,
+      base: known.durable.base,
+      from: 0,
+      to: 0,
+      first: known.durable.base,
+      next: known.durable.next,
+      reason: 'the segment is missing',
+    })
     next = known.durable.next
   }
   return { topic, segments: segments.length, records, bytes: segments.reduce((sum, s) => sum + s.bytes, 0), first, next, damage, unfinishedBytes }

@@ -9,6 +9,5 @@ const { settings, board } = workerData as WorkerStart
 const engine = new Engine({ settings, disk: nodeDisk, clock: nodeClock, board: new Board(board) })
 
 parentPort?.on('message', (job: Job) => {
-  const answer = engine.run(job)
-  parentPort?.postMessage(answer, answer.buffer === undefined ? [] : [answer.buffer])
+  parentPort?.postMessage(engine.run(job))
 })

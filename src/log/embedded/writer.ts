@@ -74,14 +74,16 @@ export class LogWriter {
     const failed = this.#stopped !== undefined
     this.#stopped ??= new KymoError('shutting_down')
     this.#timer?.cancel()
-    if (!failed) {
+    try {
+      if (failed) return
       await new Promise<void>((resolve) => {
         this.#closing = resolve
         this.#schedule()
       })
       this.#log(await this.#o.link.call({ type: 'close' }))
+    } finally {
+      await this.#o.link.end()
     }
-    await this.#o.link.end()
   }
 
   topic(name: string): TopicWriter {
@@ -164,7 +166,7 @@ export class LogWriter {
     const written = this.#buffer.used
     const answer = await this.#call({ type: 'commit', ops, buffer: this.#buffer.bytes.buffer }, taken)
     if (answer === undefined) return
-    if (answer.buffer !== undefined) this.#buffer.restore(answer.buffer)
+    this.#buffer.clear()
     if (answer.error !== undefined) {
       const error = fromPlainError(answer.error)
       this.#adopt(answer.topics)

@@ -169,7 +169,8 @@ interface Header {
 
 function header(body: Uint8Array): Header {
   if (body.length < batchHeaderBytes) throw corrupt(`a batch of ${body.length} bytes has no header`)
-  if (body[0] !== batchVersion) throw new KymoError('log_format', { detail: `A batch has format version ${body[0]}; this Kymo knows ${batchVersion}.` })
+  if (body[0] !== batchVersion)
+    throw new KymoError('log_format', { detail: `A batch has format version ${body[0]}; this Kymo knows ${batchVersion}.` })
   const view = new DataView(body.buffer, body.byteOffset, batchHeaderBytes)
   const h: Header = {
     form: body[1]!,
@@ -208,7 +209,12 @@ function readDictionary(body: Uint8Array, h: Header, reader: ReaderKeys): void {
     const metric = device + text.readUInt16LE(at + 6)
     const next = metric + text.readUInt16LE(at + 8)
     if (next > end) throw corrupt('the dictionary ends within an entry')
-    reader.define(id, text.toString('utf8', at + entryHeaderBytes, device), text.toString('utf8', device, metric), text.toString('utf8', metric, next))
+    reader.define(
+      id,
+      text.toString('utf8', at + entryHeaderBytes, device),
+      text.toString('utf8', device, metric),
+      text.toString('utf8', metric, next),
+    )
     at = next
   }
   if (at !== end) throw corrupt('the dictionary is longer than its entries')
@@ -216,13 +222,19 @@ function readDictionary(body: Uint8Array, h: Header, reader: ReaderKeys): void {
 
 function translate(series: Uint32Array, reader: ReaderKeys): void {
   const mapping = reader.mapping
+  const rows = series.length
   const known = mapping.length
-  for (let row = 0; row < series.length; row++) {
+  for (let row = 0; row < rows; row++) {
     const id = series[row]!
-    const index = id < known ? mapping[id]! : absent
-    if (index === absent) throw corrupt(`row ${row} belongs to series ${id}, which the log has not named`)
+    if (id >= known) throw unnamed(row, id)
+    const index = mapping[id]!
+    if (index === absent) throw unnamed(row, id)
     series[row] = index
   }
+}
+
+function unnamed(row: number, id: number): KymoError {
+  return corrupt(`row ${row} belongs to series ${id}, which the log has not named`)
 }
 
 /** Outside logs may be written by other programs; past here times are whole microseconds within bounds. */

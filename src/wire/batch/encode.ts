@@ -65,16 +65,7 @@ export class BatchEncoder {
     this.#unknowns = 0
     this.#sections = sectionsOf(batch)
     if (dictionary.fresh) this.#sections |= Section.restart
-    const seen = dictionary.seen
-    const series = batch.series
-    const rows = batch.rows
-    for (let row = 0; row < rows; row++) {
-      const id = series[row]!
-      if (seen[id] === 1) continue
-      if (id >= batch.keys.length) throw unknownSeries(id)
-      seen[id] = 1
-      this.#note(id)
-    }
+    if (!allSeen(batch.series, batch.rows, dictionary.seen)) this.#collect(batch, dictionary.seen)
     dictionary.fresh = false
     this.#before = dictionary.entries
     this.#generation = dictionary.generation
@@ -152,6 +143,16 @@ export class BatchEncoder {
     return end
   }
 
+  #collect(batch: Batch, seen: Uint8Array): void {
+    for (let row = 0; row < batch.rows; row++) {
+      const id = batch.series[row]!
+      if (seen[id] === 1) continue
+      if (id >= batch.keys.length) throw unknownSeries(id)
+      seen[id] = 1
+      this.#note(id)
+    }
+  }
+
   #writeDictionary(keys: readonly SeriesKey[], target: Buffer, at: number, form: number): number {
     let end = at
     for (let i = 0; i < this.#unknowns; i++) {
@@ -198,6 +199,13 @@ export class BatchEncoder {
 export function encodeBatch(batch: Batch, encoder: BatchEncoder = new BatchEncoder()): Uint8Array {
   const target = Buffer.from(new ArrayBuffer(encoder.measureSelfContained(batch)))
   return target.subarray(0, encoder.writeSelfContained(batch, target, 0))
+}
+
+/** The usual case, without a branch per row. An id beyond the table reads as undefined, which counts as not seen. */
+function allSeen(series: Uint32Array, rows: number, seen: Uint8Array): boolean {
+  let all = 1
+  for (let row = 0; row < rows; row++) all &= seen[series[row]!]!
+  return all === 1
 }
 
 function sectionsOf(batch: Batch): number {

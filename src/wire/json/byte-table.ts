@@ -35,10 +35,14 @@ export class ByteTable {
     return -1
   }
 
+  isFull(length: number): boolean {
+    return this.count >= this.#entriesMax || this.#used + length > this.#bytesMax
+  }
+
   /** Keeps bytes that `find` did not find. Returns the new entry, or -1 when there is no place for it. */
   add(bytes: Uint8Array, start: number, end: number, hash: number): number {
     const length = end - start
-    if (this.count >= this.#entriesMax || this.#used + length > this.#bytesMax) return -1
+    if (this.isFull(length)) return -1
     if (this.count === this.offset.length) this.#growEntries()
     while (this.#used + length > this.arena.length) this.#growArena()
     if (!this.#place(this.count, hash)) return -1

@@ -1,6 +1,6 @@
-import { isUtf8 } from 'node:buffer'
+import { Buffer, isUtf8 } from 'node:buffer'
 import { KymoError } from '../../core/errors.ts'
-import { asciiText, Byte, skipByteOrderMark, skipSpace, utf8Text } from './text.ts'
+import { Byte, skipByteOrderMark, skipSpace } from './text.ts'
 
 /** A JSON value with where it stood: bytes[start, end) is its source. */
 export type JsonNode = JsonObject | JsonArray | JsonString | JsonNumber | JsonLiteral
@@ -48,6 +48,12 @@ export interface JsonDocument {
   readonly duplicate?: { readonly pointer: string; readonly key: string }
 }
 
+/** Keys that are met often, found by their bytes: saves making a string of each. */
+export interface KnownKeys {
+  /** The key whose unescaped bytes are bytes[start, end), or undefined when it is not known. */
+  keyOf(bytes: Uint8Array, start: number, end: number): string | undefined
+}
+
 export interface JsonBounds {
   /** Objects and arrays within each other. */
   readonly depthMax: number
@@ -78,27 +84,51 @@ export function boundedPointer(pointer: string, charsMax = pointerCharsMax): str
  * mark. Throws body_not_utf8, body_not_json, too_deep or too_many_fields, with a pointer to the value and the byte's position
  * counted from `start`. Recursion is as deep as `depthMax` at most.
  */
-export function parseDocument(bytes: Uint8Array, start: number, end: number, bounds: JsonBounds): JsonDocument {
+export function parseDocument(bytes: Uint8Array, start: number, end: number, bounds: JsonBounds, known?: KnownKeys): JsonDocument {
   const contents = bytes.subarray(start, end)
   if (!isUtf8(contents)) {
     const detail = `The body is not valid UTF-8: byte ${invalidUtf8At(contents)} is none that may stand there.`
     throw new KymoError('body_not_utf8', { detail, errors: [{ pointer: '', detail }] })
   }
-  return new DocumentParser(bytes, start, end, bounds).document()
+  return new DocumentParser(bytes, start, end, bounds, known).document()
+}
+
+/** Its source is cut out of the message only when somebody asks. */
+class NumberNode implements JsonNumber {
+  readonly kind = 'number'
+  readonly value: number
+  readonly integer: boolean
+  readonly start: number
+  readonly end: number
+  readonly #bytes: Buffer
+
+  constructor(bytes: Buffer, value: number, integer: boolean, start: number, end: number) {
+    this.#bytes = bytes
+    this.value = value
+    this.integer = integer
+    this.start = start
+    this.end = end
+  }
+
+  get source(): string {
+    return this.#bytes.toString('latin1', this.start, this.end)
+  }
 }
 
 class DocumentParser {
-  readonly #bytes: Uint8Array
+  readonly #bytes: Buffer
   readonly #start: number
   readonly #end: number
   readonly #bounds: JsonBounds
+  readonly #known: KnownKeys | undefined
   readonly #path: (string | number)[] = []
   #duplicate: { pointer: string; key: string } | undefined
   #values = 0
   #at: number
 
-  constructor(bytes: Uint8Array, start: number, end: number, bounds: JsonBounds) {
-    this.#bytes = bytes
+  constructor(bytes: Uint8Array, start: number, end: number, bounds: JsonBounds, known: KnownKeys | undefined) {
+    this.#bytes = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+    this.#known = known
     this.#start = start
     this.#end = end
     this.#bounds = bounds
@@ -143,7 +173,7 @@ class DocumentParser {
     if (this.#bytes[this.#at] !== Byte.closeBrace || this.#at >= this.#end) {
       for (;;) {
         if (this.#byte() !== Byte.quote) this.#fail('A key in quotes is expected')
-        const key = this.#string()
+        const key = this.#string(this.#known)
         this.#path.push(key)
         if (node.keys.length === 8) seen = new Set(node.keys)
         if (this.#duplicate === undefined && (seen?.has(key) ?? node.keys.includes(key))) this.#duplicate = { pointer: pointerOf(this.#path), key }
@@ -187,52 +217,73 @@ class DocumentParser {
 
   #number(): JsonNumber {
     const bytes = this.#bytes
+    const end = this.#end
     const start = this.#at
-    let at = bytes[start] === Byte.minus ? start + 1 : start
-    const digits = (): void => {
+    const negative = bytes[start] === Byte.minus
+    const whole = negative ? start + 1 : start
+    let at = whole
+    let significand = 0
+    if (at < end && bytes[at] === Byte.zero) at++
+    else {
+      for (; at < end && isDigit(bytes[at]); at++) significand = significand * 10 + (bytes[at]! - Byte.zero)
+      if (at === whole) this.#noDigit(start, at)
+    }
+    let point = 0
+    if (at < end && bytes[at] === Byte.point) {
+      point = ++at
+      for (; at < end && isDigit(bytes[at]); at++) significand = significand * 10 + (bytes[at]! - Byte.zero)
+      if (at === point) this.#noDigit(start, at)
+    }
+    const digitsEnd = at
+    if (at < end && (bytes[at] === 0x65 || bytes[at] === 0x45)) {
+      at++
+      if (at < end && (bytes[at] === Byte.plus || bytes[at] === Byte.minus)) at++
       const from = at
-      while (at < this.#end && isDigit(bytes[at])) at++
-      this.#at = at
-      if (at === from) this.#fail(from > start && this.#literal('Infinity') ? noNumber : 'A digit is expected', from)
-    }
-    let integer = true
-    if (at < this.#end && bytes[at] === Byte.zero) at++
-    else digits()
-    if (at < this.#end && bytes[at] === Byte.point) {
-      integer = false
-      at++
-      digits()
-    }
-    if (at < this.#end && (bytes[at] === 0x65 || bytes[at] === 0x45)) {
-      integer = false
-      at++
-      if (at < this.#end && (bytes[at] === Byte.plus || bytes[at] === Byte.minus)) at++
-      digits()
+      while (at < end && isDigit(bytes[at])) at++
+      if (at === from) this.#noDigit(start, at)
     }
     this.#at = at
-    const source = asciiText(bytes, start, at)
-    return { kind: 'number', value: Number(source), integer, source, start, end: at }
+    // Up to 15 digits without an exponent: two exact doubles, one rounding (as in the flat scanner).
+    const exact = digitsEnd === at && at - whole <= 16
+    if (!exact) return new NumberNode(bytes, Number(bytes.toString('latin1', start, at)), point === 0 && digitsEnd === at, start, at)
+    const value = point === 0 ? significand : significand / tenTo[at - point]!
+    return significand <= Number.MAX_SAFE_INTEGER
+      ? new NumberNode(bytes, negative ? -value : value, point === 0, start, at)
+      : new NumberNode(bytes, Number(bytes.toString('latin1', start, at)), point === 0, start, at)
+  }
+
+  #noDigit(start: number, at: number): never {
+    this.#at = at
+    return this.#fail(at === start + 1 && this.#literal('Infinity') ? noNumber : 'A digit is expected', at)
   }
 
   /** Reads a string from its opening quote to behind its closing one. */
-  #string(): string {
+  #string(known?: KnownKeys): string {
     const bytes = this.#bytes
+    const end = this.#end
     let text = ''
     let from = this.#at + 1
     let at = from
+    let ascii = true
     for (;;) {
-      if (at >= this.#end) this.#fail('The string is not closed', this.#end)
+      if (at >= end) this.#fail('The string is not closed', end)
       const c = bytes[at]!
       if (c === Byte.quote) break
       if (c < Byte.space) this.#fail('A control character must be escaped', at)
       if (c === Byte.backslash) {
-        text += utf8Text(bytes, from, at) + this.#escape(at)
+        text += bytes.toString('utf8', from, at) + this.#escape(at)
         at += bytes[at + 1] === 0x75 ? 6 : 2
         from = at
-      } else at++
+      } else {
+        if (c > 0x7f) ascii = false
+        at++
+      }
     }
+    const whole = from === this.#at + 1
     this.#at = at + 1
-    return from === at ? text : text + utf8Text(bytes, from, at)
+    if (from === at) return text
+    if (!whole) return text + bytes.toString('utf8', from, at)
+    return known?.keyOf(bytes, from, at) ?? (ascii ? bytes.toString('latin1', from, at) : bytes.toString('utf8', from, at))
   }
 
   #escape(at: number): string {
@@ -277,6 +328,8 @@ class DocumentParser {
 }
 
 const noNumber = 'NaN and Infinity are no JSON values; leave the field out or send null'
+
+const tenTo = Float64Array.from({ length: 17 }, (_, i) => Number(`1e${i}`))
 
 const simpleEscapes = new Map([
   [0x22, '"'],

@@ -120,7 +120,15 @@ export class FlatScanner {
         }
         const follows = digit + Byte.zero
         const leadingZero = whole > 1 && bytes[first] === Byte.zero
-        if (whole === 0 || leadingZero || value < 0 || value > Number.MAX_SAFE_INTEGER || digit >>> 0 < 10 || follows === Byte.point || (follows | 0x20) === 0x65) {
+        if (
+          whole === 0 ||
+          leadingZero ||
+          value < 0 ||
+          value > Number.MAX_SAFE_INTEGER ||
+          digit >>> 0 < 10 ||
+          follows === Byte.point ||
+          (follows | 0x20) === 0x65
+        ) {
           at = this.#number(bytes, start[n]!, n)
           if (at < 0) return -1
         } else {

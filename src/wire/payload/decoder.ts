@@ -92,7 +92,7 @@ export class PayloadDecoder {
 
   #parse(bytes: Uint8Array, start: number, end: number, context: MessageContext): Message {
     if (firstByte(bytes, start, end) < 0) throw refusal('empty_body', '', errorTable.empty_body.text)
-    const { root, duplicate } = parseDocument(bytes, start, end, { depthMax: limits.jsonDepthMax, valuesMax: parsedValuesMax })
+    const { root, duplicate } = parseDocument(bytes, start, end, { depthMax: limits.jsonDepthMax, valuesMax: parsedValuesMax }, this.#keys)
     if (duplicate !== undefined) throw refusal('duplicate_key', duplicate.pointer, `The key ${shown(duplicate.key)} stands twice in one object.`)
     return interpret(root, context.shape, this.#aliases, context.topicDevice)
   }
@@ -116,7 +116,7 @@ export class PayloadDecoder {
     this.ownTime = ownTime
     if (message.topicDeviceDiffered) this.topicDeviceDiffered++
     this.#devices.add(entry)
-    for (const key of message.flatKeys) this.#keys.learn(key)
+    for (const key of message.keys) this.#keys.learn(key)
   }
 
   #addRow(entry: DeviceEntry, metric: StagedMetric, timeUs: number, flags: number, out: BatchBuilder): void {
@@ -153,7 +153,11 @@ export class PayloadDecoder {
       }
     }
     if (fresh > 0 && (known?.series.size ?? 0) + fresh > limits.metricsPerDeviceMax) {
-      throw refusal('too_many_metrics', firstFresh, `The device would have more than ${limits.metricsPerDeviceMax} metrics. Ids used as JSON keys are the usual cause.`)
+      throw refusal(
+        'too_many_metrics',
+        firstFresh,
+        `The device would have more than ${limits.metricsPerDeviceMax} metrics. Ids used as JSON keys are the usual cause.`,
+      )
     }
     if (fresh > 0 && this.#series.keys.length + fresh > limits.seriesMax) {
       throw refusal('too_many_metrics', firstFresh, `There would be more than ${limits.seriesMax} series in all.`)

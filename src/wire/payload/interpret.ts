@@ -12,9 +12,21 @@ import { conflict, refusal, shown } from './refusal.ts'
 /** What the strict shapes require, and as what. A seed's route wants the seed's own names; free-form JSON has a route of its own. */
 const required: Readonly<Record<Shape, readonly (readonly [key: string, kind: 'string' | 'number'])[]>> = {
   any: [],
-  'sensor-data': [['sensor_id', 'string'], ['temperature', 'number'], ['humidity', 'number']],
-  reading: [['device_id', 'string'], ['temperature_c', 'number'], ['humidity', 'number']],
-  'data-point': [['device_id', 'string'], ['metric', 'string'], ['value', 'number']],
+  'sensor-data': [
+    ['sensor_id', 'string'],
+    ['temperature', 'number'],
+    ['humidity', 'number'],
+  ],
+  reading: [
+    ['device_id', 'string'],
+    ['temperature_c', 'number'],
+    ['humidity', 'number'],
+  ],
+  'data-point': [
+    ['device_id', 'string'],
+    ['metric', 'string'],
+    ['value', 'number'],
+  ],
 }
 
 /** Reads one parsed message by its content. Throws the KymoError that names the first field that is wrong. */
@@ -37,7 +49,6 @@ class Interpreter {
   #time: { readonly us: number; readonly pointer: string } | undefined
   #unit: { readonly text: string; readonly pointer: string } | undefined
   #metadata: { readonly text: string; readonly pointer: string } | undefined
-  #flat = true
 
   constructor(root: JsonObject, shape: Shape, aliases: boolean, topicDevice: string | undefined) {
     this.#root = root
@@ -67,14 +78,13 @@ class Interpreter {
       metrics,
       attributes,
       metadata: this.#metadata?.text ?? '',
-      flatKeys: this.#flat ? this.#keys() : [],
+      keys: this.#keys(),
     }
   }
 
   #member(key: string, node: JsonNode, pointer: string, dataPoint: boolean): void {
     const structured = node.kind === 'object' || node.kind === 'array'
     const role = roles.get(key)
-    if (structured && role !== Role.values) this.#flat = false
     switch (role) {
       case Role.device:
         // A topic that carries the id leaves `device` free to be a group of metrics.
@@ -114,14 +124,12 @@ class Interpreter {
 
   #metric(key: string, node: JsonNode, pointer: string): void {
     if (key === '') throw refusal('metric_invalid', pointer, 'A metric name must not be empty.')
-    if (node.kind === 'array') this.#flat = false
     this.#metrics.add(key, node, pointer)
   }
 
   #values(node: JsonObject, pointer: string): void {
     for (let i = 0; i < node.keys.length; i++) {
       const item = node.items[i]!
-      if (item.kind === 'object' || item.kind === 'array') this.#flat = false
       this.#metric(node.keys[i]!, item, `${pointer}/${escapeStep(node.keys[i]!)}`)
     }
   }
@@ -162,7 +170,8 @@ class Interpreter {
   #deviceId(): string {
     const topicDevice = this.#topicDevice
     if (topicDevice === undefined) {
-      if (this.#device === undefined) throw refusal('device_missing', '/device', 'No device id: give device, device_id or sensor_id, or a topic that carries it.')
+      if (this.#device === undefined)
+        throw refusal('device_missing', '/device', 'No device id: give device, device_id or sensor_id, or a topic that carries it.')
       return this.#device.text
     }
     const fault = nameFault(topicDevice)
@@ -217,7 +226,6 @@ class Interpreter {
     if (Buffer.byteLength(text) > limits.metadataBytesMax) {
       throw refusal('value_invalid', pointer, `The metadata is longer than ${limits.metadataBytesMax} bytes.`)
     }
-    this.#flat = false
     this.#metadata = { text, pointer }
   }
 
@@ -226,13 +234,18 @@ class Interpreter {
     if (this.#metadata !== undefined) {
       throw refusal('values_missing', this.#metadata.pointer, 'Metadata belongs to values, and the message carries none.')
     }
-    if (attributes === 0) throw refusal('values_missing', '', 'The message carries no value: every field is null, empty, or names the device or the time.')
+    if (attributes === 0)
+      throw refusal('values_missing', '', 'The message carries no value: every field is null, empty, or names the device or the time.')
   }
 
   #keys(): string[] {
     const values = memberOf(this.#root, 'values')
     const metric = memberOf(this.#root, 'metric')
-    return [...this.#root.keys, ...(values?.kind === 'object' ? values.keys : []), ...(metric?.kind === 'string' ? [metric.text] : [])]
+    const keys = this.#metrics.nestedKeys
+    keys.push(...this.#root.keys)
+    if (values?.kind === 'object') keys.push(...values.keys)
+    if (metric?.kind === 'string') keys.push(metric.text)
+    return keys
   }
 }
 

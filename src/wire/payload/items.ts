@@ -105,7 +105,10 @@ export class ItemSplitter {
 
   #broken(at: number, what: string): boolean {
     const where = at >= this.#bytes.length ? 'at the end' : `at byte ${at - this.#from}`
-    this.#giveUp(at, refusal('body_not_json', '', `The array is not valid JSON: ${what}, ${where}. The items before it were taken, the rest was not.`))
+    this.#giveUp(
+      at,
+      refusal('body_not_json', '', `The array is not valid JSON: ${what}, ${where}. The items before it were taken, the rest was not.`),
+    )
     return true
   }
 

@@ -1,13 +1,14 @@
 import { Buffer } from 'node:buffer'
 import { limits } from '../../core/limits.ts'
 import { ByteTable, hashBytes } from '../json/byte-table.ts'
+import type { KnownKeys } from '../json/document.ts'
 import { aliases, nameFault, numberMetrics, Role, roles, unitAttribute } from './names.ts'
 
 /**
  * Keys of accepted messages, by their bytes, with what the decoder needs to know of each as columns. Only keys of accepted
  * messages enter, so that refused ones cannot fill it; when it is full it forgets everything (`generation` grows) and learns anew.
  */
-export class KeyTable {
+export class KeyTable implements KnownKeys {
   readonly bytes = new ByteTable({ entriesMax: limits.payloadKeysMax, bytesMax: limits.payloadKeyBytesMax })
   readonly name: string[] = []
   readonly role = new Uint8Array(limits.payloadKeysMax)
@@ -16,6 +17,8 @@ export class KeyTable {
   readonly numberOnly = new Uint8Array(limits.payloadKeysMax)
   generation = 0
   readonly #unit: (string | undefined)[] = []
+  /** What `learn` was asked for in this generation, placed or not. */
+  readonly #learnt = new Set<string>()
   readonly #aliases: boolean
 
   constructor(useAliases: boolean) {
@@ -25,6 +28,11 @@ export class KeyTable {
 
   find(bytes: Uint8Array, start: number, end: number): number {
     return this.bytes.find(bytes, start, end, hashBytes(bytes, start, end))
+  }
+
+  keyOf(bytes: Uint8Array, start: number, end: number): string | undefined {
+    const entry = end - start > limits.nameBytesMax ? -1 : this.find(bytes, start, end)
+    return entry < 0 ? undefined : this.name[entry]
   }
 
   /** The entry of one of the decoder's own names (those with a role, aliases, number metrics). */
@@ -38,19 +46,21 @@ export class KeyTable {
   }
 
   learn(name: string): void {
+    if (this.#learnt.has(name)) return
     // A name that needs an escape in JSON is never met as plain bytes; an invalid one is never accepted.
     if (name.includes('"') || name.includes('\\') || nameFault(name) !== undefined) return
     const bytes = Buffer.from(name)
     const hash = hashBytes(bytes, 0, bytes.length)
-    if (this.bytes.find(bytes, 0, bytes.length, hash) >= 0) return
-    if (this.#add(name, bytes, hash)) return
-    if (this.bytes.count < limits.payloadKeysMax / 2) return
-    this.bytes.clear()
-    this.name.length = 0
-    this.#unit.length = 0
-    this.generation++
-    this.#learnOwn()
-    this.#add(name, bytes, hash)
+    if (!this.#add(name, bytes, hash) && (this.bytes.isFull(bytes.length) || this.#learnt.size >= limits.payloadKeysMax)) {
+      this.bytes.clear()
+      this.name.length = 0
+      this.#unit.length = 0
+      this.#learnt.clear()
+      this.generation++
+      this.#learnOwn()
+      this.#add(name, bytes, hash)
+    }
+    this.#learnt.add(name)
   }
 
   #learnOwn(): void {
@@ -58,6 +68,7 @@ export class KeyTable {
     for (const name of new Set([...aliases.values(), ...numberMetrics, ...roles.keys()])) {
       const bytes = Buffer.from(name)
       this.#add(name, bytes, hashBytes(bytes, 0, bytes.length))
+      this.#learnt.add(name)
     }
   }
 

@@ -5,7 +5,6 @@ import { Role } from './names.ts'
 
 /** Which field of a scanned message is what. Messages of one sort of device share it. Fields are indices, -1: there is none. */
 export interface Layout {
-  readonly generation: number
   /** Key, kind and inner of each field, packed. */
   readonly signature: readonly number[]
   readonly device: number
@@ -28,7 +27,8 @@ const slots = 64
 
 /**
  * The layouts of recent messages: bounded, the newer takes the place of the older. Undefined where a message is not simple (something
- * stands twice, or a field has a kind that its role does not take).
+ * stands twice, or a field has a kind that its role does not take). A layout outlives the key table's generations: only the
+ * decoder's own names have a role, and their entries stay.
  */
 export class Layouts {
   readonly #keys: KeyTable
@@ -59,7 +59,7 @@ export class Layouts {
   #fits(layout: Layout): boolean {
     const { key, kind, inner, count } = this.#scanner
     const { signature } = layout
-    if (layout.generation !== this.#keys.generation || signature.length !== count) return false
+    if (signature.length !== count) return false
     for (let i = 0; i < count; i++) if (signature[i] !== ((key[i]! << 4) | (kind[i]! << 1) | inner[i]!)) return false
     return true
   }
@@ -104,7 +104,6 @@ class LayoutBuilder {
     }
     if (this.#metricName >= 0 && this.#value < 0) return undefined
     return {
-      generation: this.#keys.generation,
       signature,
       device: this.#device,
       time: this.#time,

@@ -31,13 +31,14 @@ export interface Message {
   readonly attributes: readonly StagedAttribute[]
   /** Compact JSON text; '' when there is none. */
   readonly metadata: string
-  /** The keys, when the fast lane could have read this message; its next sibling then takes it. */
-  readonly flatKeys: readonly string[]
+  /** Keys of the message and of its nested metrics: what the next message of the kind will have too. */
+  readonly keys: readonly string[]
 }
 
 /** Collects a message's metrics: flattens, checks each value, and finds two that mean the same. */
 export class MetricStage {
   readonly byName = new Map<string, StagedMetric>()
+  readonly nestedKeys: string[] = []
   readonly #aliases: boolean
 
   constructor(useAliases: boolean) {
@@ -57,12 +58,17 @@ export class MetricStage {
         for (let i = 0; i < node.keys.length; i++) {
           const key = node.keys[i]!
           if (key === '') throw refusal('metric_invalid', `${pointer}/`, 'A metric name must not have an empty part.')
+          this.nestedKeys.push(key)
           this.add(`${name}.${key}`, node.items[i]!, `${pointer}/${escapeStep(key)}`)
         }
         return
       case 'array':
         if (node.items.length > limits.arrayItemsMax) {
-          throw refusal('value_invalid', pointer, `An array of ${node.items.length} items: up to ${limits.arrayItemsMax} become metrics (${shown(`${name}.0`)} …), longer ones are refused.`)
+          throw refusal(
+            'value_invalid',
+            pointer,
+            `An array of ${node.items.length} items: up to ${limits.arrayItemsMax} become metrics (${shown(`${name}.0`)} …), longer ones are refused.`,
+          )
         }
         for (let i = 0; i < node.items.length; i++) this.add(`${name}.${i}`, node.items[i]!, `${pointer}/${i}`)
         return

@@ -59,7 +59,10 @@ function resultOf({ index, error }: Refusal, compat?: CompatErrors): Result {
 }
 
 /** Counts and what was refused; the members that each batch answer has. */
-export function tallyOf(outcome: Outcome, compat?: CompatErrors): { accepted: number; rejected: number; results?: Result[]; results_omitted?: number } {
+export function tallyOf(
+  outcome: Outcome,
+  compat?: CompatErrors,
+): { accepted: number; rejected: number; results?: Result[]; results_omitted?: number } {
   const rejected = outcome.items - outcome.accepted
   if (rejected === 0) return { accepted: outcome.accepted, rejected }
   const omitted = rejected - outcome.refusals.length
@@ -82,9 +85,12 @@ export function nothingTaken(outcome: Outcome, requestId: string, compat?: Compa
   if (outcome.items === 1) return problemAnswer(first, requestId, compat, tallyOf(outcome, compat))
   const passing = outcome.refusals.find(({ error }) => isPassing(error.code))?.error
   const same = outcome.refusals.every(({ error }) => error.code === first.code)
-  const error = passing ?? (same ? new KymoError(first.code, { detail: `None of the ${outcome.items} items was taken. The first: ${first.message}` }) : undefined)
+  const error =
+    passing ?? (same ? new KymoError(first.code, { detail: `None of the ${outcome.items} items was taken. The first: ${first.message}` }) : undefined)
   const stands = error ?? new KymoError('value_invalid', { detail: `None of the ${outcome.items} items was taken; results says why.` })
   const answer = problemAnswer(stands, requestId, compat, tallyOf(outcome, compat))
   // "422 none": a batch was parsed into items, whatever was wrong with each of them.
-  return passing === undefined && answer.status === 400 && compat === undefined ? { ...answer, status: 422, body: answer.body.replace('"status":400', '"status":422') } : answer
+  return passing === undefined && answer.status === 400 && compat === undefined
+    ? { ...answer, status: 422, body: answer.body.replace('"status":400', '"status":422') }
+    : answer
 }

@@ -55,7 +55,12 @@ export class IdempotentAnswers {
    * Runs `work` for a key that is new; gives its answer to whoever repeats the request, also while the first is under way. Throws
    * `idempotency_conflict` for another body under the same key. Answers that time may change (429, 503) are not kept.
    */
-  async answer(scope: string, key: string, body: Uint8Array, work: () => Promise<Answer>): Promise<{ readonly answer: Answer; readonly replayed: boolean }> {
+  async answer(
+    scope: string,
+    key: string,
+    body: Uint8Array,
+    work: () => Promise<Answer>,
+  ): Promise<{ readonly answer: Answer; readonly replayed: boolean }> {
     const hash = await hashOf(body)
     const id = `${scope}\u0000${key}`
     this.#expire()

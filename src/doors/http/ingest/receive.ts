@@ -3,6 +3,7 @@ import { KymoError } from '../../../core/errors.ts'
 import type { MessageContext, Shape } from '../../../core/gate.ts'
 import { principalOf } from '../access.ts'
 import { BodyRefused, readBody } from '../body.ts'
+import type { Body } from '../body.ts'
 import type { HttpContext } from '../options.ts'
 import type { Answer } from './answers.ts'
 import { problemAnswer } from './answers.ts'
@@ -30,6 +31,11 @@ function mediaType(request: FastifyRequest): string {
 
 function isJsonType(type: string): boolean {
   return type === 'application/json' || type === 'text/json' || type.endsWith('+json')
+}
+
+/** Says nothing, and the body looks like JSON; of plain text the decoder says what is wrong with it. */
+function isVague(type: string, first: number): boolean {
+  return vagueTypes.has(type) && (first === 0x7b || first === 0x5b || type === 'text/plain' || type === '')
 }
 
 function firstByte(bytes: Buffer): number {
@@ -76,42 +82,34 @@ export async function receive(
     ...(contentType === undefined ? {} : { contentType }),
   })
 
-  const refused = async (error: BodyRefused): Promise<FastifyReply> => {
+  const refuse = async (error: BodyRefused): Promise<never> => {
     await keepUnread(context, message('any'), error, error.kept, error.totalBytes)
     throw error
   }
 
-  let body
-  try {
-    body = await readBody(context, request.raw, bytesMax)
-  } catch (error) {
-    if (error instanceof BodyRefused) return refused(error)
+  const body = await readBody(context, request.raw, bytesMax).catch((error: unknown) => {
+    if (error instanceof BodyRefused) return refuse(error)
     throw error
-  }
-  try {
-    const { bytes } = body
+  })
+  const answerBody = async ({ bytes }: Body): Promise<{ readonly answer: Answer; readonly replayed: boolean }> => {
     const first = firstByte(bytes)
     if (first === bytes.length) throw new KymoError('empty_body')
-    const looksJson = bytes[first] === 0x7b || bytes[first] === 0x5b
-    if (!isJsonType(type) && !ndjsonTypes.has(type) && !(vagueTypes.has(type) && (looksJson || type === 'text/plain' || type === ''))) {
+    const ndjson = ndjsonTypes.has(type)
+    if (!ndjson && !isJsonType(type) && !isVague(type, bytes[first]!)) {
       const detail = `"${type.slice(0, 100)}" is not taken here; application/json and application/x-ndjson are.`
-      return await refused(new BodyRefused('media_type', detail, bytes, bytes.length))
+      return refuse(new BodyRefused('media_type', detail, bytes, bytes.length))
     }
-    const received: Received = { requestId: request.id, bytes, first, ndjson: ndjsonTypes.has(type), message }
-    const run = async (): Promise<Answer> => {
-      try {
-        return await work(received)
-      } catch (error) {
+    const received: Received = { requestId: request.id, bytes, first, ndjson, message }
+    if (key === undefined) return { answer: await work(received), replayed: false }
+    return answers.answer(`${principal.tenant}\u0000${principal.id}\u0000${path}`, key, bytes, () =>
+      work(received).catch((error: unknown) => {
         // A refusal of the body as a whole is as final as one of its items, and is given again for the same key.
-        if (key !== undefined && error instanceof KymoError && error.kind === 'invalid') return problemAnswer(error, request.id, compat)
+        if (error instanceof KymoError && error.kind === 'invalid') return problemAnswer(error, request.id, compat)
         throw error
-      }
-    }
-    if (key === undefined) return send(reply, await run())
-    const { answer, replayed } = await answers.answer(`${principal.tenant}\u0000${principal.id}\u0000${path}`, key, bytes, run)
-    if (replayed) reply.header('idempotent-replayed', 'true')
-    return send(reply, answer)
-  } finally {
-    body.release()
+      }),
+    )
   }
+  const { answer, replayed } = await answerBody(body).finally(() => body.release())
+  if (replayed) reply.header('idempotent-replayed', 'true')
+  return send(reply, answer)
 }

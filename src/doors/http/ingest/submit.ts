@@ -125,7 +125,13 @@ export async function submitItems(context: HttpContext, message: MessageContext,
 }
 
 /** Keeps what no decoder saw, durably, before its sender is told. */
-export async function keepUnread(context: HttpContext, message: MessageContext, error: KymoError, bytes: Uint8Array, totalBytes: number): Promise<void> {
+export async function keepUnread(
+  context: HttpContext,
+  message: MessageContext,
+  error: KymoError,
+  bytes: Uint8Array,
+  totalBytes: number,
+): Promise<void> {
   const { gate, limits } = context
   if (bytes.length === 0) return
   const ticket = gate.deadLetter(message, error, bytes, totalBytes)

@@ -18,7 +18,9 @@ export interface Operation {
   readonly tags?: readonly string[]
   readonly parameters?: readonly { readonly name: string; readonly in: string; readonly required?: boolean; readonly schema?: Shown }[]
   readonly requestBody?: { readonly content: Readonly<Record<string, { readonly schema?: Shown }>> }
-  readonly responses: Readonly<Record<string, { readonly description?: string; readonly content?: Readonly<Record<string, { readonly schema?: Shown }>> }>>
+  readonly responses: Readonly<
+    Record<string, { readonly description?: string; readonly content?: Readonly<Record<string, { readonly schema?: Shown }>> }>
+  >
   readonly security?: readonly unknown[]
 }
 
@@ -44,9 +46,17 @@ function rowsOf(schema: Shown, prefix: string): string {
     .map(([name, property]) => {
       const path = `${prefix}${name}`
       const inner = property.type === 'array' ? `${path}[].` : `${path}.`
-      return `<tr><td><code>${escapeHtml(path)}</code></td><td>${escapeHtml(typeText(property))}</td><td>${escapeHtml(property.description ?? '')}</td></tr>${rowsOf(property, inner)}`
+      return tableRow([codeHtml(path), escapeHtml(typeText(property)), escapeHtml(property.description ?? '')]) + rowsOf(property, inner)
     })
     .join('')
+}
+
+function tableRow(cells: readonly string[]): string {
+  return `<tr>${cells.map((cell) => `<td>${cell}</td>`).join('')}</tr>`
+}
+
+function codeHtml(text: string): string {
+  return `<code>${escapeHtml(text)}</code>`
 }
 
 function contentHtml(content: Readonly<Record<string, { readonly schema?: Shown }>> | undefined): string {
@@ -63,14 +73,15 @@ function operationHtml(method: string, path: string, operation: Operation): stri
   const parameters = (operation.parameters ?? [])
     .map((p) => {
       const about = `${p.required === true ? 'Required. ' : ''}${p.schema?.description ?? ''}`
-      return `<tr><td><code>${escapeHtml(p.name)}</code> <span class="soft">${escapeHtml(p.in)}</span></td><td>${escapeHtml(typeText(p.schema ?? {}))}</td><td>${escapeHtml(about)}</td></tr>`
+      return tableRow([`${codeHtml(p.name)} <span class="soft">${escapeHtml(p.in)}</span>`, escapeHtml(typeText(p.schema ?? {})), escapeHtml(about)])
     })
     .join('')
   const responses = Object.entries(operation.responses)
     .filter(([status]) => status !== 'default')
     .map(([status, response]) => `<h4>${escapeHtml(status)}: ${escapeHtml(response.description ?? '')}</h4>${contentHtml(response.content)}`)
     .join('')
-  return `<details id="${escapeHtml(operation.operationId ?? `${method}-${path}`)}"><summary><span class="method">${method.toUpperCase()}</span><code>${escapeHtml(path)}</code>
+  const id = escapeHtml(operation.operationId ?? `${method}-${path}`)
+  return `<details id="${id}"><summary><span class="method">${method.toUpperCase()}</span>${codeHtml(path)}
 <span class="soft">${escapeHtml(operation.summary ?? '')}</span></summary>
 <p>${escapeHtml(operation.description ?? '')}</p>
 ${parameters === '' ? '' : `<table>${parameters}</table>`}
@@ -80,9 +91,13 @@ ${responses}</details>`
 
 function errorsHtml(): string {
   const rows = Object.entries(errorTable)
-    .map(([code, { id, text }]) => `<tr id="error-${code}"><td><code>${code}</code></td><td>${httpStatus(code as Code)}</td><td>${id}</td><td>${escapeHtml(text)}</td></tr>`)
+    .map(
+      ([code, { id, text }]) =>
+        `<tr id="error-${code}"><td><code>${code}</code></td><td>${httpStatus(code as Code)}</td><td>${id}</td><td>${escapeHtml(text)}</td></tr>`,
+    )
     .join('')
-  return `<h2>Errors</h2><p>Every error is a problem document (RFC 9457) with these codes. <code>errors</code> names the fields.</p><table>${rows}</table>`
+  const about = 'Every error is a problem document (RFC 9457) with one of these codes. <code>errors</code> names the fields.'
+  return `<h2>Errors</h2><p>${about}</p><table>${rows}</table>`
 }
 
 /** The reference as one page: no script, nothing loaded from elsewhere. */
@@ -96,10 +111,16 @@ export function docsPage(document: OpenApiDocument): string {
       group.push(operationHtml(method, path, operation))
     }
   }
-  const sections = [...groups].map(([tag, operations]) => `<h2 id="tag-${escapeHtml(tag.replaceAll(' ', '-'))}">${escapeHtml(tag[0]!.toUpperCase() + tag.slice(1))}</h2>${operations.join('')}`)
-  return htmlPage(`${document.info.title} API`, `
+  const sections = [...groups].map(
+    ([tag, operations]) =>
+      `<h2 id="tag-${escapeHtml(tag.replaceAll(' ', '-'))}">${escapeHtml(tag[0]!.toUpperCase() + tag.slice(1))}</h2>${operations.join('')}`,
+  )
+  return htmlPage(
+    `${document.info.title} API`,
+    `
 <h1>${escapeHtml(document.info.title)} API</h1>
 <p class="soft">Version ${escapeHtml(document.info.version)} · <a href="/openapi.json">openapi.json</a> · <a href="/">start page</a></p>
 <p>${escapeHtml(document.info.description ?? '')}</p>
-${sections.join('')}${errorsHtml()}`)
+${sections.join('')}${errorsHtml()}`,
+  )
 }

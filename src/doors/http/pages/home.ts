@@ -20,9 +20,12 @@ curl 'http://${host}:${o.port}/api/v1/query?device=dev-1&metric=temperature&from
     ['/api/v1/status', 'Status'],
     ['/metrics', 'Metrics for Prometheus'],
   ]
-  return htmlPage('Kymo', `
+  return htmlPage(
+    'Kymo',
+    `
 <h1>Kymo</h1><p class="soft">Version ${escapeHtml(o.version)}</p>
 <h2>Send a reading</h2><pre>${escapeHtml(send)}</pre>
 <h2>Read it back</h2><pre>${escapeHtml(read)}</pre>
-<h2>Look around</h2><ul>${links.map(([href, label]) => `<li><a href="${href}">${label}</a></li>`).join('')}</ul>`)
+<h2>Look around</h2><ul>${links.map(([href, label]) => `<li><a href="${href}">${label}</a></li>`).join('')}</ul>`,
+  )
 }

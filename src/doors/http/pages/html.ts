@@ -13,7 +13,8 @@ a { color: var(--accent) } code, pre { font: 13px/1.5 ui-monospace, monospace }
 pre { background: var(--soft); padding: .75rem 1rem; overflow-x: auto; border-radius: 6px }
 details { border: 1px solid var(--line); border-radius: 6px; margin: .5rem 0; padding: .4rem .8rem }
 summary { cursor: pointer } .method { display: inline-block; min-width: 4.5rem; font-weight: 600; color: var(--accent) }
-table { border-collapse: collapse; width: 100%; font-size: 14px } th, td { text-align: left; vertical-align: top; padding: .25rem .6rem .25rem 0; border-bottom: 1px solid var(--line) }
+table { border-collapse: collapse; width: 100%; font-size: 14px }
+td { text-align: left; vertical-align: top; padding: .25rem .6rem .25rem 0; border-bottom: 1px solid var(--line) }
 .soft { opacity: .7 }
 `
 
@@ -23,7 +24,10 @@ const styleHash = createHash('sha256').update(style).digest('base64')
 export function pageHeaders(reply: FastifyReply): FastifyReply {
   return reply
     .type('text/html; charset=utf-8')
-    .header('content-security-policy', `default-src 'none'; style-src 'sha256-${styleHash}'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`)
+    .header(
+      'content-security-policy',
+      `default-src 'none'; style-src 'sha256-${styleHash}'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
+    )
 }
 
 export function htmlPage(title: string, body: string): string {

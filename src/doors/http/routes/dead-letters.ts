@@ -26,7 +26,12 @@ const replayBody = {
   type: 'object',
   additionalProperties: false,
   properties: {
-    ids: { type: 'array', minItems: 1, maxItems: limits.deadLetterResultsMax, items: { type: 'string', pattern: '^\\d{1,20}$', description: 'must be the id of a dead letter' } },
+    ids: {
+      type: 'array',
+      minItems: 1,
+      maxItems: limits.deadLetterResultsMax,
+      items: { type: 'string', pattern: '^\\d{1,20}$', description: 'must be the id of a dead letter' },
+    },
     all: { type: 'boolean', description: 'All that wait.' },
   },
 } as const
@@ -34,24 +39,45 @@ const replayBody = {
 const letterAnswer = {
   type: 'object',
   properties: {
-    id: { type: 'string' }, time: { type: 'string', format: 'date-time' }, code: { type: 'string' }, detail: { type: 'string' },
+    id: { type: 'string' },
+    time: { type: 'string', format: 'date-time' },
+    code: { type: 'string' },
+    detail: { type: 'string' },
     errors: { type: 'array', items: { type: 'object', properties: { pointer: { type: 'string' }, detail: { type: 'string' } } } },
-    transport: { type: 'string' }, client: { type: 'string' }, topic: { type: 'string' }, tenant: { type: 'string' }, shape: { type: 'string' },
-    topic_device: { type: 'string' }, content_type: { type: 'string' }, bytes_total: { type: 'integer' }, truncated: { type: 'boolean' },
+    transport: { type: 'string' },
+    client: { type: 'string' },
+    topic: { type: 'string' },
+    tenant: { type: 'string' },
+    shape: { type: 'string' },
+    topic_device: { type: 'string' },
+    content_type: { type: 'string' },
+    bytes_total: { type: 'integer' },
+    truncated: { type: 'boolean' },
     status: { enum: ['waiting', 'replayed', 'dismissed'] },
   },
 } as const
 
 const wholeLetter = {
   ...letterAnswer,
-  properties: { ...letterAnswer.properties, body: { type: 'string', description: 'The original bytes.' }, body_encoding: { enum: ['utf8', 'base64'] } },
+  properties: {
+    ...letterAnswer.properties,
+    body: { type: 'string', description: 'The original bytes.' },
+    body_encoding: { enum: ['utf8', 'base64'] },
+  },
 } as const
 
 const replayAnswer = {
   type: 'object',
   properties: {
-    replayed: { type: 'integer' }, failed: { type: 'integer' },
-    results: { type: 'array', items: { type: 'object', properties: { id: { type: 'string' }, ok: { type: 'boolean' }, code: { type: 'string' }, detail: { type: 'string' } } } },
+    replayed: { type: 'integer' },
+    failed: { type: 'integer' },
+    results: {
+      type: 'array',
+      items: {
+        type: 'object',
+        properties: { id: { type: 'string' }, ok: { type: 'boolean' }, code: { type: 'string' }, detail: { type: 'string' } },
+      },
+    },
   },
 } as const
 
@@ -72,61 +98,93 @@ function letterJson({ time_us, body: _, ...letter }: DeadLetter): Record<string,
 export function deadLetterRoutes(app: App, context: HttpContext): void {
   const { deadLetters } = context
 
-  app.get('/api/v1/dead-letters', {
-    config: { scope: 'read' },
-    schema: {
-      operationId: 'listDeadLetters', tags: ['dead letters'], summary: 'What could not be used, newest first', querystring: lettersQuery,
-      response: { 200: answer('A page, without bodies.', listOf(letterAnswer)) },
+  app.get(
+    '/api/v1/dead-letters',
+    {
+      config: { scope: 'read' },
+      schema: {
+        operationId: 'listDeadLetters',
+        tags: ['dead letters'],
+        summary: 'What could not be used, newest first',
+        querystring: lettersQuery,
+        response: { 200: answer('A page, without bodies.', listOf(letterAnswer)) },
+      },
     },
-  }, async (request) => {
-    const { tenant } = principalOf(request)
-    const { code, client, status, limit, cursor } = request.query
-    const question = questionOf('dead-letters', code, client, status)
-    const after = cursor === undefined ? undefined : String(decodeCursor(question, cursor)[0])
-    const page = await deadLetters.list(tenant, {
-      limit: limit ?? limits.deadLetterPageMax,
-      ...(after === undefined ? {} : { after }),
-      ...(code === undefined ? {} : { code }),
-      ...(client === undefined ? {} : { client }),
-      ...(status === undefined ? {} : { status }),
-    })
-    return { items: page.items.map(letterJson), next_cursor: page.next === undefined ? null : encodeCursor(question, [page.next]) }
-  })
+    async (request) => {
+      const { tenant } = principalOf(request)
+      const { code, client, status, limit, cursor } = request.query
+      const question = questionOf('dead-letters', code, client, status)
+      const after = cursor === undefined ? undefined : String(decodeCursor(question, cursor)[0])
+      const page = await deadLetters.list(tenant, {
+        limit: limit ?? limits.deadLetterPageMax,
+        ...(after === undefined ? {} : { after }),
+        ...(code === undefined ? {} : { code }),
+        ...(client === undefined ? {} : { client }),
+        ...(status === undefined ? {} : { status }),
+      })
+      return { items: page.items.map(letterJson), next_cursor: page.next === undefined ? null : encodeCursor(question, [page.next]) }
+    },
+  )
 
-  app.get('/api/v1/dead-letters/:id', {
-    config: { scope: 'read' },
-    schema: {
-      operationId: 'getDeadLetter', tags: ['dead letters'], summary: 'One dead letter with its original bytes', params: letterParams, querystring: noQuery,
-      response: { 200: answer('The body as text when it is UTF-8, else as base64.', wholeLetter) },
+  app.get(
+    '/api/v1/dead-letters/:id',
+    {
+      config: { scope: 'read' },
+      schema: {
+        operationId: 'getDeadLetter',
+        tags: ['dead letters'],
+        summary: 'One dead letter with its original bytes',
+        params: letterParams,
+        querystring: noQuery,
+        response: { 200: answer('The body as text when it is UTF-8, else as base64.', wholeLetter) },
+      },
     },
-  }, async (request) => {
-    const letter = await deadLetters.get(principalOf(request).tenant, request.params.id)
-    if (letter === undefined) throw new KymoError('not_found', { detail: `There is no dead letter ${request.params.id}; old ones are dropped.` })
-    return { ...letterJson(letter), ...bodyJson(letter.body) }
-  })
+    async (request) => {
+      const letter = await deadLetters.get(principalOf(request).tenant, request.params.id)
+      if (letter === undefined) throw new KymoError('not_found', { detail: `There is no dead letter ${request.params.id}; old ones are dropped.` })
+      return { ...letterJson(letter), ...bodyJson(letter.body) }
+    },
+  )
 
-  app.post('/api/v1/dead-letters/:id/replay', {
-    config: { scope: 'admin' },
-    schema: {
-      operationId: 'replayDeadLetter', tags: ['dead letters'], summary: 'Offer a dead letter again, after a fix', params: letterParams, querystring: noQuery,
-      response: { 200: answer('What became of it; one that fails again is a new dead letter.', replayAnswer) },
+  app.post(
+    '/api/v1/dead-letters/:id/replay',
+    {
+      config: { scope: 'admin' },
+      schema: {
+        operationId: 'replayDeadLetter',
+        tags: ['dead letters'],
+        summary: 'Offer a dead letter again, after a fix',
+        params: letterParams,
+        querystring: noQuery,
+        response: { 200: answer('What became of it; one that fails again is a new dead letter.', replayAnswer) },
+      },
     },
-  }, async (request) => {
-    const { tenant } = principalOf(request)
-    const { id } = request.params
-    if ((await deadLetters.get(tenant, id)) === undefined) throw new KymoError('not_found', { detail: `There is no dead letter ${id}; old ones are dropped.` })
-    return deadLetters.replay(tenant, [id])
-  })
+    async (request) => {
+      const { tenant } = principalOf(request)
+      const { id } = request.params
+      if ((await deadLetters.get(tenant, id)) === undefined)
+        throw new KymoError('not_found', { detail: `There is no dead letter ${id}; old ones are dropped.` })
+      return deadLetters.replay(tenant, [id])
+    },
+  )
 
-  app.post('/api/v1/dead-letters/replay', {
-    config: { scope: 'admin' },
-    schema: {
-      operationId: 'replayDeadLetters', tags: ['dead letters'], summary: 'Offer many dead letters again', querystring: noQuery, body: replayBody,
-      response: { 200: answer('What became of them.', replayAnswer) },
+  app.post(
+    '/api/v1/dead-letters/replay',
+    {
+      config: { scope: 'admin' },
+      schema: {
+        operationId: 'replayDeadLetters',
+        tags: ['dead letters'],
+        summary: 'Offer many dead letters again',
+        querystring: noQuery,
+        body: replayBody,
+        response: { 200: answer('What became of them.', replayAnswer) },
+      },
     },
-  }, async (request) => {
-    const { ids, all } = request.body
-    if ((ids === undefined) === (all !== true)) throw new KymoError('request_invalid', { detail: 'Send either {"ids":[…]} or {"all":true}.' })
-    return deadLetters.replay(principalOf(request).tenant, ids ?? 'all')
-  })
+    async (request) => {
+      const { ids, all } = request.body
+      if ((ids === undefined) === (all !== true)) throw new KymoError('request_invalid', { detail: 'Send either {"ids":[…]} or {"all":true}.' })
+      return deadLetters.replay(principalOf(request).tenant, ids ?? 'all')
+    },
+  )
 }

@@ -61,7 +61,8 @@ export function mergePatch(target: unknown, patch: unknown, depth = 0): unknown 
   const from = typeof target === 'object' && target !== null && !Array.isArray(target) ? (target as Record<string, unknown>) : {}
   const merged = new Map(Object.entries(from))
   for (const [key, value] of Object.entries(patch)) {
-    if (forbiddenKeys.has(key)) throw new KymoError('request_invalid', { errors: [{ pointer: `/metadata/${key}`, detail: 'is a name that cannot be used' }] })
+    if (forbiddenKeys.has(key))
+      throw new KymoError('request_invalid', { errors: [{ pointer: `/metadata/${key}`, detail: 'is a name that cannot be used' }] })
     if (value === null) merged.delete(key)
     else merged.set(key, mergePatch(merged.get(key), value, depth + 1))
   }
@@ -89,64 +90,105 @@ function sendDevice(reply: FastifyReply, device: VersionedDevice): FastifyReply 
 export function deviceRoutes(app: App, context: HttpContext): void {
   const { devices, env } = context
 
-  app.get('/api/v1/devices', {
-    config: { scope: 'read' },
-    schema: { operationId: 'listDevices', tags: ['devices'], summary: 'Devices, ordered by id', querystring: listQuery, response: { 200: answer('A page.', listOf(deviceAnswer)) } },
-  }, async (request) => {
-    const { tenant } = principalOf(request)
-    const { limit, cursor, total } = request.query
-    const question = questionOf('devices')
-    const after = cursor === undefined ? undefined : String(decodeCursor(question, cursor)[0])
-    const page = await devices.list(tenant, { limit: limit ?? limits.listRowsDefault, ...(after === undefined ? {} : { after }) })
-    return {
-      items: page.items.map(deviceJson),
-      next_cursor: page.next === undefined ? null : encodeCursor(question, [page.next]),
-      ...(total === true ? { total: devices.count(tenant) } : {}),
-    }
-  })
-
-  app.post('/api/v1/devices', {
-    config: { scope: 'admin' },
-    schema: { operationId: 'createDevice', tags: ['devices'], summary: 'Register a device', querystring: noQuery, body: deviceCreate, response: { 201: answer('Registered.', deviceAnswer) } },
-  }, async (request, reply) => {
-    const { tenant } = principalOf(request)
-    const { id, metadata, ...rest } = request.body
-    const device = await devices.create(tenant, {
-      id: id ?? v7(env),
-      ...rest,
-      ...(metadata === undefined ? {} : { metadata: metadataOf(metadata) }),
-    })
-    return sendDevice(reply.code(201).header('location', `/api/v1/devices/${encodeURIComponent(device.id)}`), device)
-  })
-
-  app.get('/api/v1/devices/:id', {
-    config: { scope: 'read' },
-    schema: {
-      operationId: 'getDevice', tags: ['devices'], summary: 'One device', params: idParams, querystring: noQuery,
-      response: { 200: answer('The device; its ETag serves If-Match and If-None-Match.', deviceAnswer), 304: { description: 'It is as If-None-Match says.' } },
+  app.get(
+    '/api/v1/devices',
+    {
+      config: { scope: 'read' },
+      schema: {
+        operationId: 'listDevices',
+        tags: ['devices'],
+        summary: 'Devices, ordered by id',
+        querystring: listQuery,
+        response: { 200: answer('A page.', listOf(deviceAnswer)) },
+      },
     },
-  }, async (request, reply) => {
-    const device = await deviceOf(context, request, request.params.id)
-    if (isFresh(request.headers['if-none-match'], etagOf(device))) return reply.code(304).header('etag', etagOf(device)).send()
-    return sendDevice(reply, device)
-  })
-
-  app.patch('/api/v1/devices/:id', {
-    config: { scope: 'admin' },
-    schema: {
-      operationId: 'updateDevice', tags: ['devices'], summary: 'Change a device (merge patch, RFC 7396)', consumes: ['application/merge-patch+json', 'application/json'],
-      description: 'Needs If-Match: the ETag of a GET, or *. 428 without it, 412 when the device has changed since.',
-      params: idParams, querystring: noQuery, body: devicePatch,
-      headers: { type: 'object', properties: { 'if-match': { type: 'string' } } },
-      response: { 200: answer('The device as it is now.', deviceAnswer) },
+    async (request) => {
+      const { tenant } = principalOf(request)
+      const { limit, cursor, total } = request.query
+      const question = questionOf('devices')
+      const after = cursor === undefined ? undefined : String(decodeCursor(question, cursor)[0])
+      const page = await devices.list(tenant, { limit: limit ?? limits.listRowsDefault, ...(after === undefined ? {} : { after }) })
+      return {
+        items: page.items.map(deviceJson),
+        next_cursor: page.next === undefined ? null : encodeCursor(question, [page.next]),
+        ...(total === true ? { total: devices.count(tenant) } : {}),
+      }
     },
-  }, async (request, reply) => {
-    const { tenant } = principalOf(request)
-    const current = await deviceOf(context, request, request.params.id)
-    const expect = expectedVersion(request.headers['if-match'], current)
-    const { metadata, ...rest } = request.body
-    const patch = { ...rest, ...(metadata === undefined ? {} : { metadata: metadataOf(mergePatch(current.metadata, metadata)) }) }
-    // Merged metadata is right only on the version that it was merged with.
-    return sendDevice(reply, await devices.update(tenant, current.id, patch, expect ?? (metadata === undefined ? undefined : current.version)))
-  })
+  )
+
+  app.post(
+    '/api/v1/devices',
+    {
+      config: { scope: 'admin' },
+      schema: {
+        operationId: 'createDevice',
+        tags: ['devices'],
+        summary: 'Register a device',
+        querystring: noQuery,
+        body: deviceCreate,
+        response: { 201: answer('Registered.', deviceAnswer) },
+      },
+    },
+    async (request, reply) => {
+      const { tenant } = principalOf(request)
+      const { id, metadata, ...rest } = request.body
+      const device = await devices.create(tenant, {
+        id: id ?? v7(env),
+        ...rest,
+        ...(metadata === undefined ? {} : { metadata: metadataOf(metadata) }),
+      })
+      return sendDevice(reply.code(201).header('location', `/api/v1/devices/${encodeURIComponent(device.id)}`), device)
+    },
+  )
+
+  app.get(
+    '/api/v1/devices/:id',
+    {
+      config: { scope: 'read' },
+      schema: {
+        operationId: 'getDevice',
+        tags: ['devices'],
+        summary: 'One device',
+        params: idParams,
+        querystring: noQuery,
+        response: {
+          200: answer('The device; its ETag serves If-Match and If-None-Match.', deviceAnswer),
+          304: { description: 'It is as If-None-Match says.' },
+        },
+      },
+    },
+    async (request, reply) => {
+      const device = await deviceOf(context, request, request.params.id)
+      if (isFresh(request.headers['if-none-match'], etagOf(device))) return reply.code(304).header('etag', etagOf(device)).send()
+      return sendDevice(reply, device)
+    },
+  )
+
+  app.patch(
+    '/api/v1/devices/:id',
+    {
+      config: { scope: 'admin' },
+      schema: {
+        operationId: 'updateDevice',
+        tags: ['devices'],
+        summary: 'Change a device (merge patch, RFC 7396)',
+        consumes: ['application/merge-patch+json', 'application/json'],
+        description: 'Needs If-Match: the ETag of a GET, or *. 428 without it, 412 when the device has changed since.',
+        params: idParams,
+        querystring: noQuery,
+        body: devicePatch,
+        headers: { type: 'object', properties: { 'if-match': { type: 'string' } } },
+        response: { 200: answer('The device as it is now.', deviceAnswer) },
+      },
+    },
+    async (request, reply) => {
+      const { tenant } = principalOf(request)
+      const current = await deviceOf(context, request, request.params.id)
+      const expect = expectedVersion(request.headers['if-match'], current)
+      const { metadata, ...rest } = request.body
+      const patch = { ...rest, ...(metadata === undefined ? {} : { metadata: metadataOf(mergePatch(current.metadata, metadata)) }) }
+      // Merged metadata is right only on the version that it was merged with.
+      return sendDevice(reply, await devices.update(tenant, current.id, patch, expect ?? (metadata === undefined ? undefined : current.version)))
+    },
+  )
 }

@@ -7,8 +7,7 @@ import { pageHeaders } from '../pages/html.ts'
 export function docsRoutes(app: App, context: HttpContext): void {
   let generated: Promise<{ readonly document: OpenApiDocument; readonly json: string; readonly html: string }> | undefined
   const generate = async (): Promise<{ document: OpenApiDocument; json: string; html: string }> => {
-    const [{ openApiDocument }, { docsPage }] = await Promise.all([import('../openapi.ts'), import('../pages/docs.ts')])
-    const document = await openApiDocument(context.version)
+    const [document, { docsPage }] = await Promise.all([context.describe(context.version), import('../pages/docs.ts')])
     return { document, json: JSON.stringify(document), html: docsPage(document) }
   }
 

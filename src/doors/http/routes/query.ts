@@ -38,7 +38,10 @@ export interface Range {
 }
 
 function refuse(parameter: string, detail: string): KymoError {
-  return new KymoError('request_invalid', { detail: `The query parameter ${parameter} is not valid.`, errors: [{ pointer: `/${parameter}`, detail }] })
+  return new KymoError('request_invalid', {
+    detail: `The query parameter ${parameter} is not valid.`,
+    errors: [{ pointer: `/${parameter}`, detail }],
+  })
 }
 
 function stepOf(asked: Asked): { stepUs: number; aggregations: readonly Aggregation[] } | undefined {
@@ -68,7 +71,11 @@ export function rangeOf(tenant: string, asked: Asked, nowUs: number): Range {
   }
   if (fromUs > toUs) throw refuse('to', 'must not lie before from')
   const query: RangeQuery = {
-    match: { tenant, ...(asked.devices === undefined ? {} : { devices: asked.devices }), ...(asked.metrics === undefined ? {} : { metrics: asked.metrics }) },
+    match: {
+      tenant,
+      ...(asked.devices === undefined ? {} : { devices: asked.devices }),
+      ...(asked.metrics === undefined ? {} : { metrics: asked.metrics }),
+    },
     fromUs,
     toUs,
     order: asked.order,
@@ -119,62 +126,88 @@ function sinkOf(writer: AnswerWriter, units: Units, bytesMax: number): RowSink {
 function sendPieces(reply: FastifyReply, contentType: string, pieces: readonly string[]): FastifyReply {
   reply.type(contentType)
   if (pieces.length <= 4) return reply.send(pieces.join(''))
-  return reply.send(Readable.from(pieces.map((piece) => Buffer.from(piece)), { objectMode: false }))
+  return reply.send(
+    Readable.from(
+      pieces.map((piece) => Buffer.from(piece)),
+      { objectMode: false },
+    ),
+  )
 }
 
 export function queryRoutes(app: App, context: HttpContext): void {
-  app.get('/api/v1/query', {
-    config: { scope: 'read' },
-    schema: {
-      operationId: 'query', tags: ['readings'], summary: 'Readings or aggregates of a time range',
-      description:
-        'Half-open: `from` belongs to it, `to` does not. Ordered by time, device, metric. With more rows than `limit` (or more than 16 MiB of text), '
-        + '`truncated` is true and `next_cursor` leads on; NDJSON and CSV say the same in the headers X-Truncated, X-Next-Cursor and Link.',
-      querystring: rangeQuery,
-      response: {
-        200: {
-          description: 'Columns (JSON), objects (NDJSON) or a table (CSV).',
-          content: {
-            'application/json': { schema: columnsAnswer },
-            'application/x-ndjson': { schema: { type: 'string' } },
-            'text/csv': { schema: { type: 'string' } },
+  app.get(
+    '/api/v1/query',
+    {
+      config: { scope: 'read' },
+      schema: {
+        operationId: 'query',
+        tags: ['readings'],
+        summary: 'Readings or aggregates of a time range',
+        description:
+          'Half-open: `from` belongs to it, `to` does not. Ordered by time, device, metric. With more rows than `limit` (or more than 16 MiB), ' +
+          '`truncated` is true and `next_cursor` leads on; NDJSON and CSV say the same in the headers X-Truncated, X-Next-Cursor and Link.',
+        querystring: rangeQuery,
+        response: {
+          200: {
+            description: 'Columns (JSON), objects (NDJSON) or a table (CSV).',
+            content: {
+              'application/json': { schema: columnsAnswer },
+              'application/x-ndjson': { schema: { type: 'string' } },
+              'text/csv': { schema: { type: 'string' } },
+            },
           },
         },
       },
     },
-  }, async (request, reply) => {
-    const q = request.query
-    const { tenant } = principalOf(request)
-    const format = formatOf(q.format, request.headers.accept)
-    const asked: Asked = {
-      devices: q.device, metrics: q.metric, from: q.from, to: q.to, step: q.step, aggregations: q.agg,
-      order: q.order ?? 'asc', limit: q.limit ?? coreLimits.queryRowsDefault, cursor: q.cursor,
-    }
-    const range = rangeOf(tenant, asked, context.env.clock.nowUs())
-    const units = new Units(context.devices, tenant)
-    const writer = answerWriter(format, range.query.aggregations, units, q.time ?? (format === 'json' ? 'ms' : 'rfc3339'))
-    const end = await takeRows(context, reply, range.query, sinkOf(writer, units, context.limits.answerBytesMax))
-    const nextCursor = end.after === undefined ? null : range.cursorAfter(end.after)
-    if (nextCursor !== null) markTruncated(request, reply, nextCursor)
-    const pieces = writer.end({
-      from: range.openFrom ? null : formatRfc3339(range.query.fromUs),
-      to: range.openTo ? null : formatRfc3339(range.query.toUs),
-      step: q.step ?? null,
-      order: range.query.order,
-      rows: end.rows,
-      nextCursor,
-    })
-    return sendPieces(reply.header('vary', 'accept'), writer.contentType, pieces)
-  })
+    async (request, reply) => {
+      const q = request.query
+      const { tenant } = principalOf(request)
+      const format = formatOf(q.format, request.headers.accept)
+      const asked: Asked = {
+        devices: q.device,
+        metrics: q.metric,
+        from: q.from,
+        to: q.to,
+        step: q.step,
+        aggregations: q.agg,
+        order: q.order ?? 'asc',
+        limit: q.limit ?? coreLimits.queryRowsDefault,
+        cursor: q.cursor,
+      }
+      const range = rangeOf(tenant, asked, context.env.clock.nowUs())
+      const units = new Units(context.devices, tenant)
+      const writer = answerWriter(format, range.query.aggregations, units, q.time ?? (format === 'json' ? 'ms' : 'rfc3339'))
+      const end = await takeRows(context, reply, range.query, sinkOf(writer, units, context.limits.answerBytesMax))
+      const nextCursor = end.after === undefined ? null : range.cursorAfter(end.after)
+      if (nextCursor !== null) markTruncated(request, reply, nextCursor)
+      const pieces = writer.end({
+        from: range.openFrom ? null : formatRfc3339(range.query.fromUs),
+        to: range.openTo ? null : formatRfc3339(range.query.toUs),
+        step: q.step ?? null,
+        order: range.query.order,
+        rows: end.rows,
+        nextCursor,
+      })
+      return sendPieces(reply.header('vary', 'accept'), writer.contentType, pieces)
+    },
+  )
 }
 
 const columnsAnswer = {
   type: 'object',
   required: ['order', 'rows', 'truncated', 'next_cursor', 'series', 'columns'],
   properties: {
-    from: { type: ['string', 'null'] }, to: { type: ['string', 'null'] }, step: { type: 'string' }, order: { enum: ['asc', 'desc'] },
-    rows: { type: 'integer' }, truncated: { type: 'boolean' }, next_cursor: { type: ['string', 'null'] },
-    series: { type: 'array', items: { type: 'object', properties: { device: { type: 'string' }, metric: { type: 'string' }, unit: { type: 'string' } } } },
+    from: { type: ['string', 'null'] },
+    to: { type: ['string', 'null'] },
+    step: { type: 'string' },
+    order: { enum: ['asc', 'desc'] },
+    rows: { type: 'integer' },
+    truncated: { type: 'boolean' },
+    next_cursor: { type: ['string', 'null'] },
+    series: {
+      type: 'array',
+      items: { type: 'object', properties: { device: { type: 'string' }, metric: { type: 'string' }, unit: { type: 'string' } } },
+    },
     columns: {
       type: 'object',
       description: '`time` (epoch ms), `series` (index into `series`), and `value`, or one column per aggregate. No value (NaN) is null.',

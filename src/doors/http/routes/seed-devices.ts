@@ -9,7 +9,17 @@ import type { HttpContext } from '../options.ts'
 import { decodeCursor, encodeCursor, questionOf } from '../reads/cursor.ts'
 import { valueOf } from '../reads/readings.ts'
 import { takeRows } from '../reads/rows.ts'
-import { answer, deviceAnswer, idParams, noQuery, seedAggregatedQuery, seedDeviceCreate, seedDevicesQuery, seedMetricsQuery, statusBody } from '../schemas.ts'
+import {
+  answer,
+  deviceAnswer,
+  idParams,
+  noQuery,
+  seedAggregatedQuery,
+  seedDeviceCreate,
+  seedDevicesQuery,
+  seedMetricsQuery,
+  statusBody,
+} from '../schemas.ts'
 import { deviceJson, deviceOf, metadataOf } from './devices.ts'
 import { markTruncated, rangeOf } from './query.ts'
 import type { Asked } from './query.ts'
@@ -22,8 +32,12 @@ function seedDevice(device: Device): Record<string, unknown> {
 const metricsAnswer = {
   type: 'object',
   properties: {
-    metrics: { type: 'array', items: { type: 'object', properties: { time: { type: 'string', format: 'date-time' }, value: {}, metric: { type: 'string' } } } },
-    truncated: { type: 'boolean' }, next_cursor: { type: ['string', 'null'] },
+    metrics: {
+      type: 'array',
+      items: { type: 'object', properties: { time: { type: 'string', format: 'date-time' }, value: {}, metric: { type: 'string' } } },
+    },
+    truncated: { type: 'boolean' },
+    next_cursor: { type: ['string', 'null'] },
   },
 } as const
 
@@ -63,78 +77,149 @@ async function sendMetrics(context: HttpContext, request: FastifyRequest, reply:
 function deviceWrites(app: App, context: HttpContext): void {
   const { devices, env } = context
 
-  app.post('/devices', {
-    config: { scope: 'admin', compat: { failed: 'Failed to register device', invalidStatus: 400 } },
-    schema: { operationId: 'registerDevice', tags: ['compatibility'], summary: 'Register a device; the server makes its id', querystring: noQuery, body: seedDeviceCreate, response: { 201: answer('Registered.', deviceAnswer) } },
-  }, async (request, reply) => {
-    const { name, type, tenant_id, metadata } = request.body
-    const device = await devices.create(principalOf(request).tenant, {
-      id: env.random.uuid(),
-      ...(name === undefined ? {} : { name }),
-      ...(type === undefined ? {} : { type }),
-      ...(tenant_id === undefined ? {} : { tenant_id }),
-      ...(metadata === undefined ? {} : { metadata: metadataOf(metadata) }),
-    })
-    return reply.code(201).header('location', `/devices/${device.id}`).send(seedDevice(device))
-  })
-
-  app.put('/devices/:id/status', {
-    config: { scope: 'admin', compat: { failed: 'Failed to update device status', invalidStatus: 400 } },
-    schema: {
-      operationId: 'updateDeviceStatus', tags: ['compatibility'], summary: 'Set the status of a device', params: idParams, querystring: noQuery, body: statusBody,
-      response: { 200: answer('Set.', { type: 'object', properties: { message: { type: 'string' } } }) },
+  app.post(
+    '/devices',
+    {
+      config: { scope: 'admin', compat: { failed: 'Failed to register device', invalidStatus: 400 } },
+      schema: {
+        operationId: 'registerDevice',
+        tags: ['compatibility'],
+        summary: 'Register a device; the server makes its id',
+        querystring: noQuery,
+        body: seedDeviceCreate,
+        response: { 201: answer('Registered.', deviceAnswer) },
+      },
     },
-  }, async (request) => {
-    await devices.update(principalOf(request).tenant, request.params.id, { status: request.body.status })
-    return { message: 'Device status updated' }
-  })
+    async (request, reply) => {
+      const { name, type, tenant_id, metadata } = request.body
+      const device = await devices.create(principalOf(request).tenant, {
+        id: env.random.uuid(),
+        ...(name === undefined ? {} : { name }),
+        ...(type === undefined ? {} : { type }),
+        ...(tenant_id === undefined ? {} : { tenant_id }),
+        ...(metadata === undefined ? {} : { metadata: metadataOf(metadata) }),
+      })
+      return reply.code(201).header('location', `/devices/${device.id}`).send(seedDevice(device))
+    },
+  )
+
+  app.put(
+    '/devices/:id/status',
+    {
+      config: { scope: 'admin', compat: { failed: 'Failed to update device status', invalidStatus: 400 } },
+      schema: {
+        operationId: 'updateDeviceStatus',
+        tags: ['compatibility'],
+        summary: 'Set the status of a device',
+        params: idParams,
+        querystring: noQuery,
+        body: statusBody,
+        response: { 200: answer('Set.', { type: 'object', properties: { message: { type: 'string' } } }) },
+      },
+    },
+    async (request) => {
+      await devices.update(principalOf(request).tenant, request.params.id, { status: request.body.status })
+      return { message: 'Device status updated' }
+    },
+  )
 }
 
 export function seedDeviceRoutes(app: App, context: HttpContext): void {
   const { devices } = context
   deviceWrites(app, context)
 
-  app.get('/devices', {
-    config: { scope: 'read', compat: { failed: 'Failed to list devices' } },
-    schema: {
-      operationId: 'devices', tags: ['compatibility'], summary: 'All devices as a bare array', querystring: seedDevicesQuery,
-      description: 'When there are more than `limit`, the headers X-Truncated, X-Next-Cursor and Link say so.',
-      response: { 200: answer('Devices, or with fields=id their ids.', { type: 'array', items: {} }) },
+  app.get(
+    '/devices',
+    {
+      config: { scope: 'read', compat: { failed: 'Failed to list devices' } },
+      schema: {
+        operationId: 'devices',
+        tags: ['compatibility'],
+        summary: 'All devices as a bare array',
+        querystring: seedDevicesQuery,
+        description: 'When there are more than `limit`, the headers X-Truncated, X-Next-Cursor and Link say so.',
+        response: { 200: answer('Devices, or with fields=id their ids.', { type: 'array', items: {} }) },
+      },
     },
-  }, async (request, reply) => {
-    const { limit, cursor, fields } = request.query
-    const question = questionOf('seed devices')
-    const after = cursor === undefined ? undefined : String(decodeCursor(question, cursor)[0])
-    const page = await devices.list(principalOf(request).tenant, { limit: limit ?? limits.listRowsMax, ...(after === undefined ? {} : { after }) })
-    if (page.next !== undefined) markTruncated(request, reply, encodeCursor(question, [page.next]))
-    return reply.send(fields === 'id' ? page.items.map((device) => device.id) : page.items.map(seedDevice))
-  })
+    async (request, reply) => {
+      const { limit, cursor, fields } = request.query
+      const question = questionOf('seed devices')
+      const after = cursor === undefined ? undefined : String(decodeCursor(question, cursor)[0])
+      const page = await devices.list(principalOf(request).tenant, { limit: limit ?? limits.listRowsMax, ...(after === undefined ? {} : { after }) })
+      if (page.next !== undefined) markTruncated(request, reply, encodeCursor(question, [page.next]))
+      return reply.send(fields === 'id' ? page.items.map((device) => device.id) : page.items.map(seedDevice))
+    },
+  )
 
-  app.get('/devices/:id', {
-    config: { scope: 'read', compat: { failed: 'Failed to get device' } },
-    schema: { operationId: 'device', tags: ['compatibility'], summary: 'One device', params: idParams, querystring: noQuery, response: { 200: answer('The device.', deviceAnswer) } },
-  }, async (request, reply) => reply.send(seedDevice(await deviceOf(context, request, request.params.id))))
+  app.get(
+    '/devices/:id',
+    {
+      config: { scope: 'read', compat: { failed: 'Failed to get device' } },
+      schema: {
+        operationId: 'device',
+        tags: ['compatibility'],
+        summary: 'One device',
+        params: idParams,
+        querystring: noQuery,
+        response: { 200: answer('The device.', deviceAnswer) },
+      },
+    },
+    async (request, reply) => reply.send(seedDevice(await deviceOf(context, request, request.params.id))),
+  )
 
-  app.get('/devices/:id/metrics', {
-    config: { scope: 'read', compat: { failed: 'Failed to query metrics', invalidStatus: 400 } },
-    schema: { operationId: 'deviceMetrics', tags: ['compatibility'], summary: 'Readings of a device', params: idParams, querystring: seedMetricsQuery, response: { 200: answer('Readings by time.', metricsAnswer) } },
-  }, (request, reply) => {
-    const { metric, startTime, endTime, limit, cursor } = request.query
-    return sendMetrics(context, request, reply, {
-      devices: [request.params.id], metrics: metric === undefined ? undefined : [metric],
-      from: startTime, to: endTime, order: 'asc', limit: limit ?? limits.listRowsMax, cursor,
-    })
-  })
+  app.get(
+    '/devices/:id/metrics',
+    {
+      config: { scope: 'read', compat: { failed: 'Failed to query metrics', invalidStatus: 400 } },
+      schema: {
+        operationId: 'deviceMetrics',
+        tags: ['compatibility'],
+        summary: 'Readings of a device',
+        params: idParams,
+        querystring: seedMetricsQuery,
+        response: { 200: answer('Readings by time.', metricsAnswer) },
+      },
+    },
+    (request, reply) => {
+      const { metric, startTime, endTime, limit, cursor } = request.query
+      return sendMetrics(context, request, reply, {
+        devices: [request.params.id],
+        metrics: metric === undefined ? undefined : [metric],
+        from: startTime,
+        to: endTime,
+        order: 'asc',
+        limit: limit ?? limits.listRowsMax,
+        cursor,
+      })
+    },
+  )
 
-  app.get('/devices/:id/aggregated', {
-    config: { scope: 'read', compat: { failed: 'Failed to query aggregated metrics', invalidStatus: 400 } },
-    schema: { operationId: 'deviceAggregated', tags: ['compatibility'], summary: 'Aggregates of a device; time is the start of the bin', params: idParams, querystring: seedAggregatedQuery, response: { 200: answer('Bins by time.', metricsAnswer) } },
-  }, (request, reply) => {
-    const { metric, aggregation, interval, startTime, endTime, limit, cursor } = request.query
-    return sendMetrics(context, request, reply, {
-      devices: [request.params.id], metrics: [metric], from: startTime, to: endTime, step: interval, aggregations: [aggregation],
-      order: 'asc', limit: limit ?? limits.listRowsMax, cursor,
-    })
-  })
+  app.get(
+    '/devices/:id/aggregated',
+    {
+      config: { scope: 'read', compat: { failed: 'Failed to query aggregated metrics', invalidStatus: 400 } },
+      schema: {
+        operationId: 'deviceAggregated',
+        tags: ['compatibility'],
+        summary: 'Aggregates of a device; time is the start of the bin',
+        params: idParams,
+        querystring: seedAggregatedQuery,
+        response: { 200: answer('Bins by time.', metricsAnswer) },
+      },
+    },
+    (request, reply) => {
+      const { metric, aggregation, interval, startTime, endTime, limit, cursor } = request.query
+      return sendMetrics(context, request, reply, {
+        devices: [request.params.id],
+        metrics: [metric],
+        from: startTime,
+        to: endTime,
+        step: interval,
+        aggregations: [aggregation],
+        order: 'asc',
+        limit: limit ?? limits.listRowsMax,
+        cursor,
+      })
+    },
+  )
 }
-

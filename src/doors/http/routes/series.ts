@@ -77,69 +77,105 @@ const seriesAnswer = {
   type: 'object',
   required: ['device', 'metric', 'first', 'last'],
   properties: {
-    device: { type: 'string' }, metric: { type: 'string' }, unit: { type: 'string' },
-    first: { type: 'string', format: 'date-time' }, last: { type: 'string', format: 'date-time' },
+    device: { type: 'string' },
+    metric: { type: 'string' },
+    unit: { type: 'string' },
+    first: { type: 'string', format: 'date-time' },
+    last: { type: 'string', format: 'date-time' },
   },
 } as const
 
 export function seriesRoutes(app: App, context: HttpContext): void {
   const { devices, store } = context
 
-  app.get('/api/v1/series', {
-    config: { scope: 'read' },
-    schema: {
-      operationId: 'listSeries', tags: ['readings'], summary: 'Which device measures what, and since when', querystring: matchQuery,
-      response: { 200: answer('A page, ordered by device and metric.', listOf(seriesAnswer)) },
+  app.get(
+    '/api/v1/series',
+    {
+      config: { scope: 'read' },
+      schema: {
+        operationId: 'listSeries',
+        tags: ['readings'],
+        summary: 'Which device measures what, and since when',
+        querystring: matchQuery,
+        response: { 200: answer('A page, ordered by device and metric.', listOf(seriesAnswer)) },
+      },
     },
-  }, async (request, reply) => {
-    const { tenant } = principalOf(request)
-    const { device, metric, cursor } = request.query
-    const limit = request.query.limit ?? limits.listRowsDefault
-    const question = questionOf('series', device, metric)
-    const after = cursor === undefined ? undefined : nameOf(decodeCursor(question, cursor))
-    const found = await withDeadline(context, reply, (signal) => store.series(matchOf(tenant, device, metric), signal))
-    const rest = found.filter((info) => after === undefined || byName(info.key, after) > 0).sort((a, b) => byName(a.key, b.key))
-    const page = rest.slice(0, limit)
-    const units = new Units(devices, tenant)
-    await units.load(page.map((info) => info.key))
-    const last = page[page.length - 1]
-    return {
-      items: page.map(({ key, firstUs, lastUs }) => {
-        const unit = units.of(key)
-        return { device: key.device, metric: key.metric, ...(unit === undefined ? {} : { unit }), first: formatRfc3339(firstUs), last: formatRfc3339(lastUs) }
-      }),
-      next_cursor: rest.length > limit && last !== undefined ? encodeCursor(question, [last.key.device, last.key.metric]) : null,
-    }
-  })
+    async (request, reply) => {
+      const { tenant } = principalOf(request)
+      const { device, metric, cursor } = request.query
+      const limit = request.query.limit ?? limits.listRowsDefault
+      const question = questionOf('series', device, metric)
+      const after = cursor === undefined ? undefined : nameOf(decodeCursor(question, cursor))
+      const found = await withDeadline(context, reply, (signal) => store.series(matchOf(tenant, device, metric), signal))
+      const rest = found.filter((info) => after === undefined || byName(info.key, after) > 0).sort((a, b) => byName(a.key, b.key))
+      const page = rest.slice(0, limit)
+      const units = new Units(devices, tenant)
+      await units.load(page.map((info) => info.key))
+      const last = page[page.length - 1]
+      return {
+        items: page.map(({ key, firstUs, lastUs }) => {
+          const unit = units.of(key)
+          return {
+            device: key.device,
+            metric: key.metric,
+            ...(unit === undefined ? {} : { unit }),
+            first: formatRfc3339(firstUs),
+            last: formatRfc3339(lastUs),
+          }
+        }),
+        next_cursor: rest.length > limit && last !== undefined ? encodeCursor(question, [last.key.device, last.key.metric]) : null,
+      }
+    },
+  )
 
-  app.get('/api/v1/latest', {
-    config: { scope: 'read' },
-    schema: {
-      operationId: 'listLatest', tags: ['readings'], summary: 'The last reading of each series', querystring: matchQuery,
-      response: { 200: answer('A page, ordered by device and metric.', listOf(readingAnswer)) },
+  app.get(
+    '/api/v1/latest',
+    {
+      config: { scope: 'read' },
+      schema: {
+        operationId: 'listLatest',
+        tags: ['readings'],
+        summary: 'The last reading of each series',
+        querystring: matchQuery,
+        response: { 200: answer('A page, ordered by device and metric.', listOf(readingAnswer)) },
+      },
     },
-  }, async (request) => {
-    const { tenant } = principalOf(request)
-    const { device, metric, cursor } = request.query
-    const question = questionOf('latest', device, metric)
-    const after = cursor === undefined ? undefined : nameOf(decodeCursor(question, cursor))
-    const { items, last } = await latestPage(context, matchOf(tenant, device, metric), after, request.query.limit ?? limits.listRowsDefault)
-    return { items, next_cursor: last === undefined ? null : encodeCursor(question, [last.device, last.metric]) }
-  })
+    async (request) => {
+      const { tenant } = principalOf(request)
+      const { device, metric, cursor } = request.query
+      const question = questionOf('latest', device, metric)
+      const after = cursor === undefined ? undefined : nameOf(decodeCursor(question, cursor))
+      const { items, last } = await latestPage(context, matchOf(tenant, device, metric), after, request.query.limit ?? limits.listRowsDefault)
+      return { items, next_cursor: last === undefined ? null : encodeCursor(question, [last.device, last.metric]) }
+    },
+  )
 
-  app.get('/api/v1/devices/:id/latest', {
-    config: { scope: 'read' },
-    schema: {
-      operationId: 'getDeviceLatest', tags: ['readings'], summary: 'The last reading of each metric of a device', params: idParams, querystring: noQuery,
-      response: { 200: answer('All its metrics.', { type: 'object', properties: { device: { type: 'string' }, items: { type: 'array', items: readingAnswer } } }) },
+  app.get(
+    '/api/v1/devices/:id/latest',
+    {
+      config: { scope: 'read' },
+      schema: {
+        operationId: 'getDeviceLatest',
+        tags: ['readings'],
+        summary: 'The last reading of each metric of a device',
+        params: idParams,
+        querystring: noQuery,
+        response: {
+          200: answer('All its metrics.', {
+            type: 'object',
+            properties: { device: { type: 'string' }, items: { type: 'array', items: readingAnswer } },
+          }),
+        },
+      },
     },
-  }, async (request) => {
-    const { tenant } = principalOf(request)
-    const { id } = request.params
-    const items = await latestOf(context, { tenant, devices: [id] })
-    if (items.length === 0 && (await devices.get(tenant, id)) === undefined) throw new KymoError('device_not_found')
-    return { device: id, items }
-  })
+    async (request) => {
+      const { tenant } = principalOf(request)
+      const { id } = request.params
+      const items = await latestOf(context, { tenant, devices: [id] })
+      if (items.length === 0 && (await devices.get(tenant, id)) === undefined) throw new KymoError('device_not_found')
+      return { device: id, items }
+    },
+  )
 }
 
 function nameOf(fields: readonly (string | number | null)[]): Name {

@@ -57,61 +57,107 @@ async function readiness(context: HttpContext): Promise<Readiness> {
 
 function healthRoutes(app: App, context: HttpContext): void {
   const { env, state, version } = context
-  app.get('/livez', {
-    config: { scope: 'none', always: true },
-    schema: { operationId: 'livez', tags: ['system'], summary: 'Is the process alive?', response: { 200: text('It is.') } },
-  }, (_request, reply) => reply.type('text/plain; charset=utf-8').send('ok\n'))
+  app.get(
+    '/livez',
+    {
+      config: { scope: 'none', always: true },
+      schema: { operationId: 'livez', tags: ['system'], summary: 'Is the process alive?', response: { 200: text('It is.') } },
+    },
+    (_request, reply) => reply.type('text/plain; charset=utf-8').send('ok\n'),
+  )
 
-  app.get('/readyz', {
-    config: { scope: 'none', always: true },
-    schema: { operationId: 'readyz', tags: ['system'], summary: 'Are all doors open?', querystring: readyQuery, response: { 200: text('They are.'), 503: text('Starting, draining, or a part fails.') } },
-  }, async (request, reply) => {
-    reply.type('text/plain; charset=utf-8')
-    // Without details this asks nobody: it is called every second by whoever balances load.
-    if (request.query.verbose !== true) {
-      const ok = state.ready && !state.draining
-      return reply.code(ok ? 200 : 503).send(ok ? 'ok\n' : state.draining ? 'draining\n' : 'starting\n')
-    }
-    const { ok, components } = await readiness(context)
-    const lines = components.map((part) => `[${part.ok ? '+' : '-'}] ${part.name}${part.detail === undefined ? '' : `: ${part.detail}`}\n`)
-    return reply.code(ok ? 200 : 503).send(`${lines.join('')}${ok ? 'ok' : 'not ready'}\n`)
-  })
+  app.get(
+    '/readyz',
+    {
+      config: { scope: 'none', always: true },
+      schema: {
+        operationId: 'readyz',
+        tags: ['system'],
+        summary: 'Are all doors open?',
+        querystring: readyQuery,
+        response: { 200: text('They are.'), 503: text('Starting, draining, or a part fails.') },
+      },
+    },
+    async (request, reply) => {
+      reply.type('text/plain; charset=utf-8')
+      // Without details this asks nobody: it is called every second by whoever balances load.
+      if (request.query.verbose !== true) {
+        const ok = state.ready && !state.draining
+        return reply.code(ok ? 200 : 503).send(ok ? 'ok\n' : state.draining ? 'draining\n' : 'starting\n')
+      }
+      const { ok, components } = await readiness(context)
+      const lines = components.map((part) => `[${part.ok ? '+' : '-'}] ${part.name}${part.detail === undefined ? '' : `: ${part.detail}`}\n`)
+      return reply.code(ok ? 200 : 503).send(`${lines.join('')}${ok ? 'ok' : 'not ready'}\n`)
+    },
+  )
 
-  app.get('/health', {
-    config: { scope: 'none', always: true, compat: { failed: 'unhealthy' } },
-    schema: { operationId: 'health', tags: ['compatibility'], summary: 'Health as the seeds ask for it', response: { 200: answer('Healthy.', { type: 'object' }), 503: answer('Not.', { type: 'object' }) } },
-  }, async (_request, reply) => {
-    const { ok, components } = await readiness(context)
-    const status = ok ? 'healthy' : state.draining ? 'draining' : state.ready ? 'unhealthy' : 'starting'
-    return reply.code(ok ? 200 : 503).send({ status, service: 'kymo', version, timestamp: formatRfc3339(env.clock.nowUs()), components })
-  })
+  app.get(
+    '/health',
+    {
+      config: { scope: 'none', always: true, compat: { failed: 'unhealthy' } },
+      schema: {
+        operationId: 'health',
+        tags: ['compatibility'],
+        summary: 'Health as the seeds ask for it',
+        response: { 200: answer('Healthy.', { type: 'object' }), 503: answer('Not.', { type: 'object' }) },
+      },
+    },
+    async (_request, reply) => {
+      const { ok, components } = await readiness(context)
+      const status = ok ? 'healthy' : state.draining ? 'draining' : state.ready ? 'unhealthy' : 'starting'
+      return reply.code(ok ? 200 : 503).send({ status, service: 'kymo', version, timestamp: formatRfc3339(env.clock.nowUs()), components })
+    },
+  )
 }
 
 export function systemRoutes(app: App, context: HttpContext): void {
   const { env, metrics, version } = context
   healthRoutes(app, context)
 
-  app.get('/', {
-    config: { scope: 'none' },
-    schema: { operationId: 'root', tags: ['compatibility'], summary: 'A page for browsers, a health document for all others', response: { 200: answer('Healthy.', { type: 'object' }) } },
-  }, (request, reply) => {
-    reply.header('vary', 'accept')
-    if (request.headers.accept?.includes('text/html') === true) {
-      const { localAddress, localPort } = request.raw.socket
-      return pageHeaders(reply).send(homePage({ version, host: localAddress ?? '127.0.0.1', port: localPort ?? 8080, mqttPort: context.mqttPort }))
-    }
-    return reply.send({ status: 'healthy', service: 'kymo', version, docs: '/docs', timestamp: formatRfc3339(env.clock.nowUs()) })
-  })
+  app.get(
+    '/',
+    {
+      config: { scope: 'none' },
+      schema: {
+        operationId: 'root',
+        tags: ['compatibility'],
+        summary: 'A page for browsers, a health document for all others',
+        response: { 200: answer('Healthy.', { type: 'object' }) },
+      },
+    },
+    (request, reply) => {
+      reply.header('vary', 'accept')
+      if (request.headers.accept?.includes('text/html') === true) {
+        const { localAddress, localPort } = request.raw.socket
+        return pageHeaders(reply).send(homePage({ version, host: localAddress ?? '127.0.0.1', port: localPort ?? 8080, mqttPort: context.mqttPort }))
+      }
+      return reply.send({ status: 'healthy', service: 'kymo', version, docs: '/docs', timestamp: formatRfc3339(env.clock.nowUs()) })
+    },
+  )
 
-  app.get('/metrics', {
-    config: { scope: 'read', always: true },
-    schema: { operationId: 'metrics', tags: ['system'], summary: 'Prometheus metrics', response: { 200: text('Text format 0.0.4.') } },
-  }, (_request, reply) => reply.type(metricsType).send(renderMetrics(metrics)))
+  app.get(
+    '/metrics',
+    {
+      config: { scope: 'read', always: true },
+      schema: { operationId: 'metrics', tags: ['system'], summary: 'Prometheus metrics', response: { 200: text('Text format 0.0.4.') } },
+    },
+    (_request, reply) => reply.type(metricsType).send(renderMetrics(metrics)),
+  )
 
-  app.get('/api/v1/status', {
-    config: { scope: 'read' },
-    schema: { operationId: 'status', tags: ['system'], summary: 'How the server is', querystring: noQuery, response: { 200: answer('All parts.', { type: 'object' }) } },
-  }, async () => statusJson(await context.status()))
+  app.get(
+    '/api/v1/status',
+    {
+      config: { scope: 'read' },
+      schema: {
+        operationId: 'status',
+        tags: ['system'],
+        summary: 'How the server is',
+        querystring: noQuery,
+        response: { 200: answer('All parts.', { type: 'object' }) },
+      },
+    },
+    async () => statusJson(await context.status()),
+  )
 }
 
 /** How long each route takes. The route's pattern, never the path: paths carry device ids. */

@@ -16,7 +16,9 @@ import { answer, ingestAnswer, noQuery } from '../schemas.ts'
 const anyDocument = { description: 'A reading in any of the shapes that Kymo knows, an array of such, or NDJSON.' } as const
 const headers = {
   type: 'object',
-  properties: { 'idempotency-key': { type: 'string', description: 'The same key with the same body counts once and is answered the same, for 24 h.' } },
+  properties: {
+    'idempotency-key': { type: 'string', description: 'The same key with the same body counts once and is answered the same, for 24 h.' },
+  },
 } as const
 
 function mixed(status: number, body: unknown, outcome: Outcome): Answer {
@@ -85,12 +87,14 @@ async function takeIngest(context: HttpContext, received: Received): Promise<Ans
     if (outcome.accepted === 0) return nothingTaken(outcome, received.requestId, reading)
     return jsonAnswer(200, { status: 'queued', device_id: textOf(document, 'device_id') })
   }
-  const error = document === undefined
-    ? new KymoError('body_not_json')
-    : new KymoError('shape_unknown', {
-        detail:
-          'Send {"device_id","metric","value"} or {"device_id","temperature_c","humidity"}; arrays go to /ingest/batch, free-form JSON to /api/v1/telemetry.',
-      })
+  const error =
+    document === undefined
+      ? new KymoError('body_not_json')
+      : new KymoError('shape_unknown', {
+          detail:
+            'Send {"device_id","metric","value"} or {"device_id","temperature_c","humidity"}; ' +
+            'arrays go to /ingest/batch, free-form JSON to /api/v1/telemetry.',
+        })
   await keepUnread(context, received.message('any'), error, received.bytes, received.bytes.length)
   throw error
 }
@@ -117,48 +121,93 @@ const batch = { failed: 'Failed to ingest batch data', invalidStatus: 400 } as c
 
 export function telemetryRoutes(app: App, context: HttpContext, answers: IdempotentAnswers): void {
   const { limits } = context
-  app.post('/api/v1/telemetry', {
-    config: { scope: 'ingest', rawBody: true },
-    schema: {
-      operationId: 'sendTelemetry', tags: ['telemetry'], summary: 'Send readings',
-      description:
-        'One message, an array, or NDJSON; optionally packed (gzip, deflate, br, zstd). Answered once all of it is durable. What is refused is '
-        + 'kept in the dead letters. A single message that is refused answers with its own status.',
-      headers, querystring: noQuery, body: anyDocument, consumes: ['application/json', 'application/x-ndjson'],
-      response: { 202: answer('All were taken.', ingestAnswer), 207: answer('Some were taken.', ingestAnswer), 422: answer('None was taken.', ingestAnswer, 'application/problem+json') },
-    },
-  }, (request, reply) => receive(context, answers, request, reply, limits.bodyBytesMax, (received) => takeTelemetry(context, received)))
-
-  app.post('/sensor-data', {
-    config: { scope: 'ingest', rawBody: true, compat: sensorData },
-    schema: {
-      operationId: 'sensorData', tags: ['compatibility'], summary: 'Send {"sensor_id","temperature","humidity","location"}, or an array of such',
-      headers, querystring: noQuery, body: anyDocument, consumes: ['application/json'],
-      response: {
-        200: answer('Stored.', { type: 'object', properties: { status: { type: 'string' }, message: { type: 'string' }, sensor_id: { type: 'string' }, timestamp: { type: 'string' } } }),
-        207: answer('Some were stored.', ingestAnswer),
+  app.post(
+    '/api/v1/telemetry',
+    {
+      config: { scope: 'ingest', rawBody: true },
+      schema: {
+        operationId: 'sendTelemetry',
+        tags: ['telemetry'],
+        summary: 'Send readings',
+        description:
+          'One message, an array, or NDJSON; optionally packed (gzip, deflate, br, zstd). Answered once all of it is durable. What is refused is ' +
+          'kept in the dead letters. A single message that is refused answers with its own status.',
+        headers,
+        querystring: noQuery,
+        body: anyDocument,
+        consumes: ['application/json', 'application/x-ndjson'],
+        response: {
+          202: answer('All were taken.', ingestAnswer),
+          207: answer('Some were taken.', ingestAnswer),
+          422: answer('None was taken.', ingestAnswer, 'application/problem+json'),
+        },
       },
     },
-  }, (request, reply) => receive(context, answers, request, reply, limits.bodyBytesMax, (received) => takeSensorData(context, received)))
+    (request, reply) => receive(context, answers, request, reply, limits.bodyBytesMax, (received) => takeTelemetry(context, received)),
+  )
 
-  app.post('/ingest', {
-    config: { scope: 'ingest', rawBody: true, compat: dataPoint },
-    schema: {
-      operationId: 'ingest', tags: ['compatibility'],
-      summary: 'Send {"device_id","metric","value"} or {"device_id","temperature_c","humidity"}',
-      headers, querystring: noQuery, body: anyDocument, consumes: ['application/json'],
-      response: {
-        200: answer('Stored.', { type: 'object', properties: { message: { type: 'string' }, status: { type: 'string' }, device_id: { type: 'string' } } }),
+  app.post(
+    '/sensor-data',
+    {
+      config: { scope: 'ingest', rawBody: true, compat: sensorData },
+      schema: {
+        operationId: 'sensorData',
+        tags: ['compatibility'],
+        summary: 'Send {"sensor_id","temperature","humidity","location"}, or an array of such',
+        headers,
+        querystring: noQuery,
+        body: anyDocument,
+        consumes: ['application/json'],
+        response: {
+          200: answer('Stored.', {
+            type: 'object',
+            properties: { status: { type: 'string' }, message: { type: 'string' }, sensor_id: { type: 'string' }, timestamp: { type: 'string' } },
+          }),
+          207: answer('Some were stored.', ingestAnswer),
+        },
       },
     },
-  }, (request, reply) => receive(context, answers, request, reply, limits.documentBytesMax, (received) => takeIngest(context, received)))
+    (request, reply) => receive(context, answers, request, reply, limits.bodyBytesMax, (received) => takeSensorData(context, received)),
+  )
 
-  app.post('/ingest/batch', {
-    config: { scope: 'ingest', rawBody: true, compat: batch },
-    schema: {
-      operationId: 'ingestBatch', tags: ['compatibility'], summary: 'Send an array of {"device_id","metric","value"}',
-      headers, querystring: noQuery, body: anyDocument, consumes: ['application/json'],
-      response: { 200: answer('All were stored.', ingestAnswer), 207: answer('Some were refused.', ingestAnswer) },
+  app.post(
+    '/ingest',
+    {
+      config: { scope: 'ingest', rawBody: true, compat: dataPoint },
+      schema: {
+        operationId: 'ingest',
+        tags: ['compatibility'],
+        summary: 'Send {"device_id","metric","value"} or {"device_id","temperature_c","humidity"}',
+        headers,
+        querystring: noQuery,
+        body: anyDocument,
+        consumes: ['application/json'],
+        response: {
+          200: answer('Stored.', {
+            type: 'object',
+            properties: { message: { type: 'string' }, status: { type: 'string' }, device_id: { type: 'string' } },
+          }),
+        },
+      },
     },
-  }, (request, reply) => receive(context, answers, request, reply, limits.bodyBytesMax, (received) => takeBatch(context, received)))
+    (request, reply) => receive(context, answers, request, reply, limits.documentBytesMax, (received) => takeIngest(context, received)),
+  )
+
+  app.post(
+    '/ingest/batch',
+    {
+      config: { scope: 'ingest', rawBody: true, compat: batch },
+      schema: {
+        operationId: 'ingestBatch',
+        tags: ['compatibility'],
+        summary: 'Send an array of {"device_id","metric","value"}',
+        headers,
+        querystring: noQuery,
+        body: anyDocument,
+        consumes: ['application/json'],
+        response: { 200: answer('All were stored.', ingestAnswer), 207: answer('Some were refused.', ingestAnswer) },
+      },
+    },
+    (request, reply) => receive(context, answers, request, reply, limits.bodyBytesMax, (received) => takeBatch(context, received)),
+  )
 }

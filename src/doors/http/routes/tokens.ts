@@ -22,8 +22,11 @@ const tokenParams = { type: 'object', required: ['id'], properties: { id: { type
 const tokenAnswer = {
   type: 'object',
   properties: {
-    id: { type: 'string' }, name: { type: 'string' }, scopes: { type: 'array', items: scope },
-    created_at: { type: 'string', format: 'date-time' }, revoked_at: { type: ['string', 'null'], format: 'date-time' },
+    id: { type: 'string' },
+    name: { type: 'string' },
+    scopes: { type: 'array', items: scope },
+    created_at: { type: 'string', format: 'date-time' },
+    revoked_at: { type: ['string', 'null'], format: 'date-time' },
   },
 } as const
 
@@ -40,28 +43,65 @@ function tokenJson(info: TokenInfo): Record<string, unknown> {
 export function tokenRoutes(app: App, context: HttpContext): void {
   const { tokens } = context
 
-  app.get('/api/v1/tokens', {
-    config: { scope: 'admin' },
-    schema: { operationId: 'listTokens', tags: ['tokens'], summary: 'API tokens, never their secrets', querystring: noQuery, response: { 200: answer('All of them.', listOf(tokenAnswer)) } },
-  }, async () => ({ items: (await tokens.list()).map(tokenJson), next_cursor: null }))
-
-  app.post('/api/v1/tokens', {
-    config: { scope: 'admin' },
-    schema: {
-      operationId: 'createToken', tags: ['tokens'], summary: 'Make a token', querystring: noQuery, body: tokenCreate,
-      response: { 201: answer('The token is shown here and never again.', { ...tokenAnswer, properties: { token: { type: 'string' }, ...tokenAnswer.properties } }) },
+  app.get(
+    '/api/v1/tokens',
+    {
+      config: { scope: 'admin' },
+      schema: {
+        operationId: 'listTokens',
+        tags: ['tokens'],
+        summary: 'API tokens, never their secrets',
+        querystring: noQuery,
+        response: { 200: answer('All of them.', listOf(tokenAnswer)) },
+      },
     },
-  }, async (request, reply) => {
-    const { name, scopes } = request.body
-    const { token, info } = await tokens.create({ name, scopes: [...new Set(scopes)] })
-    return reply.code(201).header('location', `/api/v1/tokens/${encodeURIComponent(info.id)}`).send({ token, ...tokenJson(info) })
-  })
+    async () => ({ items: (await tokens.list()).map(tokenJson), next_cursor: null }),
+  )
 
-  app.delete('/api/v1/tokens/:id', {
-    config: { scope: 'admin' },
-    schema: { operationId: 'revokeToken', tags: ['tokens'], summary: 'Revoke a token', params: tokenParams, querystring: noQuery, response: { 204: { description: 'It opens nothing any more.' } } },
-  }, async (request, reply) => {
-    if (!(await tokens.revoke(request.params.id))) throw new KymoError('not_found', { detail: 'There is no such token.' })
-    return reply.code(204).send()
-  })
+  app.post(
+    '/api/v1/tokens',
+    {
+      config: { scope: 'admin' },
+      schema: {
+        operationId: 'createToken',
+        tags: ['tokens'],
+        summary: 'Make a token',
+        querystring: noQuery,
+        body: tokenCreate,
+        response: {
+          201: answer('The token is shown here and never again.', {
+            ...tokenAnswer,
+            properties: { token: { type: 'string' }, ...tokenAnswer.properties },
+          }),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { name, scopes } = request.body
+      const { token, info } = await tokens.create({ name, scopes: [...new Set(scopes)] })
+      return reply
+        .code(201)
+        .header('location', `/api/v1/tokens/${encodeURIComponent(info.id)}`)
+        .send({ token, ...tokenJson(info) })
+    },
+  )
+
+  app.delete(
+    '/api/v1/tokens/:id',
+    {
+      config: { scope: 'admin' },
+      schema: {
+        operationId: 'revokeToken',
+        tags: ['tokens'],
+        summary: 'Revoke a token',
+        params: tokenParams,
+        querystring: noQuery,
+        response: { 204: { description: 'It opens nothing any more.' } },
+      },
+    },
+    async (request, reply) => {
+      if (!(await tokens.revoke(request.params.id))) throw new KymoError('not_found', { detail: 'There is no such token.' })
+      return reply.code(204).send()
+    },
+  )
 }
