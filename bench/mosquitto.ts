@@ -31,7 +31,15 @@ export async function startMosquitto(file: string): Promise<Mosquitto> {
   const port = await freePort()
   const dir = mkdtempSync(path.join(os.tmpdir(), 'kymo-mosquitto-'))
   const config = path.join(dir, 'mosquitto.conf')
-  const lines = [`listener ${port} 127.0.0.1`, 'allow_anonymous true', 'persistence false', 'max_inflight_messages 0', 'max_queued_messages 0', 'set_tcp_nodelay true', 'log_type error']
+  const lines = [
+    `listener ${port} 127.0.0.1`,
+    'allow_anonymous true',
+    'persistence false',
+    'max_inflight_messages 0',
+    'max_queued_messages 0',
+    'set_tcp_nodelay true',
+    'log_type error',
+  ]
   writeFileSync(config, `${lines.join('\n')}\n`)
   const child: ChildProcess = spawn(file, ['-c', config], { stdio: 'ignore' })
   const version = /version (\S+)/.exec(spawnSync(file, ['-h'], { encoding: 'utf8' }).stdout)?.[1] ?? 'unknown'

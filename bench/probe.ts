@@ -19,7 +19,6 @@ export interface Probe {
   readonly mqttPort: number
   readonly seconds: number
   readonly lanes: number
-  readonly path?: string
 }
 
 export interface ProbeResult extends Distribution {
@@ -56,7 +55,12 @@ async function visible(until: number, lane: number): Promise<number[]> {
     const timeMs = Date.now()
     const path = `/api/v1/query?device=${device}&metric=seq&from=${timeMs}&to=${timeMs + 1}&limit=1&time=ms`
     const began = performance.now()
-    client.publish({ topic: 'portfolio/telemetry', payload: `{"device_id":"${device}","seq":${n},"timestamp":${timeMs}}`, qos: 1, packetId: n % 65_535 || 1 })
+    client.publish({
+      topic: 'portfolio/telemetry',
+      payload: `{"device_id":"${device}","seq":${n},"timestamp":${timeMs}}`,
+      qos: 1,
+      packetId: n % 65_535 || 1,
+    })
     for (;;) {
       const answer = await get(path)
       if (answer.status === 200 && (JSON.parse(answer.text) as { rows: number }).rows > 0) break
@@ -84,11 +88,19 @@ async function repeat(until: number, path: string, pauseMs: number): Promise<num
   return samples
 }
 
+/** One lane each: what dashboards and exports of a whole fleet ask. */
+const heavyQueries = [
+  '/api/v1/query?from=-24h&step=1h&agg=avg,min,max,stddev&limit=100000',
+  '/api/v1/query?metric=temperature&from=-24h&step=5m&agg=avg&limit=100000',
+  '/api/v1/query?metric=humidity&from=-24h&step=1m&agg=avg,max&limit=100000',
+  '/api/v1/query?metric=battery&from=-24h&order=desc&limit=100000',
+]
+
 const until = performance.now() + probe.seconds * 1000
 const lane = (i: number): Promise<number[]> => {
   if (probe.mode === 'visible') return visible(until, i)
   if (probe.mode === 'livez') return repeat(until, '/livez', 2)
-  return repeat(until, probe.path ?? '/api/v1/query?from=-24h&to=now&step=1m&agg=avg,min,max,stddev&limit=100000', 0)
+  return repeat(until, heavyQueries[i % heavyQueries.length]!, 0)
 }
 const samples = (await Promise.all(Array.from({ length: probe.lanes }, (_, i) => lane(i)))).flat()
 process.stdout.write(`${JSON.stringify({ ...distribution(samples), failures, bytes } satisfies ProbeResult)}\n`)

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 
 /** Linux's clock tick of /proc: USER_HZ, 100 on every architecture that Node runs on. */
@@ -6,9 +6,31 @@ const tickUs = 10_000
 
 /** User and system time of all threads of a process so far, those that have ended included, in µs. */
 export function cpuUs(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+  return statCpuUs(`/proc/${pid}/stat`).us
+}
+
+function statCpuUs(file: string): { readonly name: string; readonly us: number } {
+  const stat = readFileSync(file, 'utf8')
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return (Number(fields[11]) + Number(fields[12])) * tickUs
+  return { name: stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')')), us: (Number(fields[11]) + Number(fields[12])) * tickUs }
+}
+
+/** CPU of each living thread so far: thread id to its name and µs. */
+export function threadsCpuUs(pid: number): ReadonlyMap<number, { readonly name: string; readonly us: number }> {
+  const threads = new Map<number, { name: string; us: number }>()
+  for (const tid of readdirSync(`/proc/${pid}/task`)) threads.set(Number(tid), statCpuUs(`/proc/${pid}/task/${tid}/stat`))
+  return threads
+}
+
+/** Where the CPU went between two looks, per unit of work: threads of one name together, the busiest first. */
+export function byThread(pid: number, before: ReturnType<typeof threadsCpuUs>, per: number): string {
+  const spent = new Map<string, number>()
+  for (const [tid, thread] of threadsCpuUs(pid)) {
+    const name = tid === pid ? 'main' : thread.name
+    spent.set(name, (spent.get(name) ?? 0) + (thread.us - (before.get(tid)?.us ?? 0)) / per)
+  }
+  const busy = [...spent].filter(([, us]) => us >= 0.01).toSorted((a, b) => b[1] - a[1])
+  return busy.map(([name, us]) => `${name} ${us.toFixed(2)}`).join(', ')
 }
 
 export interface Memory {

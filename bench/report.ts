@@ -28,16 +28,24 @@ export function write(machine: Machine, figures: readonly Figure[], stages: Read
   const folder = import.meta.dirname
   const lines = [{ machine }, ...figures].map((line) => JSON.stringify(line))
   writeFileSync(path.join(folder, 'results.jsonl'), `${lines.join('\n')}\n`)
-  const out = ['# Measured', '', 'Made by `npm run bench` (bench/run.ts); the same as JSON lines in `results.jsonl`. CPU is user and system time of all threads of the']
+  const out = [
+    '# Measured',
+    '',
+    'Made by `npm run bench` (bench/run.ts); the same as JSON lines in `results.jsonl`. CPU is user and system time of all threads of the',
+  ]
   out.push('server process, from /proc. Rivals ran in the same run on the same machine. Figures of a shared machine vary by some 25 %.', '')
-  out.push(`${machine.date} · commit ${machine.commit} · ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGb} GB · ${machine.system} · ${machine.disk} · Node ${machine.node}`)
+  out.push(
+    `${machine.date} · commit ${machine.commit} · ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGb} GB · ${machine.system} · ${machine.disk} · Node ${machine.node}`,
+  )
   for (const [stage, text] of stages) {
     const own = figures.filter((figure) => figure.stage === stage)
     if (own.length === 0) continue
     out.push('', `## ${stage}`, '', text, '', '| what | measured | aim | |', '| --- | ---: | ---: | --- |')
     for (const figure of own) {
       const notes = [verdict(figure), figure.note].filter((note) => note !== undefined && note !== '').join('; ')
-      out.push(`| ${figure.what} | ${number(figure.value)} ${figure.unit} | ${figure.aim === undefined ? '' : `≤ ${number(figure.aim)} ${figure.unit}`} | ${notes} |`)
+      out.push(
+        `| ${figure.what} | ${number(figure.value)} ${figure.unit} | ${figure.aim === undefined ? '' : `≤ ${number(figure.aim)} ${figure.unit}`} | ${notes} |`,
+      )
     }
   }
   writeFileSync(path.join(folder, 'RESULTS.md'), `${out.join('\n')}\n`)

@@ -18,7 +18,7 @@ import { machine } from './machine.ts'
 import { mosquittoPath, startMosquitto } from './mosquitto.ts'
 import type { MqttLoad, MqttLoadResult } from './mqtt-load.ts'
 import type { Probe, ProbeResult } from './probe.ts'
-import { cpuPercent, cpuUs, memory } from './process.ts'
+import { byThread, cpuPercent, cpuUs, memory, threadsCpuUs } from './process.ts'
 import { write, type Figure } from './report.ts'
 
 const { values } = parseArgs({ options: { quick: { type: 'boolean' }, only: { type: 'string' } } })
@@ -28,7 +28,10 @@ const wanted = (stage: string): boolean => only === undefined || only.includes(s
 
 const figures: Figure[] = []
 const stages = new Map([
-  ['start and idle', 'From spawning the supervisor to the first 200 of `/readyz`; memory and CPU of supervisor and server together, five seconds after.'],
+  [
+    'start and idle',
+    'From spawning the supervisor to the first 200 of `/readyz`; memory and CPU of supervisor and server together, five seconds after.',
+  ],
   [
     'http',
     'JSON arrays of 1,000 messages with three readings to `POST /api/v1/telemetry`, two kept-alive connections. CPU of the server until every reading is queryable.',
@@ -38,13 +41,18 @@ const stages = new Map([
     'QoS 1 PUBLISH of 126 bytes of JSON with three readings. A connection waits for all PUBACKs of a burst before the next one, so that one read of the server finds one burst. CPU until every reading is durable and queryable, idle CPU included.',
   ],
   ['mosquitto', 'The same load generator against Mosquitto without persistence: it stores nothing and fsyncs nothing.'],
-  ['visible', 'A reading published beside 20,000 messages/s until a query returns it, and what `/livez` takes meanwhile; then the same beside four queries over all devices.'],
+  [
+    'visible',
+    'A reading published beside 20,000 messages/s until a query returns it, and what `/livez` takes meanwhile; then the same beside four queries over all devices.',
+  ],
 ])
 
 function add(stage: string, what: string, value: number, unit: string, more: { readonly aim?: number; readonly note?: string } = {}): void {
   const figure: Figure = { stage, what, value, unit, ...more }
   figures.push(figure)
-  process.stdout.write(`${stage.padEnd(16)} ${what.padEnd(70)} ${value.toFixed(2).padStart(12)} ${unit}${more.aim === undefined ? '' : `   (aim ${more.aim})`}${more.note === undefined ? '' : `   ${more.note}`}\n`)
+  process.stdout.write(
+    `${stage.padEnd(16)} ${what.padEnd(70)} ${value.toFixed(2).padStart(12)} ${unit}${more.aim === undefined ? '' : `   (aim ${more.aim})`}${more.note === undefined ? '' : `   ${more.note}`}\n`,
+  )
 }
 
 const run = promisify(execFile)
@@ -78,12 +86,15 @@ async function startAndIdle(): Promise<void> {
 
 async function httpBatches(server: RunningServer): Promise<void> {
   const before = cpuUs(server.serverPid)
+  const threads = threadsCpuUs(server.serverPid)
   const load: HttpLoad = { url: `${server.http}/api/v1/telemetry`, connections: 2, items: 1_000, requests: Math.round(720 * scale), devices }
   const result = await child<HttpLoadResult>('http-load.ts', load)
   await settled(server.http, 120_000)
   const cpu = cpuUs(server.serverPid) - before
-  add('http', 'server CPU a reading', cpu / result.readings, 'µs', { aim: 1.5 })
-  add('http', 'throughput', result.readings / result.seconds, 'readings/s', { note: `client CPU ${Math.round(result.clientCpuUs / 1e4 / result.seconds)} %` })
+  add('http', 'server CPU a reading', cpu / result.readings, 'µs', { aim: 1.5, note: byThread(server.serverPid, threads, result.readings) })
+  add('http', 'throughput', result.readings / result.seconds, 'readings/s', {
+    note: `client CPU ${Math.round(result.clientCpuUs / 1e4 / result.seconds)} %`,
+  })
   add('http', 'answer of a batch, p50', result.requestMs.p50, 'ms')
   add('http', 'answer of a batch, p99', result.requestMs.p99, 'ms')
 }
@@ -95,13 +106,16 @@ async function mqttMessages(server: RunningServer): Promise<void> {
   ]
   for (const { packets, connections, messages, aim } of cases) {
     const before = cpuUs(server.serverPid)
+    const threads = threadsCpuUs(server.serverPid)
     const load: MqttLoad = { port: server.mqttPort, connections, burst: packets, window: packets, messages: Math.round(messages * scale), devices }
     const result = await child<MqttLoadResult>('mqtt-load.ts', load)
     await settled(server.http, 120_000)
     const cpu = cpuUs(server.serverPid) - before
     const name = `${packets} packet${packets === 1 ? '' : 's'} a read, ${connections} connections`
-    add('mqtt', `server CPU a message, ${name}`, cpu / result.messages, 'µs', { aim })
-    add('mqtt', `throughput, ${name}`, result.messages / result.seconds, 'messages/s', { note: `client CPU ${Math.round(result.clientCpuUs / 1e4 / result.seconds)} %` })
+    add('mqtt', `server CPU a message, ${name}`, cpu / result.messages, 'µs', { aim, note: byThread(server.serverPid, threads, result.messages) })
+    add('mqtt', `throughput, ${name}`, result.messages / result.seconds, 'messages/s', {
+      note: `client CPU ${Math.round(result.clientCpuUs / 1e4 / result.seconds)} %`,
+    })
     add('mqtt', `PUBACK p50, ${name}`, result.ackMs.p50, 'ms')
     add('mqtt', `PUBACK p99, ${name}`, result.ackMs.p99, 'ms')
   }
@@ -121,11 +135,20 @@ async function rival(): Promise<void> {
     for (const subscribed of [false, true]) {
       const broker = await startMosquitto(file)
       const subscriber = subscribed
-        ? spawn(process.execPath, [path.join(import.meta.dirname, 'mqtt-subscriber.ts'), String(broker.port), 'portfolio/telemetry'], { stdio: ['ignore', 'pipe', 'inherit'] })
+        ? spawn(process.execPath, [path.join(import.meta.dirname, 'mqtt-subscriber.ts'), String(broker.port), 'portfolio/telemetry'], {
+            stdio: ['ignore', 'pipe', 'inherit'],
+          })
         : undefined
       if (subscriber !== undefined) await once(subscriber.stdout, 'data')
       const before = cpuUs(broker.pid)
-      const result = await child<MqttLoadResult>('mqtt-load.ts', { port: broker.port, connections, burst: packets, window: packets, messages: Math.round(messages * scale), devices })
+      const result = await child<MqttLoadResult>('mqtt-load.ts', {
+        port: broker.port,
+        connections,
+        burst: packets,
+        window: packets,
+        messages: Math.round(messages * scale),
+        devices,
+      })
       await delay(500)
       const cpu = cpuUs(broker.pid) - before
       const name = `${packets} packet${packets === 1 ? '' : 's'} a read, ${subscribed ? 'routed to one QoS 1 subscriber' : 'received only'}`
@@ -143,7 +166,14 @@ async function visibility(server: RunningServer): Promise<void> {
   const probes = { httpPort: server.httpPort, mqttPort: server.mqttPort, seconds, lanes: 2 }
   for (const heavy of [false, true]) {
     const name = heavy ? 'beside four heavy queries' : 'without other queries'
-    const load = child<MqttLoadResult>('mqtt-load.ts', { port: server.mqttPort, connections: 50, burst: 16, rate: 20_000, seconds: seconds + 2, devices })
+    const load = child<MqttLoadResult>('mqtt-load.ts', {
+      port: server.mqttPort,
+      connections: 50,
+      burst: 16,
+      rate: 20_000,
+      seconds: seconds + 2,
+      devices,
+    })
     await delay(1_000)
     const queries = heavy ? child<ProbeResult>('probe.ts', { ...probes, mode: 'heavy', lanes: 4 }) : undefined
     const live = child<ProbeResult>('probe.ts', { ...probes, mode: 'livez', lanes: 1 })
@@ -154,8 +184,13 @@ async function visibility(server: RunningServer): Promise<void> {
     add('visible', `publish to query, p99, ${name}`, result.p99, 'ms', { aim: 250 })
     add('visible', `GET /livez, p99, ${name}`, livez.p99, 'ms')
     add('visible', `GET /livez, longest, ${name}`, livez.max, 'ms', { note: 'from outside: waiting for a core included' })
-    add('visible', `PUBACK p99 at 20,000 messages/s, ${name}`, sent.ackMs.p99, 'ms', { note: `${sent.messages} messages, ${sent.unacknowledged} unacknowledged` })
-    if (asked !== undefined) add('visible', 'a heavy query, p50', asked.p50, 'ms', { note: `${asked.n} answers of ${Math.round(asked.bytes / asked.n / 1024)} KiB, ${asked.failures} no 200` })
+    add('visible', `PUBACK p99 at 20,000 messages/s, ${name}`, sent.ackMs.p99, 'ms', {
+      note: `${sent.messages} messages, ${sent.unacknowledged} unacknowledged`,
+    })
+    if (asked !== undefined)
+      add('visible', 'a heavy query, p50', asked.p50, 'ms', {
+        note: `${asked.n} answers of ${Math.round(asked.bytes / asked.n / 1024)} KiB, ${asked.failures} no 200`,
+      })
     await settled(server.http, 120_000)
   }
   const metrics = await (await fetch(`${server.http}/metrics`)).text()

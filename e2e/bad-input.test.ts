@@ -66,7 +66,12 @@ function checkValues(row: BadInput, fresh: readonly Reading[]): void {
   for (const wanted of row.values ?? []) {
     const { metric, timeUs } = wanted
     const value = wanted.text ?? wanted.value
-    const found = fresh.some((reading) => reading.metric === metric && (value === undefined || reading.value === value || Number(reading.value) === value) && (timeUs === undefined || Math.round(reading.timeMs * 1e3) === timeUs))
+    const found = fresh.some(
+      (reading) =>
+        reading.metric === metric &&
+        (value === undefined || reading.value === value || Number(reading.value) === value) &&
+        (timeUs === undefined || Math.round(reading.timeMs * 1e3) === timeUs),
+    )
     assert.ok(found, `${metric} = ${String(value)} is not among ${JSON.stringify(fresh.slice(0, 5))}`)
   }
 }
@@ -90,7 +95,11 @@ async function check(row: BadInput, route: Route, device: string): Promise<void>
       assert.deepEqual(refused, row.results)
     } else if (row.code !== undefined) {
       assert.equal(problem.code, row.code)
-      if (row.pointer !== undefined) assert.ok((problem.errors ?? []).some((error) => error.pointer === row.pointer), `${row.pointer} is not named in ${JSON.stringify(problem.errors)}`)
+      if (row.pointer !== undefined)
+        assert.ok(
+          (problem.errors ?? []).some((error) => error.pointer === row.pointer),
+          `${row.pointer} is not named in ${JSON.stringify(problem.errors)}`,
+        )
     }
   }
 
@@ -113,7 +122,8 @@ async function checkBytes(letter: DeadLetterSummary, row: BadInput, sent: Buffer
   assert.ok(bytes.length > 0)
   if (row.code === 'body_too_large') assert.ok(kept.truncated && kept.bytes_total > bytes.length)
   else assert.equal(kept.bytes_total, sent.length)
-  if (row.headers?.['content-encoding'] === undefined) assert.ok(bytes.equals(sent.subarray(0, bytes.length)), 'the bytes are the ones that were sent')
+  if (row.headers?.['content-encoding'] === undefined)
+    assert.ok(bytes.equals(sent.subarray(0, bytes.length)), 'the bytes are the ones that were sent')
   if (!kept.truncated) assert.equal(bytes.length, sent.length)
 }
 
@@ -130,7 +140,11 @@ describe('bad input, from the table', () => {
 
   it('has cases for every route', () => {
     assert.ok(badInput.length > 80)
-    for (const route of Object.keys(routePaths)) assert.ok(badInput.some((row) => row.routes.includes(route as Route)), route)
+    for (const route of Object.keys(routePaths))
+      assert.ok(
+        badInput.some((row) => row.routes.includes(route as Route)),
+        route,
+      )
   })
   badInput.forEach((row, index) => {
     for (const route of row.routes) it(`${row.name} (${route})`, async () => check(row, route, `bad-${index}-${route}`))
@@ -139,6 +153,9 @@ describe('bad input, from the table', () => {
     assert.equal(server.currentServerPid(), server.serverPid)
     await publish('portfolio/telemetry', '{"device_id":"fine","temperature":21.5}')
     await settled(server.http)
-    assert.deepEqual((await readings(server.http, { device: 'fine' })).map((reading) => reading.value), [21.5])
+    assert.deepEqual(
+      (await readings(server.http, { device: 'fine' })).map((reading) => reading.value),
+      [21.5],
+    )
   })
 })

@@ -12,7 +12,11 @@ import { runKymo, RunningServer } from '../test/support/server.ts'
 
 /** Readings 1…n of device d; resolves with the status and body of the answer. */
 async function post(base: string, first: number, count: number, o: { readonly timeoutMs?: number } = {}): Promise<{ status: number; text: string }> {
-  const items = Array.from({ length: count }, (_, i) => ({ device: 'd', time: 1_700_000_000 + first + i, values: { seq: first + i, note: 'x'.repeat(40) } }))
+  const items = Array.from({ length: count }, (_, i) => ({
+    device: 'd',
+    time: 1_700_000_000 + first + i,
+    values: { seq: first + i, note: 'x'.repeat(40) },
+  }))
   const answer = await fetch(`${base}/api/v1/telemetry`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
@@ -123,7 +127,10 @@ describe('a flipped bit in an old segment', () => {
   it('is set aside by kymo log repair; then verify finds nothing', async () => {
     const repaired = await runKymo(['log', 'repair', '--data', server.data])
     assert.equal(repaired.code, 0, repaired.output)
-    assert.ok(readdirSync(path.dirname(damaged)).some((name) => name.endsWith('.damaged')), readdirSync(path.dirname(damaged)).join(' '))
+    assert.ok(
+      readdirSync(path.dirname(damaged)).some((name) => name.endsWith('.damaged')),
+      readdirSync(path.dirname(damaged)).join(' '),
+    )
     const verified = await runKymo(['log', 'verify', '--data', server.data])
     assert.equal(verified.code, 0, verified.output)
     server = await server.restart()
@@ -213,7 +220,12 @@ describe('a full disk', { skip: typeof space === 'string' ? space : false }, () 
     }, 60_000)
     assert.equal(refused.status, 503, refused.text)
     assert.equal((JSON.parse(refused.text) as { code: string }).code, 'disk_full', refused.text)
-    client.publish({ topic: 'portfolio/telemetry', qos: 1, packetId: 7, payload: JSON.stringify({ device_id: 'd', seq: 5_000, timestamp: 1_700_005_000 }) })
+    client.publish({
+      topic: 'portfolio/telemetry',
+      qos: 1,
+      packetId: 7,
+      payload: JSON.stringify({ device_id: 'd', seq: 5_000, timestamp: 1_700_005_000 }),
+    })
     await delay(500)
     assert.equal(acknowledged.has(7), false)
     await client.ping()

@@ -17,7 +17,8 @@ function faults(ledger: Ledger, stored: readonly { readonly timeMs: number; read
     if (typeof value !== 'number') out.push(`${String(value)} was never sent`)
     else {
       seen.set(value, (seen.get(value) ?? 0) + 1)
-      if (ledger.times !== undefined && ledger.times.get(value) !== timeMs) out.push(`${value} has the time ${timeMs} instead of ${ledger.times.get(value)}`)
+      if (ledger.times !== undefined && ledger.times.get(value) !== timeMs)
+        out.push(`${value} has the time ${timeMs} instead of ${ledger.times.get(value)}`)
     }
   }
   const lost = [...ledger.acknowledged].filter((value) => !seen.has(value))

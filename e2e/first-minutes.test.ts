@@ -15,7 +15,8 @@ const root = path.resolve(import.meta.dirname, '..')
 const base = 'http://127.0.0.1:8080'
 const noTools = without('mosquitto_pub', 'mosquitto_sub', 'curl')
 
-const values = (list: readonly Reading[], metric: string): unknown[] => list.filter((reading) => reading.metric === metric).map((reading) => reading.value)
+const values = (list: readonly Reading[], metric: string): unknown[] =>
+  list.filter((reading) => reading.metric === metric).map((reading) => reading.value)
 
 function isFree(port: number): Promise<boolean> {
   return new Promise((resolve) => {
@@ -128,12 +129,17 @@ describe('the README’s npm start, on its own ports', { skip: reason }, () => {
   -d '{"device_id": "test", "temperature_c": 25, "humidity": 50}'`)
     assert.deepEqual(JSON.parse(queued), { status: 'queued', device_id: 'test' })
     assert.match(await shell('curl -sf http://localhost:8002/health'), /status/)
-    const registered = await shell(`curl -s -X POST http://localhost:8080/devices -H 'Content-Type: application/json' -d '{"name":"Test Device","type":"sensor","tenant_id":"test-tenant"}'`)
+    const registered = await shell(
+      `curl -s -X POST http://localhost:8080/devices -H 'Content-Type: application/json' -d '{"name":"Test Device","type":"sensor","tenant_id":"test-tenant"}'`,
+    )
     const device = JSON.parse(registered) as { id: string; status: string }
     assert.equal(device.status, 'active')
     const got = await shell(`curl -sf http://localhost:8080/devices/${device.id}`)
     assert.equal((JSON.parse(got) as { id: string }).id, device.id)
-    for (const [id, metric, value] of [['sensor_001', 'temperature', 25.5], ['test', 'humidity', 50]] as const) {
+    for (const [id, metric, value] of [
+      ['sensor_001', 'temperature', 25.5],
+      ['test', 'humidity', 50],
+    ] as const) {
       const found = await eventually(async () => {
         const list = values(await readings(base, { device: id }), metric)
         return list.length > 0 ? list : undefined
@@ -164,7 +170,12 @@ describe('draining', () => {
       client.onPuback = (id) => acknowledged.add(id)
       const started = Date.now() - 60_000
       for (let id = 1; id <= 2_000; id++) {
-        client.publish({ topic: 'portfolio/telemetry', qos: 1, packetId: id, payload: JSON.stringify({ device_id: 'drain', seq: id, timestamp: started + id }) })
+        client.publish({
+          topic: 'portfolio/telemetry',
+          qos: 1,
+          packetId: id,
+          payload: JSON.stringify({ device_id: 'drain', seq: id, timestamp: started + id }),
+        })
       }
       await eventually(async () => (acknowledged.size > 0 ? true : undefined))
       const ended = await server.stop()

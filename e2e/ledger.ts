@@ -41,7 +41,12 @@ interface Pending {
  * MQTT QoS 1 with a stable client id: what is not acknowledged goes out again with DUP=1 and its packet id after a
  * reconnect [MQTT-4.4.0-1], in the order of the first time. `ownTime` false: the reading's time is its arrival.
  */
-export function mqttSender(o: { readonly port: () => number; readonly device: string; readonly ownTime: boolean; readonly random: () => number }): Sender {
+export function mqttSender(o: {
+  readonly port: () => number
+  readonly device: string
+  readonly ownTime: boolean
+  readonly random: () => number
+}): Sender {
   const acknowledged = new Set<number>()
   const times = new Map<number, number>()
   const pending = new Map<number, Pending>()
@@ -97,7 +102,14 @@ export function mqttSender(o: { readonly port: () => number; readonly device: st
   const ended = loop()
   return {
     get ledger() {
-      return { device: o.device, how: o.ownTime ? 'MQTT with its own time' : 'MQTT without a time', sent: value, acknowledged, times: o.ownTime ? times : undefined, redelivered }
+      return {
+        device: o.device,
+        how: o.ownTime ? 'MQTT with its own time' : 'MQTT without a time',
+        sent: value,
+        acknowledged,
+        times: o.ownTime ? times : undefined,
+        redelivered,
+      }
     },
     async finish(withinMs) {
       sending = false
@@ -114,7 +126,13 @@ export function mqttSender(o: { readonly port: () => number; readonly device: st
 }
 
 /** HTTP in small batches; a request without an answer is sent again, with the same Idempotency-Key where readings have no time of their own. */
-export function httpSender(o: { readonly port: () => number; readonly device: string; readonly ownTime: boolean; readonly random: () => number; readonly run: string }): Sender {
+export function httpSender(o: {
+  readonly port: () => number
+  readonly device: string
+  readonly ownTime: boolean
+  readonly random: () => number
+  readonly run: string
+}): Sender {
   const acknowledged = new Set<number>()
   const times = new Map<number, number>()
   const startMs = Date.now() - 3_600_000
@@ -155,7 +173,14 @@ export function httpSender(o: { readonly port: () => number; readonly device: st
   const ended = loop()
   return {
     get ledger() {
-      return { device: o.device, how: o.ownTime ? 'HTTP with its own time' : 'HTTP with Idempotency-Key', sent: value, acknowledged, times: o.ownTime ? times : undefined, redelivered }
+      return {
+        device: o.device,
+        how: o.ownTime ? 'HTTP with its own time' : 'HTTP with Idempotency-Key',
+        sent: value,
+        acknowledged,
+        times: o.ownTime ? times : undefined,
+        redelivered,
+      }
     },
     async finish(withinMs) {
       sending = false
@@ -174,13 +199,16 @@ export function httpSender(o: { readonly port: () => number; readonly device: st
 /** Status 0: no answer came. */
 function post(port: number, agent: http.Agent, headers: Readonly<Record<string, string>>, body: string): Promise<{ status: number; text: string }> {
   return new Promise((resolve) => {
-    const request = http.request({ host: '127.0.0.1', port, path: '/api/v1/telemetry', method: 'POST', agent, headers, timeout: 15_000 }, (answer) => {
-      let text = ''
-      answer.setEncoding('utf8')
-      answer.on('data', (part: string) => (text += part))
-      answer.on('end', () => resolve({ status: answer.statusCode ?? 0, text }))
-      answer.on('error', () => resolve({ status: 0, text: '' }))
-    })
+    const request = http.request(
+      { host: '127.0.0.1', port, path: '/api/v1/telemetry', method: 'POST', agent, headers, timeout: 15_000 },
+      (answer) => {
+        let text = ''
+        answer.setEncoding('utf8')
+        answer.on('data', (part: string) => (text += part))
+        answer.on('end', () => resolve({ status: answer.statusCode ?? 0, text }))
+        answer.on('error', () => resolve({ status: 0, text: '' }))
+      },
+    )
     request.on('timeout', () => request.destroy())
     request.on('error', () => resolve({ status: 0, text: '' }))
     request.end(body)

@@ -74,7 +74,9 @@ describe('Intel Lab motes through MQTT, QoS 1', { skip: intelIsThere ? false : '
     assert.equal(rows.length, 9_600)
     const client = await mqtt.connectAsync(`mqtt://127.0.0.1:${server.mqttPort}`, { clientId: 'intel-lab', protocolVersion: 4 })
     const send = (row: Row): Promise<unknown> =>
-      client.publishAsync(`devices/${row.device}/telemetry`, JSON.stringify({ time: new Date(row.timeMs).toISOString(), values: row.values }), { qos: 1 })
+      client.publishAsync(`devices/${row.device}/telemetry`, JSON.stringify({ time: new Date(row.timeMs).toISOString(), values: row.values }), {
+        qos: 1,
+      })
     for (let i = 0; i < rows.length; i += 500) await Promise.all(rows.slice(i, i + 500).map(send))
     await client.endAsync()
     await settled(server.http)
@@ -93,7 +95,9 @@ describe('Intel Lab motes through MQTT, QoS 1', { skip: intelIsThere ? false : '
     const client = await mqtt.connectAsync(`mqtt://127.0.0.1:${server.mqttPort}`, { clientId: 'intel-again', protocolVersion: 4 })
     const again = rows.filter((row) => row.device === 'mote-1').toReversed()
     await Promise.all(
-      again.map((row) => client.publishAsync('portfolio/telemetry', JSON.stringify({ device_id: row.device, timestamp: row.timeMs, ...row.values }), { qos: 1 })),
+      again.map((row) =>
+        client.publishAsync('portfolio/telemetry', JSON.stringify({ device_id: row.device, timestamp: row.timeMs, ...row.values }), { qos: 1 }),
+      ),
     )
     await client.endAsync()
     await settled(server.http)

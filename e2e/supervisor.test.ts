@@ -96,7 +96,9 @@ describe('kymo start refuses clearly', () => {
     const option = await runKymo(['start', '--data', path.join(data, 'x'), '--http-prt', '0'])
     assert.equal(option.code, 2, option.output)
     assert.match(option.output, /--http-port/)
-    const variable = await runKymo(['start', '--data', path.join(data, 'x'), '--http-port', '0', '--mqtt-port', '0'], { env: { KYMO_HTPT_PORT: '1' } })
+    const variable = await runKymo(['start', '--data', path.join(data, 'x'), '--http-port', '0', '--mqtt-port', '0'], {
+      env: { KYMO_HTPT_PORT: '1' },
+    })
     assert.equal(variable.code, 3, variable.output)
     assert.match(variable.output, /KYMO_HTTP_PORT/)
   })

@@ -69,7 +69,8 @@ function checkSource(file: string, source: string, tree: Tree, graph: Map<string
       .split('\n')
       .forEach((text, i) => {
         const word = timelessWords.exec(text)
-        if (word !== null) found.push({ file, line: i + 1, rule: 'pure', text: `src/${from.room} is given time and chance as data; ${word[0]} is not for it` })
+        if (word !== null)
+          found.push({ file, line: i + 1, rule: 'pure', text: `src/${from.room} is given time and chance as data; ${word[0]} is not for it` })
       })
   }
   graph.set(file, targets)
@@ -85,19 +86,30 @@ function checkLocal(file: string, line: number, from: Place | undefined, target:
   if (from.room !== to.room) {
     const a = rankOf.get(from.room)
     const b = rankOf.get(to.room)
-    if (a === undefined || b === undefined) return [{ file, line, rule: 'room', text: `src/${a === undefined ? from.room : to.room} is no room of the table` }]
+    if (a === undefined || b === undefined)
+      return [{ file, line, rule: 'room', text: `src/${a === undefined ? from.room : to.room} is no room of the table` }]
     if (b < a) return []
-    return [{ file, line, rule: 'room', text: `src/${from.room} may not import src/${to.room}: ${b === a ? 'they stand in one row' : 'it stands below'}` }]
+    return [
+      { file, line, rule: 'room', text: `src/${from.room} may not import src/${to.room}: ${b === a ? 'they stand in one row' : 'it stands below'}` },
+    ]
   }
   if (from.room === 'roles') return checkRoles(file, line, from, to, target)
   const wall = walled[from.room]
-  if (wall === undefined || from.folder === undefined || to.folder === undefined || from.folder === to.folder || wall.sharedFolders.includes(to.folder)) return []
+  if (
+    wall === undefined ||
+    from.folder === undefined ||
+    to.folder === undefined ||
+    from.folder === to.folder ||
+    wall.sharedFolders.includes(to.folder)
+  )
+    return []
   return [{ file, line, rule: 'folder', text: `src/${from.room}/${from.folder} may not import its neighbour src/${from.room}/${to.folder}` }]
 }
 
 function checkRoles(file: string, line: number, from: Place, to: Place, target: string): Finding[] {
   // ingest.ts, ingest-metrics.ts and ingest/ belong to the role ingest; what is named after no role is a part that any may use.
-  const roleOf = (place: Place, name: string): string | undefined => roles.find((role) => role === (place.folder ?? /^[a-z]+/.exec(path.posix.basename(name))?.[0]))
+  const roleOf = (place: Place, name: string): string | undefined =>
+    roles.find((role) => role === (place.folder ?? /^[a-z]+/.exec(path.posix.basename(name))?.[0]))
   const theirs = roleOf(to, target)
   if (compositions.includes(file) || theirs === undefined || roleOf(from, file) === theirs) return []
   return [{ file, line, rule: 'role', text: `roles meet in the log and the stores only: ${file} may not import ${target}` }]
@@ -128,7 +140,9 @@ function checkSize(file: string, source: string): Finding[] {
 const word = (...parts: readonly string[]): string => parts.join('')
 const words: readonly { readonly pattern: RegExp; readonly why: string }[] = [
   {
-    pattern: new RegExp(`\\b(${[word('TO', 'DO'), word('FIX', 'ME'), word('X', 'XX'), word('HA', 'CK'), word('not impl', 'emented'), word('place', 'holder'), word('dum', 'my'), word('lor', 'em')].join('|')})\\b`),
+    pattern: new RegExp(
+      `\\b(${[word('TO', 'DO'), word('FIX', 'ME'), word('X', 'XX'), word('HA', 'CK'), word('not impl', 'emented'), word('place', 'holder'), word('dum', 'my'), word('lor', 'em')].join('|')})\\b`,
+    ),
     why: 'unfinished work, or a word that says so',
   },
   { pattern: new RegExp(`/(${['wo', 'fa', 'ro'].map((a, i) => a + ['rk', 'rm', 'ot'][i]!).join('|')})/`), why: 'a path of one machine' },

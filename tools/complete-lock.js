@@ -25,7 +25,8 @@ for (const entry of Object.values({ ...lock.packages })) {
       continue
     }
     const cpu = processors.find((processor) => words.includes(processor)) ?? (words.includes('wasm32') ? 'wasm32' : undefined)
-    const libc = words.includes('musl') || words.includes('musleabihf') ? 'musl' : words.includes('gnu') || words.includes('gnueabihf') ? 'glibc' : undefined
+    const libc =
+      words.includes('musl') || words.includes('musleabihf') ? 'musl' : words.includes('gnu') || words.includes('gnueabihf') ? 'glibc' : undefined
     lock.packages[key] = {
       version,
       ...(cpu === undefined ? {} : { cpu: [cpu] }),

@@ -60,7 +60,8 @@ export function limitsPage(source: string): string {
     const section = /^\s*\/\/ --- (.+) ---/.exec(line)
     const key = /^\s*(\w+):/.exec(line)
     const words = /^\s*(?:\/\*\*|\*(?!\/)|\/\/)\s?(.*?)\s*(?:\*\/)?$/.exec(line)
-    if (section !== null) out.push('', `## ${section[1]![0]!.toUpperCase()}${section[1]!.slice(1)}`, '', '| limit | value | why |', '| --- | --- | --- |')
+    if (section !== null)
+      out.push('', `## ${section[1]![0]!.toUpperCase()}${section[1]!.slice(1)}`, '', '| limit | value | why |', '| --- | --- | --- |')
     else if (key !== null && values.has(key[1]!)) {
       out.push(`| ${key[1]} | ${quantity(key[1]!, values.get(key[1]!)!)} | ${cell(comment.join(' ').trim())} |`)
       comment = []
@@ -74,7 +75,10 @@ export function limitsPage(source: string): string {
 function typeOf(schema: Readonly<Record<string, unknown>>): string {
   if (Array.isArray(schema['enum'])) return schema['enum'].map((one) => `\`${String(one)}\``).join(' or ')
   const { minimum, maximum } = schema
-  const range = minimum === undefined && maximum === undefined ? '' : ` (${minimum === undefined ? '' : Number(minimum)}–${maximum === undefined ? '' : Number(maximum)})`
+  const range =
+    minimum === undefined && maximum === undefined
+      ? ''
+      : ` (${minimum === undefined ? '' : Number(minimum)}–${maximum === undefined ? '' : Number(maximum)})`
   const names: Readonly<Record<string, string>> = { integer: 'whole number', number: 'number', boolean: 'true or false', string: 'text' }
   return `${names[String(schema['type'])] ?? String(schema['type'])}${range}`
 }
@@ -92,7 +96,9 @@ export function configPage(): string {
     if (description === undefined) throw new Error(`the setting ${leaf.name} has no description`)
     out.push('', `### ${leaf.name}`, '', cell(description), '', '| flag | environment | type | default |', '| --- | --- | --- | --- |')
     const shown = value === '' ? '(empty)' : `\`${String(value)}\``
-    out.push(`| \`${leaf.flag}\` | \`${leaf.env}\` | ${typeOf({ ...leaf.schema })}${secret === true ? ', secret' : ''} | ${shown}${unit === undefined ? '' : ` ${unit}`} |`)
+    out.push(
+      `| \`${leaf.flag}\` | \`${leaf.env}\` | ${typeOf({ ...leaf.schema })}${secret === true ? ', secret' : ''} | ${shown}${unit === undefined ? '' : ` ${unit}`} |`,
+    )
   }
   return `${out.join('\n')}\n`
 }
@@ -115,7 +121,14 @@ export function metricsPage(files: readonly MetricSource[]): string {
       else if (known.help !== help) throw new Error(`the metric ${name} has two helps: "${known.help}" and "${help}"`)
     }
   }
-  const out = ['# Metrics', '', generated('src/'), '', '`GET /metrics` gives them in the Prometheus text format. Base units; a device id is never a label.', '']
+  const out = [
+    '# Metrics',
+    '',
+    generated('src/'),
+    '',
+    '`GET /metrics` gives them in the Prometheus text format. Base units; a device id is never a label.',
+    '',
+  ]
   out.push('| metric | type | labels | what |', '| --- | --- | --- | --- |')
   for (const [name, m] of [...found].toSorted(([a], [b]) => (a < b ? -1 : 1))) out.push(`| \`${name}\` | ${m.type} | ${m.labels} | ${cell(m.help)} |`)
   return `${out.join('\n')}\n`

@@ -16,7 +16,9 @@ import { parseArgs } from 'node:util'
 
 const major = Number(process.versions.node.split('.')[0])
 if (major < 24) {
-  process.stderr.write(`error: the tests need Node 24 or newer; this is ${process.version}.\n  Run them through npm, which brings Node 24 along: npm ci && npm test\n`)
+  process.stderr.write(
+    `error: the tests need Node 24 or newer; this is ${process.version}.\n  Run them through npm, which brings Node 24 along: npm ci && npm test\n`,
+  )
   process.exit(3)
 }
 
@@ -128,9 +130,14 @@ function printCoverage(summary) {
     rooms.set(room, sum)
   }
   const percent = (hit, all) => (all === 0 ? '–' : `${((100 * hit) / all).toFixed(1)} %`).padStart(8)
-  const out = ['', `${'coverage of src/'.padEnd(18)}${'files'.padStart(6)}${'lines'.padStart(9)}${'branches'.padStart(10)}${'functions'.padStart(10)}`]
+  const out = [
+    '',
+    `${'coverage of src/'.padEnd(18)}${'files'.padStart(6)}${'lines'.padStart(9)}${'branches'.padStart(10)}${'functions'.padStart(10)}`,
+  ]
   for (const [room, s] of [...rooms].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
-    out.push(`  ${room.padEnd(16)}${String(s.files).padStart(6)} ${percent(s.linesHit, s.lines)}  ${percent(s.branchesHit, s.branches)}  ${percent(s.functionsHit, s.functions)}`)
+    out.push(
+      `  ${room.padEnd(16)}${String(s.files).padStart(6)} ${percent(s.linesHit, s.lines)}  ${percent(s.branchesHit, s.branches)}  ${percent(s.functionsHit, s.functions)}`,
+    )
   }
   const t = summary.totals
   out.push(

@@ -2,6 +2,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import process from 'node:process'
 import { DatabaseSync } from 'node:sqlite'
+import { KymoError } from '../core/errors.ts'
 
 /** `<data>/kymo.lock`: who serves this directory, for people and for a second start. */
 export interface LockState {
@@ -30,7 +31,15 @@ const sqliteBusy = 5
  * where a pid says nothing.
  */
 export function takeLock(dir: string, o: { readonly version: string; readonly now: Date }): LockOutcome {
-  fs.mkdirSync(dir, { recursive: true, mode: 0o750 })
+  try {
+    fs.mkdirSync(dir, { recursive: true, mode: 0o750 })
+    fs.accessSync(dir, fs.constants.W_OK | fs.constants.X_OK)
+  } catch (cause) {
+    throw new KymoError('data_dir_unusable', {
+      detail: `The data directory ${dir} cannot be used: ${cause instanceof Error ? cause.message : String(cause)}`,
+      cause,
+    })
+  }
   const file = path.join(dir, 'kymo.lock')
   const guard = openGuard(path.join(dir, 'kymo.guard'))
   if (guard === undefined) return { taken: false, holder: readLock(file) }

@@ -31,11 +31,16 @@ export type Setting = TextSetting | ChoiceSetting<string> | FlagSetting | WholeS
 interface Branch {
   readonly [name: string]: Setting | Branch
 }
-type ValueOf<S> = S extends ChoiceSetting<infer C> ? C : S extends { readonly type: 'boolean' } ? boolean : S extends { readonly type: 'integer' } ? number : string
+type ValueOf<S> =
+  S extends ChoiceSetting<infer C> ? C : S extends { readonly type: 'boolean' } ? boolean : S extends { readonly type: 'integer' } ? number : string
 type ValuesOf<B> = { readonly [K in keyof B]: B[K] extends { readonly type: string; readonly description: string } ? ValueOf<B[K]> : ValuesOf<B[K]> }
 
 const text = (o: Omit<TextSetting, 'type'>): TextSetting => ({ type: 'string', ...o })
-const choice = <C extends string>(values: readonly C[], o: About & { readonly default: NoInfer<C> }): ChoiceSetting<C> => ({ type: 'string', enum: values, ...o })
+const choice = <C extends string>(values: readonly C[], o: About & { readonly default: NoInfer<C> }): ChoiceSetting<C> => ({
+  type: 'string',
+  enum: values,
+  ...o,
+})
 const flag = (o: Omit<FlagSetting, 'type'>): FlagSetting => ({ type: 'boolean', ...o })
 const whole = (o: Omit<WholeSetting, 'type'>): WholeSetting => ({ type: 'integer', ...o })
 
@@ -61,10 +66,30 @@ export const configSchema = {
       description: 'How it says it; auto: text on a terminal, JSON lines elsewhere.',
       default: 'auto',
     }),
-    segment_bytes: whole({ description: 'Size at which a segment of the log is closed.', default: limits.segmentBytesMax, minimum: 65536, unit: 'bytes' }),
-    retention_bytes: whole({ description: 'Consumed segments kept beyond what consumers still need.', default: limits.logRetentionBytesMin, minimum: 0, unit: 'bytes' }),
-    quota_bytes: whole({ description: 'At this size acknowledgements wait until the consumers have caught up.', default: limits.logQuotaBytesMax, minimum: 1048576, unit: 'bytes' }),
-    reserve_bytes: whole({ description: 'Disk space that is left alone, so that closing and checkpointing work on a full disk.', default: limits.diskReserveBytes, minimum: 0, unit: 'bytes' }),
+    segment_bytes: whole({
+      description: 'Size at which a segment of the log is closed.',
+      default: limits.segmentBytesMax,
+      minimum: 65536,
+      unit: 'bytes',
+    }),
+    retention_bytes: whole({
+      description: 'Consumed segments kept beyond what consumers still need.',
+      default: limits.logRetentionBytesMin,
+      minimum: 0,
+      unit: 'bytes',
+    }),
+    quota_bytes: whole({
+      description: 'At this size acknowledgements wait until the consumers have caught up.',
+      default: limits.logQuotaBytesMax,
+      minimum: 1048576,
+      unit: 'bytes',
+    }),
+    reserve_bytes: whole({
+      description: 'Disk space that is left alone, so that closing and checkpointing work on a full disk.',
+      default: limits.diskReserveBytes,
+      minimum: 0,
+      unit: 'bytes',
+    }),
   },
   store: {
     url: text({ description: 'The time-series store. duckdb:<dir> is the embedded one; absent: <data_dir>/store.', default: '' }),
@@ -83,7 +108,8 @@ export const configSchema = {
     host: text({ description: 'Address that the MQTT door binds. Beyond loopback, credentials are needed.', default: '127.0.0.1' }),
     port: whole({ description: 'Port of the MQTT door; 0: any free one.', default: 1883, minimum: 0, maximum: 65535 }),
     topics: text({
-      description: 'Topics that carry telemetry, separated by commas: filters with + and #, or templates with {device}. All other topics are routed only.',
+      description:
+        'Topics that carry telemetry, separated by commas: filters with + and #, or templates with {device}. All other topics are routed only.',
       default: defaultTopics,
     }),
     packet_bytes_max: whole({ description: 'Largest MQTT packet.', default: limits.mqttPacketBytesMax, minimum: 256, unit: 'bytes' }),
@@ -153,12 +179,18 @@ const otherVariables = new Set(['KYMO_URL', 'KYMO_TOKEN', 'KYMO_COVERAGE', 'KYMO
 function fromText(leaf: Leaf, raw: string, where: string): unknown {
   if (leaf.schema.type === 'integer') {
     if (/^-?\d+$/.test(raw.trim())) return Number(raw)
-    throw new KymoError('config_invalid', { detail: `${where}: "${raw}" is not a whole number`, errors: [{ pointer: leaf.name, detail: 'must be a whole number' }] })
+    throw new KymoError('config_invalid', {
+      detail: `${where}: "${raw}" is not a whole number`,
+      errors: [{ pointer: leaf.name, detail: 'must be a whole number' }],
+    })
   }
   if (leaf.schema.type === 'boolean') {
     if (/^(1|true|yes|on)$/i.test(raw)) return true
     if (/^(0|false|no|off)$/i.test(raw)) return false
-    throw new KymoError('config_invalid', { detail: `${where}: "${raw}" is neither true nor false`, errors: [{ pointer: leaf.name, detail: 'must be true or false' }] })
+    throw new KymoError('config_invalid', {
+      detail: `${where}: "${raw}" is neither true nor false`,
+      errors: [{ pointer: leaf.name, detail: 'must be true or false' }],
+    })
   }
   return raw
 }
@@ -191,7 +223,9 @@ export function suggest(word: string, known: readonly string[]): string | undefi
  * Settings from flags (dotted name to value, undefined = not given) over the environment over the defaults. Unknown
  * KYMO_ variables fail with a suggestion (KYMO_TEST_* is reserved). Throws config_invalid.
  */
-export function loadConfig(o: { readonly flags?: Readonly<Record<string, unknown>>; readonly env?: Readonly<Record<string, string | undefined>> } = {}): Config {
+export function loadConfig(
+  o: { readonly flags?: Readonly<Record<string, unknown>>; readonly env?: Readonly<Record<string, string | undefined>> } = {},
+): Config {
   const leaves = configLeaves()
   const byEnv = new Map(leaves.map((leaf) => [leaf.env, leaf]))
   const config: Record<string, unknown> = {}
@@ -211,7 +245,9 @@ export function loadConfig(o: { readonly flags?: Readonly<Record<string, unknown
     const leaf = byEnv.get(name)
     if (leaf === undefined) {
       const near = suggest(name, [...byEnv.keys()])
-      throw new KymoError('config_invalid', { detail: `unknown setting ${name} in the environment${near === undefined ? '' : `; did you mean ${near}?`}` })
+      throw new KymoError('config_invalid', {
+        detail: `unknown setting ${name} in the environment${near === undefined ? '' : `; did you mean ${near}?`}`,
+      })
     }
     set(leaf, fromText(leaf, raw, name))
   }
@@ -238,7 +274,10 @@ export function places(config: Config): Places {
   const local = (url: string, scheme: string, name: string, fallback: string): string => {
     if (url === '') return path.join(dataDir, fallback)
     if (url.startsWith(`${scheme}:`)) return path.resolve(url.slice(scheme.length + 1))
-    throw new KymoError('config_invalid', { detail: `${name}: "${url.replace(/\/\/[^@/]*@/, '//…@')}" is not supported by this version; it takes ${scheme}:<path>`, errors: [{ pointer: name, detail: 'unsupported engine' }] })
+    throw new KymoError('config_invalid', {
+      detail: `${name}: "${url.replace(/\/\/[^@/]*@/, '//…@')}" is not supported by this version; it takes ${scheme}:<path>`,
+      errors: [{ pointer: name, detail: 'unsupported engine' }],
+    })
   }
   return {
     dataDir,

@@ -1,14 +1,5 @@
 /** The kind alone decides what happens (docs/ARCHITECTURE.md, "Errors"); code and text inform. */
-export type Kind =
-  | 'invalid'
-  | 'denied'
-  | 'missing'
-  | 'conflict'
-  | 'overloaded'
-  | 'unavailable'
-  | 'corrupt'
-  | 'usage'
-  | 'bug'
+export type Kind = 'invalid' | 'denied' | 'missing' | 'conflict' | 'overloaded' | 'unavailable' | 'corrupt' | 'usage' | 'bug'
 
 interface Entry {
   readonly kind: Kind
@@ -22,30 +13,68 @@ interface Entry {
 /** Every error that a user can meet. `text` says what is wrong and, where it can, how to mend it. */
 export const errorTable = {
   // E1xx start-up and environment
-  node_too_old: { kind: 'usage', id: 'KYMO-E101', text: 'Kymo needs Node 24 or newer. Start it through npm (npm start, npm run kymo), which brings Node 24 along.' },
+  node_too_old: {
+    kind: 'usage',
+    id: 'KYMO-E101',
+    text: 'Kymo needs Node 24 or newer. Start it through npm (npm start, npm run kymo), which brings Node 24 along.',
+  },
   usage: { kind: 'usage', id: 'KYMO-E102', text: 'The command line is not understood.' },
   config_invalid: { kind: 'usage', id: 'KYMO-E103', text: 'A configuration value is not valid.' },
   port_in_use: { kind: 'conflict', id: 'KYMO-E104', text: 'The port is in use. Choose another, or 0 for any free one.' },
-  open_beyond_loopback: { kind: 'denied', id: 'KYMO-E105', text: 'Bound beyond loopback without credentials. Create a token (kymo tokens create), or set KYMO_AUTH=open when the network protects it.' },
+  open_beyond_loopback: {
+    kind: 'denied',
+    id: 'KYMO-E105',
+    text: 'Bound beyond loopback without credentials. Create a token (kymo tokens create), or set KYMO_AUTH=open when the network protects it.',
+  },
   already_open: { kind: 'conflict', id: 'KYMO-E106', text: 'The data directory is in use by another process.' },
-  server_unreachable: { kind: 'unavailable', id: 'KYMO-E107', text: 'No Kymo server answers there. Start one with kymo start, or name it with --url.' },
+  server_unreachable: {
+    kind: 'unavailable',
+    id: 'KYMO-E107',
+    text: 'No Kymo server answers there. Start one with kymo start, or name it with --url.',
+  },
   assertion_failed: { kind: 'usage', id: 'KYMO-E108', text: 'An assertion of this run did not hold.' },
   // E2xx log, store, meta
-  log_corrupt: { kind: 'corrupt', id: 'KYMO-E201', text: 'The log is damaged in the middle. Nothing was removed: kymo log verify shows where, kymo log repair sets the damaged part aside.' },
+  log_corrupt: {
+    kind: 'corrupt',
+    id: 'KYMO-E201',
+    text: 'The log is damaged in the middle. Nothing was removed: kymo log verify shows where, kymo log repair sets the damaged part aside.',
+  },
   log_format: { kind: 'corrupt', id: 'KYMO-E202', text: 'The log was written in a format that this version does not know.' },
-  fsync_failed: { kind: 'corrupt', id: 'KYMO-E203', text: 'The disk refused to make data durable. Kymo stops rather than acknowledge what may be lost.' },
-  disk_full: { kind: 'unavailable', id: 'KYMO-E204', text: 'The disk is full. Readings are not acknowledged until there is space again; reads go on.' },
-  log_quota: { kind: 'unavailable', id: 'KYMO-E205', text: 'The log is at its quota because a consumer is behind. Nothing is deleted; acknowledgements wait.' },
+  fsync_failed: {
+    kind: 'corrupt',
+    id: 'KYMO-E203',
+    text: 'The disk refused to make data durable. Kymo stops rather than acknowledge what may be lost.',
+  },
+  disk_full: {
+    kind: 'unavailable',
+    id: 'KYMO-E204',
+    text: 'The disk is full. Readings are not acknowledged until there is space again; reads go on.',
+  },
+  log_quota: {
+    kind: 'unavailable',
+    id: 'KYMO-E205',
+    text: 'The log is at its quota because a consumer is behind. Nothing is deleted; acknowledgements wait.',
+  },
   store_unavailable: { kind: 'unavailable', id: 'KYMO-E206', text: 'The store does not answer at the moment.' },
   store_format: { kind: 'corrupt', id: 'KYMO-E207', text: 'The store was written by a newer version of Kymo.' },
   span_conflict: { kind: 'conflict', id: 'KYMO-E208', text: 'Another owner has committed beyond this span.' },
-  query_deadline: { kind: 'unavailable', status: 503, id: 'KYMO-E209', text: 'The query took longer than its deadline. Ask for less time, fewer series or a larger step.' },
+  query_deadline: {
+    kind: 'unavailable',
+    status: 503,
+    id: 'KYMO-E209',
+    text: 'The query took longer than its deadline. Ask for less time, fewer series or a larger step.',
+  },
   query_too_large: { kind: 'invalid', status: 422, id: 'KYMO-E210', text: 'The query would return more than its limit.' },
   shutting_down: { kind: 'unavailable', id: 'KYMO-E211', text: 'The server is shutting down.' },
   log_unavailable: { kind: 'unavailable', id: 'KYMO-E212', text: 'The log does not take writes at the moment.' },
   meta_corrupt: { kind: 'corrupt', id: 'KYMO-E220', text: 'The metadata file is damaged, or is not a metadata file of Kymo.' },
   record_too_large: { kind: 'invalid', status: 413, id: 'KYMO-E213', text: 'A record is larger than the log takes.' },
-  store_failed: { kind: 'corrupt', id: 'KYMO-E219', text: 'The store met an error after which its file must be opened anew. Nothing acknowledged is lost: the server restarts.' },
+  store_failed: {
+    kind: 'corrupt',
+    id: 'KYMO-E219',
+    text: 'The store met an error after which its file must be opened anew. Nothing acknowledged is lost: the server restarts.',
+  },
+  data_dir_unusable: { kind: 'usage', id: 'KYMO-E214', text: 'The data directory cannot be made or written.' },
   // E3xx what devices and clients send
   body_not_json: { kind: 'invalid', status: 400, id: 'KYMO-E301', text: 'The body is not valid JSON.' },
   body_not_utf8: { kind: 'invalid', status: 400, id: 'KYMO-E302', text: 'The body is not valid UTF-8.' },
@@ -55,15 +84,40 @@ export const errorTable = {
   too_deep: { kind: 'invalid', status: 422, id: 'KYMO-E306', text: 'The document is nested deeper than the limit.' },
   too_many_fields: { kind: 'invalid', status: 422, id: 'KYMO-E307', text: 'The message has more values than the limit.' },
   duplicate_key: { kind: 'invalid', status: 422, id: 'KYMO-E308', text: 'The same key stands twice in one object.' },
-  device_missing: { kind: 'invalid', status: 422, id: 'KYMO-E309', text: 'No device id: give device, device_id or sensor_id, or a topic that carries it.' },
-  device_invalid: { kind: 'invalid', status: 422, id: 'KYMO-E310', text: 'The device id must be 1 to 256 bytes of UTF-8 without control characters.' },
-  metric_invalid: { kind: 'invalid', status: 422, id: 'KYMO-E311', text: 'A metric name must be 1 to 256 bytes of UTF-8 without control characters.' },
+  device_missing: {
+    kind: 'invalid',
+    status: 422,
+    id: 'KYMO-E309',
+    text: 'No device id: give device, device_id or sensor_id, or a topic that carries it.',
+  },
+  device_invalid: {
+    kind: 'invalid',
+    status: 422,
+    id: 'KYMO-E310',
+    text: 'The device id must be 1 to 256 bytes of UTF-8 without control characters.',
+  },
+  metric_invalid: {
+    kind: 'invalid',
+    status: 422,
+    id: 'KYMO-E311',
+    text: 'A metric name must be 1 to 256 bytes of UTF-8 without control characters.',
+  },
   value_invalid: { kind: 'invalid', status: 422, id: 'KYMO-E312', text: 'The value has a type that cannot be stored.' },
   value_not_finite: { kind: 'invalid', status: 422, id: 'KYMO-E313', text: 'The number is beyond what a double can hold.' },
   values_missing: { kind: 'invalid', status: 422, id: 'KYMO-E314', text: 'The message carries no value.' },
-  time_invalid: { kind: 'invalid', status: 422, id: 'KYMO-E315', text: 'The time is not RFC 3339 nor an epoch number, or lies outside 1970 to 2255.' },
+  time_invalid: {
+    kind: 'invalid',
+    status: 422,
+    id: 'KYMO-E315',
+    text: 'The time is not RFC 3339 nor an epoch number, or lies outside 1970 to 2255.',
+  },
   alias_conflict: { kind: 'invalid', status: 422, id: 'KYMO-E316', text: 'Two names of the same metric carry different values.' },
-  too_many_metrics: { kind: 'invalid', status: 422, id: 'KYMO-E317', text: 'The device has reached its limit of metrics. Ids used as JSON keys are the usual cause.' },
+  too_many_metrics: {
+    kind: 'invalid',
+    status: 422,
+    id: 'KYMO-E317',
+    text: 'The device has reached its limit of metrics. Ids used as JSON keys are the usual cause.',
+  },
   too_many_devices: { kind: 'invalid', status: 422, id: 'KYMO-E318', text: 'The limit of devices is reached.' },
   registration_rate: { kind: 'overloaded', id: 'KYMO-E319', text: 'New devices arrive faster than the limit; try again.' },
   device_unknown: { kind: 'invalid', status: 422, id: 'KYMO-E320', text: 'The device is not registered, and automatic registration is off.' },
@@ -79,7 +133,12 @@ export const errorTable = {
   // E4xx access and things asked for
   unauthenticated: { kind: 'denied', status: 401, id: 'KYMO-E401', text: 'Credentials are missing or not valid.' },
   forbidden: { kind: 'denied', status: 403, id: 'KYMO-E402', text: 'These credentials do not allow that.' },
-  host_denied: { kind: 'denied', status: 403, id: 'KYMO-E403', text: 'The Host or Origin header names another site. Call the server by the address that it printed.' },
+  host_denied: {
+    kind: 'denied',
+    status: 403,
+    id: 'KYMO-E403',
+    text: 'The Host or Origin header names another site. Call the server by the address that it printed.',
+  },
   not_found: { kind: 'missing', id: 'KYMO-E404', text: 'There is no such thing here.' },
   device_not_found: { kind: 'missing', id: 'KYMO-E405', text: 'Device not found' },
   already_exists: { kind: 'conflict', status: 409, id: 'KYMO-E406', text: 'It exists already.' },
@@ -87,10 +146,20 @@ export const errorTable = {
   rate_limited: { kind: 'overloaded', id: 'KYMO-E408', text: 'Too many requests; try again later.' },
   overloaded: { kind: 'overloaded', id: 'KYMO-E409', text: 'The server takes no more at the moment; try again.' },
   method_not_allowed: { kind: 'invalid', status: 405, id: 'KYMO-E410', text: 'This route does not take that method.' },
-  precondition_required: { kind: 'conflict', status: 428, id: 'KYMO-E411', text: 'Say which version is to be changed: send If-Match with the ETag of a GET, or If-Match: *.' },
+  precondition_required: {
+    kind: 'conflict',
+    status: 428,
+    id: 'KYMO-E411',
+    text: 'Say which version is to be changed: send If-Match with the ETag of a GET, or If-Match: *.',
+  },
   request_timeout: { kind: 'invalid', status: 408, id: 'KYMO-E412', text: 'The request took too long to arrive.' },
   headers_too_large: { kind: 'invalid', status: 431, id: 'KYMO-E413', text: 'The header fields of the request are larger than the limit.' },
-  dead_letter_truncated: { kind: 'invalid', status: 422, id: 'KYMO-E420', text: 'Only the first bytes of this dead letter were kept, so it cannot be replayed.' },
+  dead_letter_truncated: {
+    kind: 'invalid',
+    status: 422,
+    id: 'KYMO-E420',
+    text: 'Only the first bytes of this dead letter were kept, so it cannot be replayed.',
+  },
   dead_letter_settled: { kind: 'conflict', status: 409, id: 'KYMO-E421', text: 'This dead letter was replayed or dismissed already.' },
   // E9xx
   bug: { kind: 'bug', id: 'KYMO-E901', text: 'Something failed that should not. Please report it with the request id.' },

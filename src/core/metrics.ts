@@ -61,7 +61,13 @@ export class Metrics {
     }) as HistogramCell
   }
 
-  #cell(name: string, help: string, type: Family['type'], labels: Readonly<Record<string, string>>, make: () => Cell | HistogramCell): Cell | HistogramCell {
+  #cell(
+    name: string,
+    help: string,
+    type: Family['type'],
+    labels: Readonly<Record<string, string>>,
+    make: () => Cell | HistogramCell,
+  ): Cell | HistogramCell {
     let family = this.families.get(name)
     if (family === undefined) {
       family = { name, help, type, labels: Object.keys(labels), cells: new Map() }

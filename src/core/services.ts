@@ -30,12 +30,26 @@ export interface Page<T> {
 /** The device registry: `src/devices/`. */
 export interface DeviceService {
   /** Rejects with already_exists. */
-  create(tenant: string, device: { readonly id: string; readonly name?: string; readonly type?: string; readonly tenant_id?: string; readonly metadata?: Readonly<Record<string, unknown>> }): Promise<VersionedDevice>
+  create(
+    tenant: string,
+    device: {
+      readonly id: string
+      readonly name?: string
+      readonly type?: string
+      readonly tenant_id?: string
+      readonly metadata?: Readonly<Record<string, unknown>>
+    },
+  ): Promise<VersionedDevice>
   get(tenant: string, id: string): Promise<VersionedDevice | undefined>
   list(tenant: string, o: { readonly after?: string; readonly limit: number }): Promise<Page<VersionedDevice>>
   count(tenant: string): number
   /** Rejects with device_not_found or version_conflict. */
-  update(tenant: string, id: string, patch: Partial<Pick<Device, 'name' | 'type' | 'status' | 'metadata'>>, expectVersion?: number): Promise<VersionedDevice>
+  update(
+    tenant: string,
+    id: string,
+    patch: Partial<Pick<Device, 'name' | 'type' | 'status' | 'metadata'>>,
+    expectVersion?: number,
+  ): Promise<VersionedDevice>
 }
 export type VersionedDevice = Device & { readonly version: number }
 
@@ -108,10 +122,20 @@ export interface DeadLetter {
 
 export interface DeadLetterService {
   /** Newest first; `after` is an id. */
-  list(tenant: string, o: { readonly after?: string; readonly limit: number; readonly code?: string; readonly client?: string; readonly status?: DeadLetter['status'] }): Promise<Page<DeadLetter>>
+  list(
+    tenant: string,
+    o: { readonly after?: string; readonly limit: number; readonly code?: string; readonly client?: string; readonly status?: DeadLetter['status'] },
+  ): Promise<Page<DeadLetter>>
   get(tenant: string, id: string): Promise<DeadLetter | undefined>
   /** Offers the original bytes to the gate again; a letter that fails again becomes a new letter. */
-  replay(tenant: string, ids: readonly string[] | 'all'): Promise<{ readonly replayed: number; readonly failed: number; readonly results: readonly { readonly id: string; readonly ok: boolean; readonly code?: string; readonly detail?: string }[] }>
+  replay(
+    tenant: string,
+    ids: readonly string[] | 'all',
+  ): Promise<{
+    readonly replayed: number
+    readonly failed: number
+    readonly results: readonly { readonly id: string; readonly ok: boolean; readonly code?: string; readonly detail?: string }[]
+  }>
 }
 
 /** What `/readyz?verbose`, `/api/v1/status` and `kymo status` show. */

@@ -19,7 +19,12 @@ const waitingMax = 64
  * a first message sees it arrive.
  */
 export function announceFirst(
-  o: { readonly live: LiveFeed; readonly committed: (listener: (next: bigint) => void) => () => void; readonly env: Env; readonly skip: (device: string) => boolean },
+  o: {
+    readonly live: LiveFeed
+    readonly committed: (listener: (next: bigint) => void) => () => void
+    readonly env: Env
+    readonly skip: (device: string) => boolean
+  },
   listener: (message: FirstMessage) => void,
 ): () => void {
   const seen = new Set<string>()
@@ -45,7 +50,8 @@ export function announceFirst(
       seen.add(key.device)
       if (o.skip(key.device)) continue
       const flags = batch.flags?.[row] ?? 0
-      const value = (flags & Flag.text) !== 0 ? (batch.text?.get(row) ?? '') : (flags & Flag.boolean) !== 0 ? batch.value[row] === 1 : batch.value[row]!
+      const value =
+        (flags & Flag.text) !== 0 ? (batch.text?.get(row) ?? '') : (flags & Flag.boolean) !== 0 ? batch.value[row] === 1 : batch.value[row]!
       waiting.push({ offset: event.id, receivedUs: event.receivedUs, device: key.device, metric: key.metric, value })
     }
     settle()

@@ -46,7 +46,8 @@ export class IngestMetrics {
   rejected(transport: Transport, reason: string): void {
     const id = `${transport} ${reason}`
     let cell = this.#rejected.get(id)
-    if (cell === undefined) this.#rejected.set(id, (cell = this.#metrics.counter('kymo_ingest_rejected_total', 'Messages refused, by reason.', { reason })))
+    if (cell === undefined)
+      this.#rejected.set(id, (cell = this.#metrics.counter('kymo_ingest_rejected_total', 'Messages refused, by reason.', { reason })))
     cell.value++
     this.rejectedTotal++
     this.#metrics.counter('kymo_ingest_messages_total', 'Messages by transport and result.', { transport, result: 'rejected' }).value++

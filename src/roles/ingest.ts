@@ -163,12 +163,26 @@ export class Ingest implements IngestGate {
   }
 
   /**
-   * Learns from the log's tail which messages without a time were taken before a restart. To be awaited before any door opens.
+   * Learns from the log's tail which messages without a time were taken before a restart. To be awaited before any door opens. Damage in
+   * old records does not keep the server from starting: it is told, and what lies nearer to the end is read.
    */
   async rebuildOrigins(end: bigint, earliest: bigint): Promise<void> {
     const records = 20_000n
-    const offset = end - records > earliest ? end - records : earliest
-    if (offset >= end) return
+    let offset = end - records > earliest ? end - records : earliest
+    while (offset < end) {
+      try {
+        await this.#readOrigins(offset, end)
+        return
+      } catch (thrown) {
+        const error = asKymoError(thrown)
+        if (error.kind !== 'corrupt') throw error
+        this.#o.env.logger.error(error.message, { code: error.code, id: error.id })
+        offset = end - (end - offset) / 2n
+      }
+    }
+  }
+
+  async #readOrigins(offset: bigint, end: bigint): Promise<void> {
     const stop = new AbortController()
     const source = this.#o.log.reader({ topic: Topic.telemetry, start: { offset } })
     try {

@@ -16,9 +16,9 @@ export class Progress {
     })
   }
 
-  /** The ends of now are the aim. `from`: where the reader starts; absent: at what its group has committed. */
-  aim(lag: readonly PartitionLag[], from: bigint | undefined): void {
-    for (const { partition, end, committed } of lag) if ((from ?? committed) < end) this.#targets.set(partition, end)
+  /** The ends of now are the aim. `from`: where the reader starts. */
+  aim(lag: readonly PartitionLag[], from: (partition: PartitionLag) => bigint): void {
+    for (const partition of lag) if (from(partition) < partition.end) this.#targets.set(partition.partition, partition.end)
     if (this.#targets.size === 0) this.#finish()
   }
 

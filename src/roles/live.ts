@@ -132,7 +132,8 @@ class LiveRole implements Live {
     }
     this.#sources.push(source)
     const lag = await log.lag(Topic.telemetry, registryGroup)
-    progress.aim(lag, name === 'registry' ? undefined : from)
+    // Without a place in the log the live reader starts at its beginning, whatever the registry has read.
+    progress.aim(lag, name === 'registry' ? (partition) => partition.committed : (partition) => from ?? partition.earliest)
     const pumped = this.#pump(name, source, progress.watch(sink))
     this.#pumps.push(pumped)
     await Promise.race([progress.reached, pumped.then(() => Promise.reject(new KymoError('shutting_down')))])

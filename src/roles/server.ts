@@ -207,7 +207,7 @@ async function compose(config: Config, env: Env, stack: Stack): Promise<RunningS
         latest: live,
         live,
         deadLetters,
-        status: () => 
+        status: () =>
           systemStatus({
             version,
             startedUs,
@@ -244,7 +244,11 @@ async function compose(config: Config, env: Env, stack: Stack): Promise<RunningS
   }
   return {
     components,
-    urls: { http: http.url, mqtt: `mqtt://${config.mqtt.host}:${mqtt.port}`, extra: http.ports.slice(1).map((port) => `http://${config.http.host}:${port}`) },
+    urls: {
+      http: http.url,
+      mqtt: `mqtt://${config.mqtt.host}:${mqtt.port}`,
+      extra: http.ports.slice(1).map((port) => `http://${config.http.host}:${port}`),
+    },
     ports: { http: http.port, mqtt: mqtt.port },
     dataDir: where.dataDir,
     auth,

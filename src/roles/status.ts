@@ -21,7 +21,9 @@ export interface StatusSources {
 
 /** One look at everything, for `/readyz?verbose`, `/api/v1/status` and `kymo status`. */
 export async function systemStatus(s: StatusSources): Promise<SystemStatus> {
-  const lag = (await Promise.all(s.groups.map(async (group) => (await s.log.lag(Topic.telemetry, group)).map((partition) => ({ ...partition, group }))))).flat()
+  const lag = (
+    await Promise.all(s.groups.map(async (group) => (await s.log.lag(Topic.telemetry, group)).map((partition) => ({ ...partition, group }))))
+  ).flat()
   const stalled = s.ingest.stalled
   const components = [
     { name: 'log', ok: s.fatal === undefined && stalled === undefined, ...(stalled === undefined ? {} : { detail: stalled.message }) },

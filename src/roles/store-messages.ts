@@ -40,7 +40,11 @@ export type StoreTell =
   | { readonly type: 'failed'; readonly id: number; readonly error: PlainError }
   | { readonly type: 'batch'; readonly id: number; readonly batch: Batch }
   | { readonly type: 'infos'; readonly id: number; readonly infos: readonly SeriesInfo[] }
-  | { readonly type: 'resumed'; readonly id: number; readonly resumed: { readonly next: bigint; readonly states: readonly OperatorState[] } | undefined }
+  | {
+      readonly type: 'resumed'
+      readonly id: number
+      readonly resumed: { readonly next: bigint; readonly states: readonly OperatorState[] } | undefined
+    }
   | { readonly type: 'committed'; readonly commit: Committed; readonly sizes?: StoreSizes; readonly counts: StoreCounts }
   | { readonly type: 'retry'; readonly error: PlainError }
   | { readonly type: 'log'; readonly level: 'debug' | 'info' | 'warn' | 'error'; readonly message: string; readonly fields?: LogFields }

@@ -13,7 +13,10 @@ export class StoreMetrics {
     this.#metrics = metrics
     this.writeErrors = metrics.counter('kymo_store_write_errors_total', 'Commits to the store that failed and were tried again')
     this.#write = metrics.histogram('kymo_store_write_duration_seconds', 'How long a commit to the store took')
-    this.#endToEnd = metrics.histogram('kymo_end_to_end_latency_seconds', 'From the arrival of the oldest reading of a commit until it could be queried')
+    this.#endToEnd = metrics.histogram(
+      'kymo_end_to_end_latency_seconds',
+      'From the arrival of the oldest reading of a commit until it could be queried',
+    )
     const bytes = metrics.gauge('kymo_store_bytes', 'Bytes of the store on disk', { tier: 'hot' }, () => void (bytes.value = sizes().bytes))
     for (const kind of ['raw', 'buckets', 'latest', 'series']) this.query(kind)
   }

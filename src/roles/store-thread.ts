@@ -77,17 +77,19 @@ class Thread implements StoreThread {
       resourceLimits: { maxYoungGenerationSizeMb: 16 },
     })
     this.#worker.on('message', (message: StoreTell) => this.#hear(message))
-    this.#worker.on('error', (error) => this.#end(new KymoError('bug', { detail: `The store's thread failed: ${error.message}`, cause: error })))
+    this.#worker.on('error', (error: Error) =>
+      this.#end(new KymoError('bug', { detail: `The store's thread failed: ${error.message}`, cause: error })),
+    )
     this.#worker.on('exit', () => this.#end(new KymoError('bug', { detail: "The store's thread has ended." })))
   }
 
   async *query(query: RangeQuery, signal: AbortSignal): AsyncGenerator<QueryPage, void, void> {
+    if (signal.aborted) throw givenUp(signal)
     const timed = this.#metrics.query(query.stepUs === undefined ? 'raw' : 'buckets')
     const pages = new Pages(this.#o.env)
     const id = this.#ask((given) => ({ type: 'query', id: given, query }), pages)
-    const aborted = (): void => this.#abort(id, signal.reason instanceof KymoError ? signal.reason : new KymoError('query_deadline', { detail: 'The query was given up.' }))
+    const aborted = (): void => this.#abort(id, givenUp(signal))
     signal.addEventListener('abort', aborted, { once: true })
-    if (signal.aborted) aborted()
     let ended = false
     try {
       for (;;) {
@@ -106,22 +108,37 @@ class Thread implements StoreThread {
       signal.removeEventListener('abort', aborted)
       this.#asked.delete(id)
       // The asker has stopped in the middle.
-      if (!ended) this.#post({ type: 'abort', id, error: toPlainError(new KymoError('query_deadline', { detail: 'The query was given up.' })) })
+      if (!ended) this.#post({ type: 'abort', id, error: toPlainError(givenUp(signal)) })
       observe(timed, this.#o.env, pages.startedMs)
     }
   }
 
   latest(match: SeriesMatch, signal: AbortSignal): Promise<Batch> {
-    return this.#once('latest', signal, (id) => ({ type: 'latest', id, match }), (message) => (message.type === 'batch' ? message.batch : undefined))
+    return this.#once(
+      'latest',
+      signal,
+      (id) => ({ type: 'latest', id, match }),
+      (message) => (message.type === 'batch' ? message.batch : undefined),
+    )
   }
 
   series(match: SeriesMatch, signal: AbortSignal): Promise<readonly SeriesInfo[]> {
-    return this.#once('series', signal, (id) => ({ type: 'series', id, match }), (message) => (message.type === 'infos' ? message.infos : undefined))
+    return this.#once(
+      'series',
+      signal,
+      (id) => ({ type: 'series', id, match }),
+      (message) => (message.type === 'infos' ? message.infos : undefined),
+    )
   }
 
   async resume(log: string, topic: string, partition: number): ReturnType<Store['resume']> {
     const signal = new AbortController().signal
-    const answer = await this.#once('resume', signal, (id) => ({ type: 'resume', id, log, topic, partition }), (message) => (message.type === 'resumed' ? { it: message.resumed } : undefined))
+    const answer = await this.#once(
+      'resume',
+      signal,
+      (id) => ({ type: 'resume', id, log, topic, partition }),
+      (message) => (message.type === 'resumed' ? { it: message.resumed } : undefined),
+    )
     return answer.it
   }
 
@@ -147,6 +164,7 @@ class Thread implements StoreThread {
   }
 
   #once<T>(kind: string, signal: AbortSignal, ask: (id: number) => StoreAsk, take: (message: StoreTell) => T | undefined): Promise<T> {
+    if (signal.aborted) return Promise.reject(givenUp(signal))
     const timed = this.#metrics.query(kind)
     const startedMs = this.#o.env.clock.monotonicMs()
     return new Promise<T>((resolve, reject) => {
@@ -165,9 +183,8 @@ class Thread implements StoreThread {
           reject(error)
         },
       })
-      const aborted = (): void => this.#abort(id, signal.reason instanceof KymoError ? signal.reason : new KymoError('query_deadline'))
+      const aborted = (): void => this.#abort(id, givenUp(signal))
       signal.addEventListener('abort', aborted, { once: true })
-      if (signal.aborted) aborted()
     })
   }
 
@@ -235,11 +252,16 @@ class Thread implements StoreThread {
     this.#gone = error
     this.#open.reject(error)
     this.opened.catch(() => undefined) // whoever opens is told through it; afterwards nobody waits for it
-    for (const answers of [...this.#asked.values()]) answers.fail(error)
+    const asked = [...this.#asked.values()]
     this.#asked.clear()
+    for (const answers of asked) answers.fail(error)
     this.#closed.resolve()
     if (error.code === 'bug') this.#o.onFatal(error)
   }
+}
+
+function givenUp(signal: AbortSignal): KymoError {
+  return signal.reason instanceof KymoError ? signal.reason : new KymoError('query_deadline', { detail: 'The query was given up.' })
 }
 
 function observe(timed: HistogramCell, env: Env, startedMs: number): void {

@@ -49,7 +49,10 @@ async function main(): Promise<void> {
     },
   })
   role.done.catch((thrown: unknown) => tell({ type: 'fatal', error: toPlainError(thrown) }))
-  parentPort?.on('message', (ask: StoreAsk) => void answer(ask, store, role).catch((thrown: unknown) => tell({ type: 'fatal', error: toPlainError(thrown) })))
+  parentPort?.on(
+    'message',
+    (ask: StoreAsk) => void answer(ask, store, role).catch((thrown: unknown) => tell({ type: 'fatal', error: toPlainError(thrown) })),
+  )
   tell({ type: 'opened', sizes: store.stats() })
 
   async function answer(ask: StoreAsk, store: DuckdbStore, role: StoreRole): Promise<void> {
@@ -92,7 +95,9 @@ async function pages(ask: StoreAsk & { readonly type: 'query' }, store: DuckdbSt
   if (one === undefined) throw new KymoError('bug', { detail: 'A query that was not asked.' })
   let first = true
   for await (const { keys, ...page } of store.query(ask.query, one.abort.signal)) {
-    const buffers = [page.series, page.timeUs, ...(page.flags === undefined ? [] : [page.flags]), ...Object.values(page.columns)].map((column) => column.buffer as ArrayBuffer)
+    const buffers = [page.series, page.timeUs, ...(page.flags === undefined ? [] : [page.flags]), ...Object.values(page.columns)].map(
+      (column) => column.buffer as ArrayBuffer,
+    )
     tell({ type: 'page', id: ask.id, page, ...(first ? { keys } : {}) }, buffers)
     first = false
     one.credit--

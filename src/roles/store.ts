@@ -48,9 +48,10 @@ const partition = 0
 const deliveryBytesMax = 2 * 1024 * 1024
 /** Snapshots may write this much a second on average, and come at least and at most this often. */
 const snapshotBytesPerS = 512 * 1024
-const snapshotEveryMs = { min: 1000, max: 30_000 }
-/** Rows whose acknowledgement may wait for a snapshot: 20 MB of held deliveries. */
+const snapshotEveryMs = { min: 1000, max: 60_000 }
+/** Rows whose acknowledgement may wait for a snapshot (20 MB of held deliveries), or so many for each series, whose states cost 400 bytes. */
 const heldRowsMax = 1_000_000
+const heldRowsPerSeries = 20
 /** Above this rate commits gather for the longest gap, below it for so many times what a commit takes. */
 const busyRowsPerS = 5_000
 const gapMs = { min: 10, max: 100 }
@@ -87,6 +88,7 @@ class Role implements Sink {
   readonly counts = { duplicates: 0, corrections: 0, late: 0 }
   readonly #o: StoreRoleOptions
   readonly #signal: AbortSignal
+  readonly #index = new SeriesIndex()
   readonly #dedupe: Dedupe
   readonly #rollup: Rollup
   #held: HeldSource | undefined
@@ -105,9 +107,8 @@ class Role implements Sink {
   constructor(o: StoreRoleOptions, signal: AbortSignal) {
     this.#o = o
     this.#signal = signal
-    const index = new SeriesIndex()
-    this.#dedupe = new Dedupe(index)
-    this.#rollup = new Rollup(index)
+    this.#dedupe = new Dedupe(this.#index)
+    this.#rollup = new Rollup(this.#index)
   }
 
   async run(): Promise<void> {
@@ -138,7 +139,8 @@ class Role implements Sink {
     if (this.#prepared?.span.first !== span.first || this.#prepared.span.next !== span.next) this.#prepared = this.#prepare(records, span)
     const { tables, rows, receivedUsOldest } = this.#prepared
     const startMs = this.#o.env.clock.monotonicMs()
-    const states = this.#heldRows + rows >= heldRowsMax || startMs - this.#snapshotMs >= this.#snapshotEveryMs ? this.#states(span.next) : undefined
+    const heldMax = Math.max(heldRowsMax, heldRowsPerSeries * this.#index.size)
+    const states = this.#heldRows + rows >= heldMax || startMs - this.#snapshotMs >= this.#snapshotEveryMs ? this.#states(span.next) : undefined
     await this.#commit(tables, span, states, signal)
     this.#prepared = undefined
     this.#span = span
@@ -178,7 +180,10 @@ class Role implements Sink {
     }
     const end = log.end(Topic.telemetry)
     if (known.next > end) {
-      throw new KymoError('log_corrupt', { detail: `The store holds records up to ${known.next}, the log ends at ${end}.`, facts: { next: String(known.next), end: String(end) } })
+      throw new KymoError('log_corrupt', {
+        detail: `The store holds records up to ${known.next}, the log ends at ${end}.`,
+        facts: { next: String(known.next), end: String(end) },
+      })
     }
     this.#span = { log: log.id, topic: Topic.telemetry, partition, first: known.next, next: known.next }
     const dedupe = known.states.find((state) => state.operator === 'dedupe')
@@ -214,7 +219,9 @@ class Role implements Sink {
       for await (const delivery of reader.open(this.#signal)) {
         const span = delivery.span
         if (span === undefined || span.first !== at || span.next > to) {
-          throw new KymoError('log_corrupt', { detail: `The log gave ${span?.first} to ${span?.next} where ${at} to at most ${to} was to be read again.` })
+          throw new KymoError('log_corrupt', {
+            detail: `The log gave ${span?.first} to ${span?.next} where ${at} to at most ${to} was to be read again.`,
+          })
         }
         this.#prepare(delivery.records, span)
         delivery.ack()
@@ -268,7 +275,10 @@ class Role implements Sink {
       // or another owner has taken over.
       const known = await store.resume(span.log, span.topic, span.partition)
       if (known?.next !== span.next || span.first === span.next) {
-        throw new KymoError('store_failed', { detail: `Another owner has committed up to ${known?.next}; this one was at ${span.first}.`, cause: thrown })
+        throw new KymoError('store_failed', {
+          detail: `Another owner has committed up to ${known?.next}; this one was at ${span.first}.`,
+          cause: thrown,
+        })
       }
     }
   }
@@ -296,9 +306,7 @@ class Role implements Sink {
     this.#timer = this.#o.env.clock.after(waitMs, () => {
       this.#timer = undefined
       if (this.#signal.aborted || this.#prepared !== undefined) return
-      this.#writing = this.#writing
-        .then(() => this.#writeStates(this.#signal))
-        .catch((thrown: unknown) => this.#o.onRetry?.(asKymoError(thrown))) // the next commit tries again
+      this.#writing = this.#writing.then(() => this.#writeStates(this.#signal)).catch((thrown: unknown) => this.#o.onRetry?.(asKymoError(thrown))) // the next commit tries again
     })
   }
 

@@ -70,12 +70,21 @@ describe('what the check would find', () => {
   it('neighbours behind a wall', () => {
     assert.deepEqual(failures({ 'src/doors/mqtt/x.ts': `import '../http/y.ts'\n`, 'src/doors/http/y.ts': '' }), ['src/doors/mqtt/x.ts folder'])
     assert.deepEqual(failures({ 'src/compute/rules/x.ts': `import '../window/y.ts'\n`, 'src/compute/window/y.ts': '' }), [])
-    assert.deepEqual(failures({ 'src/compute/rules/x.ts': `import '../forecast/y.ts'\n`, 'src/compute/forecast/y.ts': '' }), ['src/compute/rules/x.ts folder'])
+    assert.deepEqual(failures({ 'src/compute/rules/x.ts': `import '../forecast/y.ts'\n`, 'src/compute/forecast/y.ts': '' }), [
+      'src/compute/rules/x.ts folder',
+    ])
   })
   it('roles that call each other', () => {
     const roles = { 'src/roles/ingest.ts': '', 'src/roles/api.ts': `import './ingest.ts'\n`, 'src/roles/server.ts': `import './ingest.ts'\n` }
     assert.deepEqual(failures(roles), ['src/roles/api.ts role'])
-    assert.deepEqual(failures({ 'src/roles/ingest.ts': `import './ingest-metrics.ts'\nimport './origins.ts'\n`, 'src/roles/ingest-metrics.ts': '', 'src/roles/origins.ts': '' }), [])
+    assert.deepEqual(
+      failures({
+        'src/roles/ingest.ts': `import './ingest-metrics.ts'\nimport './origins.ts'\n`,
+        'src/roles/ingest-metrics.ts': '',
+        'src/roles/origins.ts': '',
+      }),
+      [],
+    )
   })
   it('drivers outside their adapter', () => {
     assert.deepEqual(failures({ 'src/roles/x.ts': `const d = await import('@duckdb/node-api')\n` }), ['src/roles/x.ts driver'])
@@ -87,7 +96,10 @@ describe('what the check would find', () => {
     assert.deepEqual(failures({ 'src/client/x.ts': `import { Buffer } from 'node:buffer'\n` }), ['src/client/x.ts pure'])
   })
   it('cycles, computed imports and files that are not there', () => {
-    assert.deepEqual(failures({ 'src/core/a.ts': `import './b.ts'\n`, 'src/core/b.ts': `import type { A } from './c.ts'\n`, 'src/core/c.ts': `import './a.ts'\n` }), ['src/core/a.ts cycle'])
+    assert.deepEqual(
+      failures({ 'src/core/a.ts': `import './b.ts'\n`, 'src/core/b.ts': `import type { A } from './c.ts'\n`, 'src/core/c.ts': `import './a.ts'\n` }),
+      ['src/core/a.ts cycle'],
+    )
     assert.deepEqual(failures({ 'src/core/a.ts': 'const x = await import(name)\n' }), ['src/core/a.ts dynamic'])
     assert.deepEqual(failures({ 'src/core/a.ts': `import './gone.ts'\n` }), ['src/core/a.ts missing'])
   })
@@ -97,7 +109,16 @@ describe('what the check would find', () => {
     assert.equal(check(new Map([['src/core/a.ts', 'x\n'.repeat(401)]]))[0]?.warning, true)
   })
   it('words of unfinished work, switched-off tests, swallowed errors and given-up types', () => {
-    const lines = [['TO', 'DO later'], ['a place', 'holder'], ['it.', "skip('x')"], ['catch (e) ', '{ }'], ['x as ', 'any'], ['f(a: ', 'any)'], ['// @ts-', 'ignore'], ['/wo', 'rk/main']]
+    const lines = [
+      ['TO', 'DO later'],
+      ['a place', 'holder'],
+      ['it.', "skip('x')"],
+      ['catch (e) ', '{ }'],
+      ['x as ', 'any'],
+      ['f(a: ', 'any)'],
+      ['// @ts-', 'ignore'],
+      ['/wo', 'rk/main'],
+    ]
     for (const [a, b] of lines) {
       const line = `${a}${b}\n`
       assert.deepEqual(failures({ 'test/x.ts': line }), ['test/x.ts word'], line)

@@ -26,7 +26,8 @@ function names(batch: Batch): string[] {
 
 function push(dedupe: Dedupe, rows: readonly TestRow[], receivedUs?: number): Seen {
   let seen: Seen | undefined
-  const take = (out: Deduped): void => void (seen = { inOrder: names(out.inOrder), late: names(out.late), duplicates: out.duplicates, corrections: out.corrections })
+  const take = (out: Deduped): void =>
+    void (seen = { inOrder: names(out.inOrder), late: names(out.late), duplicates: out.duplicates, corrections: out.corrections })
   if (receivedUs === undefined) dedupe.push(batchOf(rows), take)
   else dedupe.push(batchOf(rows), take, receivedUs)
   assert.ok(seen !== undefined)
@@ -66,10 +67,23 @@ void describe('dedupe', () => {
 
   void it('knows a reordered reading to be new for as long as it can, then calls it late', () => {
     const dedupe = new Dedupe()
-    push(dedupe, Array.from({ length: recent }, (_, i) => at(10 * (i + 1))))
+    push(
+      dedupe,
+      Array.from({ length: recent }, (_, i) => at(10 * (i + 1))),
+    )
     // Nothing was forgotten yet, so even a time before all others is new; it is forgotten at once, as the set is full.
-    assert.deepEqual(push(dedupe, [at(5), at(5), at(25), at(25), at(10)]), { inOrder: ['a@5=5', 'a@25=25'], late: ['a@5=5 late', 'a@10=10 late'], duplicates: 1, corrections: 0 })
-    assert.deepEqual(push(dedupe, [at(7), at(20), at(80), at(81), at(20)]), { inOrder: ['a@81=81'], late: ['a@7=7 late', 'a@20=20 late'], duplicates: 2, corrections: 0 })
+    assert.deepEqual(push(dedupe, [at(5), at(5), at(25), at(25), at(10)]), {
+      inOrder: ['a@5=5', 'a@25=25'],
+      late: ['a@5=5 late', 'a@10=10 late'],
+      duplicates: 1,
+      corrections: 0,
+    })
+    assert.deepEqual(push(dedupe, [at(7), at(20), at(80), at(81), at(20)]), {
+      inOrder: ['a@81=81'],
+      late: ['a@7=7 late', 'a@20=20 late'],
+      duplicates: 2,
+      corrections: 0,
+    })
   })
 
   void it('lets a clock that runs ahead move nothing, and the neighbours alone', () => {
@@ -92,7 +106,12 @@ void describe('dedupe', () => {
     const key = { tenant: 'default', device: 'a', metric: 'm' }
     dedupe.seed(key, t0 + 10)
     assert.equal(dedupe.watermark(key), t0 + 10)
-    assert.deepEqual(push(dedupe, [at(9), at(10), at(11), at(11)]), { inOrder: ['a@11=11'], late: ['a@9=9 late', 'a@10=10 late'], duplicates: 1, corrections: 0 })
+    assert.deepEqual(push(dedupe, [at(9), at(10), at(11), at(11)]), {
+      inOrder: ['a@11=11'],
+      late: ['a@9=9 late', 'a@10=10 late'],
+      duplicates: 1,
+      corrections: 0,
+    })
   })
 
   void it('takes metadata and flags along', () => {
@@ -104,7 +123,13 @@ void describe('dedupe', () => {
     })
   })
 
-  const arrivals = fc.array(fc.array(fc.record({ device: fc.constantFrom('a', 'b'), time: fc.nat(40), value: fc.nat(2), text: fc.boolean() }), { minLength: 1, maxLength: 20 }), { maxLength: 12 })
+  const arrivals = fc.array(
+    fc.array(fc.record({ device: fc.constantFrom('a', 'b'), time: fc.nat(40), value: fc.nat(2), text: fc.boolean() }), {
+      minLength: 1,
+      maxLength: 20,
+    }),
+    { maxLength: 12 },
+  )
   const rowsOf = (list: readonly { device: string; time: number; value: number; text: boolean }[]): TestRow[] =>
     list.map(({ device, time, value, text }) => ({ device, timeUs: t0 + time, value, ...(text ? { text: `t${value}` } : {}) }))
 
@@ -152,7 +177,11 @@ void describe('dedupe', () => {
           const receivedUs = t0 + 20 + i - limits.clockAheadMaxUs
           const outs: unknown[] = []
           for (const dedupe of [whole, restored]) {
-            dedupe.push(batchOf(rows, sharedKeys ? keys : []), (out) => outs.push([names(out.inOrder), names(out.late), out.duplicates, out.corrections]), receivedUs)
+            dedupe.push(
+              batchOf(rows, sharedKeys ? keys : []),
+              (out) => outs.push([names(out.inOrder), names(out.late), out.duplicates, out.corrections]),
+              receivedUs,
+            )
           }
           assert.deepEqual(outs[0], outs[1])
         })

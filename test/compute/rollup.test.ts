@@ -112,7 +112,10 @@ void describe('rollup', () => {
         for (const step of [minuteUs, hourUs]) {
           const groups = Map.groupBy(rows, (row) => (row.timeUs - t0 - ((row.timeUs - t0) % step)) / s)
           const found = out.filter((b) => b.step === step)
-          assert.deepEqual(found.map((b) => b.start), [...groups.keys()])
+          assert.deepEqual(
+            found.map((b) => b.start),
+            [...groups.keys()],
+          )
           for (const bucket of found) {
             const values = groups.get(bucket.start)!.map((row) => row.value!)
             const mean = values.reduce((a, v) => a + (v - 1e9), 0) / values.length + 1e9
@@ -124,7 +127,10 @@ void describe('rollup', () => {
             assert.equal(bucket.max, Math.max(...values))
             assert.equal(bucket.first, values[0])
             assert.equal(bucket.last, values.at(-1))
-            assert.equal(bucket.sum, values.reduce((a, v) => a + v, 0))
+            assert.equal(
+              bucket.sum,
+              values.reduce((a, v) => a + v, 0),
+            )
           }
         }
       }),

@@ -2,10 +2,9 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { Flag } from '../../src/core/batch.ts'
 import { KymoError } from '../../src/core/errors.ts'
-import { aggregations, type Store } from '../../src/core/ports.ts'
+import { aggregations, type RollupColumns, type Store } from '../../src/core/ports.ts'
 import { Dedupe } from '../../src/compute/window/dedupe.ts'
 import { Rollup } from '../../src/compute/window/rollup.ts'
-import type { RollupColumns } from '../../src/core/ports.ts'
 import { answer, batchOf, none, signal, spanOf, type TestRow } from '../support/store-batches.ts'
 
 export interface StoreSubject {
@@ -53,12 +52,28 @@ function spans(using: Using, subject: StoreSubject): void {
 
   using('gives back next offset and the last states of each operator, across reopening', async (store) => {
     const bytes = Uint8Array.of(1, 2, 3)
-    await store.commit({ tables: none, span: spanOf(5, 9), states: [{ operator: 'a', at: 9n, bytes }, { operator: 'b', at: 7n, bytes: new Uint8Array(0) }] }, signal)
+    await store.commit(
+      {
+        tables: none,
+        span: spanOf(5, 9),
+        states: [
+          { operator: 'a', at: 9n, bytes },
+          { operator: 'b', at: 7n, bytes: new Uint8Array(0) },
+        ],
+      },
+      signal,
+    )
     await store.commit({ tables: none, span: spanOf(9, 12), states: [{ operator: 'a', at: 12n, bytes: Uint8Array.of(9) }] }, signal)
     for (let i = 0; i < 2; i++) {
       const resumed = await store.resume('log-1', 'telemetry', 0)
       assert.equal(resumed?.next, 12n)
-      assert.deepEqual(resumed.states.map((one) => [one.operator, one.at, [...one.bytes]]), [['a', 12n, [9]], ['b', 7n, []]])
+      assert.deepEqual(
+        resumed.states.map((one) => [one.operator, one.at, [...one.bytes]]),
+        [
+          ['a', 12n, [9]],
+          ['b', 7n, []],
+        ],
+      )
       store = await subject.reopen(store)
     }
     return store
@@ -67,7 +82,12 @@ function spans(using: Using, subject: StoreSubject): void {
   using('refuses a span that does not begin where the store is, and keeps nothing of it', async (store) => {
     await store.commit({ tables: none, span: spanOf(0, 5) }, signal)
     const tables = { ...none, readings: [batchOf([{ timeUs: t0, value: 1 }])] }
-    for (const [first, next] of [[0, 5], [4, 6], [6, 7]] as const) await assert.rejects(store.commit({ tables, span: spanOf(first, next) }, signal), code('span_conflict'))
+    for (const [first, next] of [
+      [0, 5],
+      [4, 6],
+      [6, 7],
+    ] as const)
+      await assert.rejects(store.commit({ tables, span: spanOf(first, next) }, signal), code('span_conflict'))
     assert.deepEqual(await answer(store, {}), [])
     await store.commit({ tables, span: spanOf(5, 6) }, signal)
     assert.equal((await answer(store, {})).length, 1)
@@ -98,14 +118,21 @@ function rows(using: Using): void {
     { device: 'a', metric: 'x', timeUs: t0 + 1 * s, value: 1e300, flags: Flag.boolean },
     { device: 'a', metric: 'x', timeUs: t0 + 3 * s + 1, value: 0.1 },
   ]
-  const order = (list: readonly { device: string; metric: string; timeUs: number }[]): string[] => list.map((r) => `${(r.timeUs - t0) / s} ${r.device}${r.metric}`)
+  const order = (list: readonly { device: string; metric: string; timeUs: number }[]): string[] =>
+    list.map((r) => `${(r.timeUs - t0) / s} ${r.device}${r.metric}`)
 
   using('answers raw rows by time, device and metric, up and down', async (store) => {
     await store.commit({ tables: { ...none, readings: [batchOf(some)] }, span: spanOf(0, 1) }, signal)
     const up = await answer(store, {})
     assert.deepEqual(order(up), ['1 ax', '2 ax', '2 ay', '2 bx', '3.000001 ax'])
-    assert.deepEqual(up.map((r) => r['value']), [1e300, 7, -1, 2.5, 0.1])
-    assert.deepEqual(up.map((r) => r.flags), [Flag.boolean, 0, 0, 0, 0])
+    assert.deepEqual(
+      up.map((r) => r['value']),
+      [1e300, 7, -1, 2.5, 0.1],
+    )
+    assert.deepEqual(
+      up.map((r) => r.flags),
+      [Flag.boolean, 0, 0, 0, 0],
+    )
     assert.deepEqual(await answer(store, { order: 'desc' }), up.toReversed())
   })
 
@@ -116,14 +143,19 @@ function rows(using: Using): void {
     const after = { timeUs: t0 + 2 * s, device: 'a', metric: 'x' }
     assert.deepEqual(order(await answer(store, { after })), ['2 ay', '2 bx', '3.000001 ax'])
     assert.deepEqual(order(await answer(store, { after, order: 'desc' })), ['1 ax'])
-    assert.deepEqual(order(await answer(store, { after: { ...after, device: 'aa' } })), ['2 bx', '3.000001 ax'], 'a position need not be that of a row')
+    assert.deepEqual(
+      order(await answer(store, { after: { ...after, device: 'aa' } })),
+      ['2 bx', '3.000001 ax'],
+      'a position need not be that of a row',
+    )
     assert.deepEqual(order(await answer(store, { after: { ...after, device: 'aa' }, order: 'desc' })), ['2 ay', '2 ax', '1 ax'])
   })
 
   using('matches by tenant, devices and metrics', async (store) => {
     const rows = [...some, { tenant: 'other', device: 'a', metric: 'x', timeUs: t0, value: 99 }]
     await store.commit({ tables: { ...none, readings: [batchOf(rows)] }, span: spanOf(0, 1) }, signal)
-    const count = async (match: { tenant: string; devices?: string[]; metrics?: string[] }): Promise<number> => (await answer(store, { match })).length
+    const count = async (match: { tenant: string; devices?: string[]; metrics?: string[] }): Promise<number> =>
+      (await answer(store, { match })).length
     assert.equal(await count({ tenant: 'default' }), 5)
     assert.equal(await count({ tenant: 'other' }), 1)
     assert.equal(await count({ tenant: '' }), 0)
@@ -145,12 +177,15 @@ function rows(using: Using): void {
     ]
     await store.commit({ tables: { ...none, readings: [batchOf(rows)] }, span: spanOf(0, 1) }, signal)
     const found = await answer(store, { match: { tenant: 'default', devices: [odd] } })
-    assert.deepEqual(found.map((r) => [r.metric, r.text, r.meta, r.flags]), [
-      [odd, undefined, '{"a":"ü"}', 0],
-      ['big', '123456789012345678901234567890', '{}', Flag.text | Flag.bigInteger],
-      ['text', odd, undefined, Flag.text],
-      ['text', '', undefined, Flag.text],
-    ])
+    assert.deepEqual(
+      found.map((r) => [r.metric, r.text, r.meta, r.flags]),
+      [
+        [odd, undefined, '{"a":"ü"}', 0],
+        ['big', '123456789012345678901234567890', '{}', Flag.text | Flag.bigInteger],
+        ['text', odd, undefined, Flag.text],
+        ['text', '', undefined, Flag.text],
+      ],
+    )
   })
 
   using('answers more rows than a page holds, each once', async (store) => {
@@ -196,9 +231,15 @@ function head(): (rows: readonly TestRow[], receivedUs?: number) => { tables: Pa
 function buckets(using: Using, subject: StoreSubject): void {
   using('computes every aggregation over buckets that are aligned to the epoch', async (store) => {
     const values = [3, 1, 4, 1, 5, 9, 2, 6]
-    await store.commit({ tables: { ...none, readings: [batchOf(values.map((value, i) => ({ timeUs: t0 + i * 20 * s, value })))] }, span: spanOf(0, 1) }, signal)
+    await store.commit(
+      { tables: { ...none, readings: [batchOf(values.map((value, i) => ({ timeUs: t0 + i * 20 * s, value })))] }, span: spanOf(0, 1) },
+      signal,
+    )
     const found = await answer(store, { stepUs: 60 * s, aggregations })
-    assert.deepEqual(found.map((r) => (r.timeUs - t0) / s), [0, 60, 120])
+    assert.deepEqual(
+      found.map((r) => (r.timeUs - t0) / s),
+      [0, 60, 120],
+    )
     const column = (name: string): unknown[] => found.map((r) => (Number.isNaN(r[name]) ? 'NaN' : Math.round((r[name] as number) * 1e9) / 1e9))
     assert.deepEqual(column('count'), [3, 3, 2])
     assert.deepEqual(column('sum'), [8, 15, 8])
@@ -210,18 +251,25 @@ function buckets(using: Using, subject: StoreSubject): void {
     assert.deepEqual(column('stddev'), [1.527525232, 4, 2.828427125])
     const one = await answer(store, { stepUs: 20 * s, aggregations: ['stddev'] })
     assert.equal(one.length, 8)
-    assert.ok(one.every((r) => Number.isNaN(r['stddev'])), 'one value has no deviation')
+    assert.ok(
+      one.every((r) => Number.isNaN(r['stddev'])),
+      'one value has no deviation',
+    )
   })
 
   using('cuts the first and last bucket at the range, and leaves text and empty buckets out', async (store) => {
-    const rows = [
-      ...Array.from({ length: 600 }, (_, i) => ({ timeUs: t0 + i * s, value: i })),
-      { metric: 'words', timeUs: t0, text: 'on' },
-    ]
+    const rows = [...Array.from({ length: 600 }, (_, i) => ({ timeUs: t0 + i * s, value: i })), { metric: 'words', timeUs: t0, text: 'on' }]
     const feed = head()
     await store.commit({ ...feed(rows), span: spanOf(0, 1) }, signal)
     const found = await answer(store, { stepUs: 120 * s, aggregations: ['count', 'min', 'max'], fromUs: t0 + 90 * s, toUs: t0 + 310 * s })
-    assert.deepEqual(found.map((r) => [(r.timeUs - t0) / s, r['count'], r['min'], r['max']]), [[0, 30, 90, 119], [120, 120, 120, 239], [240, 70, 240, 309]])
+    assert.deepEqual(
+      found.map((r) => [(r.timeUs - t0) / s, r['count'], r['min'], r['max']]),
+      [
+        [0, 30, 90, 119],
+        [120, 120, 120, 239],
+        [240, 70, 240, 309],
+      ],
+    )
     assert.deepEqual(await answer(store, { stepUs: 120 * s, fromUs: t0 + 3600 * s, toUs: t0 + 7200 * s }), [])
   })
 
@@ -232,7 +280,12 @@ function buckets(using: Using, subject: StoreSubject): void {
       const query = { stepUs: 300 * s, aggregations: ['avg', 'count'] as const, order }
       const whole = await answer(store, query)
       const paged = []
-      for (let page = await answer(store, { ...query, limit: 4 }); page.length > 0; page = await answer(store, { ...query, limit: 4, after: page.at(-1)! })) paged.push(...page)
+      for (
+        let page = await answer(store, { ...query, limit: 4 });
+        page.length > 0;
+        page = await answer(store, { ...query, limit: 4, after: page.at(-1)! })
+      )
+        paged.push(...page)
       assert.deepEqual(paged, whole)
       assert.equal(whole.length, 30)
     }
@@ -264,7 +317,12 @@ async function agree(store: Store): Promise<void> {
       assert.equal(bucket['count'], values.length)
       close(bucket['sum'] as number, mean * values.length, `sum of ${bucket.timeUs}`)
       close(bucket['avg'] as number, mean, `mean of ${bucket.timeUs}`)
-      if (values.length > 1) close(bucket['stddev'] as number, Math.sqrt(values.reduce((a, v) => a + (v - mean) ** 2, 0) / (values.length - 1)), `deviation of ${bucket.timeUs}`)
+      if (values.length > 1)
+        close(
+          bucket['stddev'] as number,
+          Math.sqrt(values.reduce((a, v) => a + (v - mean) ** 2, 0) / (values.length - 1)),
+          `deviation of ${bucket.timeUs}`,
+        )
       assert.equal(bucket['min'], Math.min(...values))
       assert.equal(bucket['max'], Math.max(...values))
       assert.equal(bucket['first'], values[0])
@@ -279,17 +337,32 @@ function close(found: number, expected: number, what: string): void {
 
 function lateRows(using: Using, subject: StoreSubject): void {
   using('lets the later arrival of an identity win, text and number alike', async (store) => {
-    const readings = [batchOf([{ timeUs: t0, value: 1, meta: '{"first":1}' }, { timeUs: t0 + s, value: 2 }, { metric: 'w', timeUs: t0, text: 'old' }])]
+    const readings = [
+      batchOf([
+        { timeUs: t0, value: 1, meta: '{"first":1}' },
+        { timeUs: t0 + s, value: 2 },
+        { metric: 'w', timeUs: t0, text: 'old' },
+      ]),
+    ]
     await store.commit({ tables: { ...none, readings }, span: spanOf(0, 1) }, signal)
-    const late = [batchOf([{ timeUs: t0, value: 10, flags: Flag.late }, { metric: 'w', timeUs: t0, text: 'new' }]), batchOf([{ timeUs: t0, value: 11, flags: Flag.late }])]
+    const late = [
+      batchOf([
+        { timeUs: t0, value: 10, flags: Flag.late },
+        { metric: 'w', timeUs: t0, text: 'new' },
+      ]),
+      batchOf([{ timeUs: t0, value: 11, flags: Flag.late }]),
+    ]
     await store.commit({ tables: { ...none, late }, span: spanOf(1, 2) }, signal)
     for (let i = 0; i < 2; i++) {
       const found = await answer(store, {})
-      assert.deepEqual(found.map((r) => [r.metric, r['value'], r.text, r.meta]), [
-        ['m', 11, undefined, undefined],
-        ['w', Number.NaN, 'new', undefined],
-        ['m', 2, undefined, undefined],
-      ])
+      assert.deepEqual(
+        found.map((r) => [r.metric, r['value'], r.text, r.meta]),
+        [
+          ['m', 11, undefined, undefined],
+          ['w', Number.NaN, 'new', undefined],
+          ['m', 2, undefined, undefined],
+        ],
+      )
       store = await subject.reopen(store)
     }
     return store
@@ -300,7 +373,10 @@ function lateRows(using: Using, subject: StoreSubject): void {
     await store.commit({ tables: { ...none, late: [batchOf([{ timeUs: time, value: 1, flags: Flag.clockAhead }])] }, span: spanOf(0, 1) }, signal)
     const feed = head()
     await store.commit({ ...feed([{ timeUs: time, value: 2 }]), span: spanOf(1, 2) }, signal)
-    assert.deepEqual((await answer(store, {})).map((r) => [r['value'], r.flags]), [[2, 0]])
+    assert.deepEqual(
+      (await answer(store, {})).map((r) => [r['value'], r.flags]),
+      [[2, 0]],
+    )
     await store.commit({ ...feed([{ timeUs: time + 7200 * s, value: 3 }]), span: spanOf(2, 3) }, signal)
     await agree(store)
     assert.equal((await answer(store, { stepUs: 60 * s, aggregations: ['sum'], toUs: time + s }))[0]!['sum'], 2)
@@ -308,9 +384,17 @@ function lateRows(using: Using, subject: StoreSubject): void {
 
   using('counts a reading that comes for a closed bucket, whoever forgot to say so', async (store) => {
     const feed = head()
-    const closed = feed([{ timeUs: t0, value: 1 }, { timeUs: t0 + 10_000 * s, value: 2 }])
+    const closed = feed([
+      { timeUs: t0, value: 1 },
+      { timeUs: t0 + 10_000 * s, value: 2 },
+    ])
     await store.commit({ ...closed, span: spanOf(0, 1) }, signal)
-    const readings = [batchOf([{ timeUs: t0 + s, value: 5 }, { timeUs: t0 + 100 * s, value: 6 }])]
+    const readings = [
+      batchOf([
+        { timeUs: t0 + s, value: 5 },
+        { timeUs: t0 + 100 * s, value: 6 },
+      ]),
+    ]
     await store.commit({ tables: { ...none, readings }, span: spanOf(1, 2) }, signal)
     await agree(store)
   })
@@ -323,15 +407,26 @@ function lateRows(using: Using, subject: StoreSubject): void {
       await agree(store)
     }
     await next(Array.from({ length: 400 }, (_, i) => ({ timeUs: t0 + i * s, value: i })))
-    await next([{ timeUs: t0 + 100 * s, value: 1000 }, { timeUs: t0 + 101.5 * s, value: -5 }])
+    await next([
+      { timeUs: t0 + 100 * s, value: 1000 },
+      { timeUs: t0 + 101.5 * s, value: -5 },
+    ])
     await next([{ timeUs: t0 + 399 * s, value: 77 }])
     await next([{ timeUs: t0 + 395.5 * s, value: 5 }])
     await next([{ timeUs: t0 + 1000 * s, value: 5 }], t0 + 400 * s)
     await next(Array.from({ length: 900 }, (_, i) => ({ timeUs: t0 + (400 + i) * s, value: i * 0.1 })))
-    await next([{ timeUs: t0 + 5000 * s, value: 5 }, { timeUs: t0 + 4000 * s, value: 3 }, { timeUs: t0 + 5001 * s, value: 6 }])
+    await next([
+      { timeUs: t0 + 5000 * s, value: 5 },
+      { timeUs: t0 + 4000 * s, value: 3 },
+      { timeUs: t0 + 5001 * s, value: 6 },
+    ])
     await next([{ timeUs: t0 + 12_000 * s, value: 5 }])
     store = await subject.reopen(store)
-    await next([{ timeUs: t0 + 12_000 * s, value: 6 }, { timeUs: t0 + 11_000 * s, value: 6 }, { timeUs: t0 + 20_000 * s, value: 1 }])
+    await next([
+      { timeUs: t0 + 12_000 * s, value: 6 },
+      { timeUs: t0 + 11_000 * s, value: 6 },
+      { timeUs: t0 + 20_000 * s, value: 1 },
+    ])
     return store
   })
 
@@ -345,14 +440,27 @@ function lateRows(using: Using, subject: StoreSubject): void {
     await next([{ timeUs: t0 + s, value: 1 }], t0 + s)
     await next([{ device: 'd2', timeUs: t0 + 4000 * s, value: 1 }], t0 + 4000 * s)
     await next([{ timeUs: t0 + 2 * s, value: 2 }], t0 + 4001 * s)
-    await next([{ timeUs: t0 + 59 * s, value: 3 }, { timeUs: t0 + 61 * s, value: 4 }], t0 + 4002 * s)
+    await next(
+      [
+        { timeUs: t0 + 59 * s, value: 3 },
+        { timeUs: t0 + 61 * s, value: 4 },
+      ],
+      t0 + 4002 * s,
+    )
     await next([{ timeUs: t0 + 3700 * s, value: 5 }], t0 + 9000 * s)
   })
 }
 
 function heads(using: Using, subject: StoreSubject): void {
   using('knows first, last and latest of each series, across reopening', async (store) => {
-    const readings = [batchOf([{ device: 'b', timeUs: t0, value: 1 }, { device: 'a', timeUs: t0 + 5 * s, value: 2 }, { device: 'a', timeUs: t0 + 3 * s, value: 3 }, { device: 'c', metric: 'w', timeUs: t0, text: 'hi' }])]
+    const readings = [
+      batchOf([
+        { device: 'b', timeUs: t0, value: 1 },
+        { device: 'a', timeUs: t0 + 5 * s, value: 2 },
+        { device: 'a', timeUs: t0 + 3 * s, value: 3 },
+        { device: 'c', metric: 'w', timeUs: t0, text: 'hi' },
+      ]),
+    ]
     await store.commit({ tables: { ...none, readings }, span: spanOf(0, 1) }, signal)
     const late = [
       batchOf([
@@ -365,7 +473,12 @@ function heads(using: Using, subject: StoreSubject): void {
     await store.commit({ tables: { ...none, late }, span: spanOf(1, 2) }, signal)
     for (let i = 0; i < 2; i++) {
       const latest = await store.latest({ tenant: 'default' }, signal)
-      const found = Array.from({ length: latest.rows }, (_, row) => [latest.keys[latest.series[row]!]!.device, (latest.timeUs[row]! - t0) / s, latest.value[row], latest.text?.get(row)])
+      const found = Array.from({ length: latest.rows }, (_, row) => [
+        latest.keys[latest.series[row]!]!.device,
+        (latest.timeUs[row]! - t0) / s,
+        latest.value[row],
+        latest.text?.get(row),
+      ])
       assert.deepEqual(found, [
         ['a', 5, 4, undefined],
         ['b', 0, 1, undefined],
@@ -375,7 +488,12 @@ function heads(using: Using, subject: StoreSubject): void {
       const infos = await store.series({ tenant: 'default' }, signal)
       assert.deepEqual(
         infos.map((info) => [info.key.device, (info.firstUs - t0) / s, (info.lastUs - t0) / s]),
-        [['a', 3, 900], ['b', -5, 0], ['c', 0, 0], ['d', 900, 900]],
+        [
+          ['a', 3, 900],
+          ['b', -5, 0],
+          ['c', 0, 0],
+          ['d', 900, 900],
+        ],
       )
       store = await subject.reopen(store)
     }

@@ -45,25 +45,27 @@ export class SimClient {
   }
 
   connect(accept: (connection: Connection) => MqttSession | undefined): void {
-    let session: MqttSession | undefined
+    const mine: { session?: MqttSession } = {}
+    const current = (): boolean => mine.session !== undefined && this.#session === mine.session
     const connection: Connection = {
       remoteAddress: '127.0.0.1',
       bufferedBytes: 0,
       write: (bytes) => {
-        if (this.#session !== undefined && this.#session === session) this.#take(bytes)
+        if (current()) this.#take(bytes)
       },
       pause: () => {
-        if (this.#session === session) this.#paused = true
+        if (current()) this.#paused = true
       },
       resume: () => {
-        if (this.#session === session) this.#paused = false
+        if (current()) this.#paused = false
       },
       close: () => {
-        if (this.#session === session) this.#lost()
+        if (current()) this.#lost()
       },
     }
-    session = accept(connection)
+    const session = accept(connection)
     if (session === undefined) return
+    mine.session = session
     this.#session = session
     this.#connected = false
     this.#paused = false

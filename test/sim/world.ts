@@ -15,7 +15,7 @@ import { PayloadDecoder } from '../../src/wire/payload/decoder.ts'
 import { TelemetryTopics } from '../../src/wire/topics.ts'
 import { ModelStore } from '../support/model-store.ts'
 import { SimClient, type SimMessage } from './client.ts'
-import { settled, SimClock, SimRandom } from './clock.ts'
+import { SimClock, SimRandom } from './clock.ts'
 import { silentLogger } from '../../src/core/env/node-env.ts'
 import { SimDisk } from './disk.ts'
 
@@ -69,14 +69,32 @@ class Life {
     }
     const env: Env = { clock, random: world.random, disk: world.disk, logger: silentLogger }
     const metrics = new Metrics()
-    const log = await openEmbeddedLog({ dir: logDir, env, threads: false, segmentBytesMax: 8192, reserveBytes: 4096, metrics, topics: { [Topic.telemetry]: { retentionBytes: 32_768 } } })
+    const log = await openEmbeddedLog({
+      dir: logDir,
+      env,
+      threads: false,
+      segmentBytesMax: 8192,
+      reserveBytes: 4096,
+      metrics,
+      topics: { [Topic.telemetry]: { retentionBytes: 32_768 } },
+    })
     const series = new SeriesTable()
     const fatal = (error: KymoError): void => {
       if (holder.life !== undefined) holder.life.fatal ??= error
       else holder.fatal = error
     }
     log.onFatal(fatal)
-    const ingest = new Ingest({ log, series, decoder: new PayloadDecoder({ series }), env, metrics, onFatal: fatal, pendingBytesMax: 4096, tickMs: 500, soon: (fn) => void clock.after(0, fn) })
+    const ingest = new Ingest({
+      log,
+      series,
+      decoder: new PayloadDecoder({ series }),
+      env,
+      metrics,
+      onFatal: fatal,
+      pendingBytesMax: 4096,
+      tickMs: 500,
+      soon: (fn) => void clock.after(0, fn),
+    })
     await ingest.rebuildOrigins(log.end(Topic.telemetry), log.earliest(Topic.telemetry))
     const broker = new Broker({
       gate: ingest,
@@ -191,7 +209,8 @@ export class World {
     if (this.#full) this.disk.capacityBytes = Number.MAX_SAFE_INTEGER
     this.#full = false
     this.outcome.kills++
-    await settled()
+    // A new process takes a while to start; without it, arrival times of the old one would come again.
+    await this.clock.advance(20)
     await this.#begin()
   }
 
@@ -235,11 +254,27 @@ export class World {
     const dice = this.random.next()
     const kind = dice < 0.6 ? 'timed' : dice < 0.95 ? 'untimed' : 'bad'
     // Times of their own lie a second apart; a tenth come late by up to a minute (off the grid by an amount of their own, so that none collides).
-    const timeUs = kind === 'timed' ? startUs + id * 1_000_000 - (this.random.chance(0.1) ? this.random.below(60) * 1_000_000 + 500_000 + id : 0) : undefined
-    const fields = { temperature: id, ...(timeUs === undefined ? {} : { timestamp: timeUs }), ...(this.random.chance(0.2) ? { firmware: `1.${this.random.below(3)}` } : {}) }
+    const timeUs =
+      kind === 'timed' ? startUs + id * 1_000_000 - (this.random.chance(0.1) ? this.random.below(60) * 1_000_000 + 500_000 + id : 0) : undefined
+    const fields = {
+      temperature: id,
+      ...(timeUs === undefined ? {} : { timestamp: timeUs }),
+      ...(this.random.chance(0.2) ? { firmware: `1.${this.random.below(3)}` } : {}),
+    }
     const viaTopic = this.random.chance(0.5)
-    const payload = kind === 'bad' ? `{"device_id":"${device}","temperature":"broken ${id}"}` : JSON.stringify(viaTopic ? fields : { device_id: device, ...fields })
-    return { id, kind, topic: viaTopic ? `devices/${device}/telemetry` : 'portfolio/telemetry', payload, device, value: id, timeUs, packetId: 0, sent: false }
+    const payload =
+      kind === 'bad' ? `{"device_id":"${device}","temperature":"broken ${id}"}` : JSON.stringify(viaTopic ? fields : { device_id: device, ...fields })
+    return {
+      id,
+      kind,
+      topic: viaTopic ? `devices/${device}/telemetry` : 'portfolio/telemetry',
+      payload,
+      device,
+      value: id,
+      timeUs,
+      packetId: 0,
+      sent: false,
+    }
   }
 
   /** As the HTTP door does it: an Idempotency-Key, and the same again until it is acknowledged. */
@@ -251,7 +286,18 @@ export class World {
       const bytes = Buffer.from(held.message.payload)
       const topicDevice = held.message.topic.startsWith('devices/') ? { topicDevice: 'poster' } : {}
       const ticket = life.ingest.submit(
-        { transport: 'http', tenant: 'default', client: 'http', topic: held.message.topic, shape: 'any', packetId: 0, dup: false, idempotencyKey: held.key, item: 0, ...topicDevice },
+        {
+          transport: 'http',
+          tenant: 'default',
+          client: 'http',
+          topic: held.message.topic,
+          shape: 'any',
+          packetId: 0,
+          dup: false,
+          idempotencyKey: held.key,
+          item: 0,
+          ...topicDevice,
+        },
         bytes,
         0,
         bytes.length,
@@ -335,7 +381,11 @@ export class World {
       assert.equal(row.device, message.device)
       if (message.timeUs !== undefined) assert.equal(row.timeUs, message.timeUs)
     }
-    assert.equal(found.size, [...this.#acknowledged.values()].filter((m) => m.kind !== 'bad').length, 'the store holds readings that nobody sent, or that are not acknowledged')
+    assert.equal(
+      found.size,
+      [...this.#acknowledged.values()].filter((m) => m.kind !== 'bad').length,
+      'the store holds readings that nobody sent, or that are not acknowledged',
+    )
     this.outcome.deadLetters = letters.size
   }
 
@@ -346,7 +396,8 @@ export class World {
     if (end === log.earliest(Topic.deadLetters)) return letters
     const stop = new AbortController()
     for await (const delivery of log.reader({ topic: Topic.deadLetters, start: 'earliest' }).open(stop.signal)) {
-      for (const record of delivery.records) if (record.kind === 'dead-letter') letters.add(Buffer.from(decodeDeadLetter(record.body).body).toString())
+      for (const record of delivery.records)
+        if (record.kind === 'dead-letter') letters.add(Buffer.from(decodeDeadLetter(record.body).body).toString())
       delivery.ack()
       if (delivery.span !== undefined && delivery.span.next >= end) break
     }

@@ -23,14 +23,20 @@ test('a process that is killed while it commits leaves each acknowledged reading
         const resumed = await store.resume('log-1', 'telemetry', 0)
         const next = Number(resumed?.next)
         assert.ok(next >= acknowledged, `${acknowledged} was acknowledged, and the store is at ${next}`)
-        assert.deepEqual(resumed?.states.map((state) => Number(state.at)), [next, next])
+        assert.deepEqual(
+          resumed?.states.map((state) => Number(state.at)),
+          [next, next],
+        )
         const rows = await answer(store, { limit: 10_000_000 })
         assert.equal(rows.length, loopIdentities(next))
         assert.equal(new Set(rows.map((row) => `${row.device} ${row.timeUs}`)).size, rows.length)
         const hours = await answer(store, { stepUs: 3600e6, aggregations: ['count', 'sum'] })
         const total = (name: string): number => hours.reduce((sum, row) => sum + (row[name] as number), 0)
         assert.equal(total('count'), rows.length)
-        assert.equal(total('sum'), rows.reduce((sum, row) => sum + (row['value'] as number), 0))
+        assert.equal(
+          total('sum'),
+          rows.reduce((sum, row) => sum + (row['value'] as number), 0),
+        )
       } finally {
         await store.close()
       }

@@ -20,11 +20,26 @@ const runs = Number(process.env['KYMO_TEST_RUNS'] ?? 12)
 type Step =
   | { readonly do: 'feed'; readonly rows: readonly (readonly [device: number, how: number, amount: number])[]; readonly passUs: number }
   | { readonly do: 'reopen' | 'crash' | 'restart' | 'new log' }
-  | { readonly do: 'ask'; readonly from: number; readonly length: number; readonly step: number; readonly device: number; readonly desc: boolean; readonly limit: number }
+  | {
+      readonly do: 'ask'
+      readonly from: number
+      readonly length: number
+      readonly step: number
+      readonly device: number
+      readonly desc: boolean
+      readonly limit: number
+    }
 
 const steps: fc.Arbitrary<Step[]> = fc.array(
   fc.oneof(
-    { weight: 10, arbitrary: fc.record({ do: fc.constant('feed' as const), rows: fc.array(fc.tuple(fc.nat(3), fc.nat(19), fc.nat(1000)), { minLength: 1, maxLength: 40 }), passUs: fc.nat(400).map((x) => x * s) }) },
+    {
+      weight: 10,
+      arbitrary: fc.record({
+        do: fc.constant('feed' as const),
+        rows: fc.array(fc.tuple(fc.nat(3), fc.nat(19), fc.nat(1000)), { minLength: 1, maxLength: 40 }),
+        passUs: fc.nat(400).map((x) => x * s),
+      }),
+    },
     { weight: 1, arbitrary: fc.record({ do: fc.constantFrom('reopen' as const, 'crash' as const, 'restart' as const, 'new log' as const) }) },
     {
       weight: 6,
@@ -137,7 +152,8 @@ class Pair {
     this.#dedupe = new Dedupe()
     this.#rollup = new Rollup()
     const latest = await this.store.latest({ tenant: '', everyTenant: true }, signal)
-    for (let i = 0; i < latest.rows; i++) if (((latest.flags?.[i] ?? 0) & Flag.clockAhead) === 0) this.#dedupe.seed(latest.keys[latest.series[i]!]!, latest.timeUs[i]!)
+    for (let i = 0; i < latest.rows; i++)
+      if (((latest.flags?.[i] ?? 0) & Flag.clockAhead) === 0) this.#dedupe.seed(latest.keys[latest.series[i]!]!, latest.timeUs[i]!)
   }
 
   async #ask(step: Step & { readonly do: 'ask' }): Promise<void> {
@@ -151,7 +167,12 @@ class Pair {
     }
     const found = await answer(this.store, query)
     same(found, await answer(this.#model, query), JSON.stringify(query))
-    if (found.length === step.limit) same(await answer(this.store, { ...query, after: found.at(-1)! }), await answer(this.#model, { ...query, after: found.at(-1)! }), `after of ${JSON.stringify(query)}`)
+    if (found.length === step.limit)
+      same(
+        await answer(this.store, { ...query, after: found.at(-1)! }),
+        await answer(this.#model, { ...query, after: found.at(-1)! }),
+        `after of ${JSON.stringify(query)}`,
+      )
     const everyone = { tenant: 'default' }
     assert.deepEqual(await this.store.series(everyone, signal), await this.#model.series(everyone, signal))
     assert.deepEqual(plain(await this.store.latest(everyone, signal)), plain(await this.#model.latest(everyone, signal)))
@@ -159,7 +180,13 @@ class Pair {
 }
 
 function plain(batch: Awaited<ReturnType<Store['latest']>>): unknown[] {
-  return Array.from({ length: batch.rows }, (_, i) => [batch.keys[batch.series[i]!], batch.timeUs[i], batch.value[i], batch.flags?.[i] ?? 0, batch.text?.get(i)])
+  return Array.from({ length: batch.rows }, (_, i) => [
+    batch.keys[batch.series[i]!],
+    batch.timeUs[i],
+    batch.value[i],
+    batch.flags?.[i] ?? 0,
+    batch.text?.get(i),
+  ])
 }
 
 function same(found: readonly AnswerRow[], expected: readonly AnswerRow[], what: string): void {

@@ -29,7 +29,10 @@ async function using(run: (store: DuckdbStore, dir: string) => Promise<void>, mo
 }
 
 /** Rows of one commit: `n` readings of distinct times. */
-const readings = (n: number, from = 0) => ({ ...none, readings: [batchOf(Array.from({ length: n }, (_, i) => ({ device: `d${i % 3}`, timeUs: 1.7e15 + (from + i) * 1000, value: i })))] })
+const readings = (n: number, from = 0) => ({
+  ...none,
+  readings: [batchOf(Array.from({ length: n }, (_, i) => ({ device: `d${i % 3}`, timeUs: 1.7e15 + (from + i) * 1000, value: i })))],
+})
 
 void describe('The DuckDB store, one owner', () => {
   void it('is refused to a second owner in the process, and free after close', async () => {
@@ -39,7 +42,10 @@ void describe('The DuckDB store, one owner', () => {
     })
     const dir = newDir()
     for (let i = 0; i < 2; i++) await using(async () => Promise.resolve(), { dir })
-    assert.deepEqual(fs.readdirSync(dir).filter((name) => name.startsWith('LOCK')), [])
+    assert.deepEqual(
+      fs.readdirSync(dir).filter((name) => name.startsWith('LOCK')),
+      [],
+    )
   })
 
   void it('is refused while another living process holds the lock, and taken over from a dead one', async () => {
@@ -51,7 +57,13 @@ void describe('The DuckDB store, one owner', () => {
     const lock = (holder: unknown): void => fs.writeFileSync(path.join(dir, 'LOCK'), typeof holder === 'string' ? holder : JSON.stringify(holder))
     lock({ pid: process.ppid, start, boot })
     await assert.rejects(openDuckdbStore({ dir, env }), code('already_open'))
-    for (const dead of [{ pid: process.ppid, start: '1', boot }, { pid: process.ppid, start, boot: 'another' }, { pid: 2 ** 22 + 1, start, boot }, '', '{"half']) {
+    for (const dead of [
+      { pid: process.ppid, start: '1', boot },
+      { pid: process.ppid, start, boot: 'another' },
+      { pid: 2 ** 22 + 1, start, boot },
+      '',
+      '{"half',
+    ]) {
       lock(dead)
       await using(async () => Promise.resolve(), { dir })
     }
@@ -73,7 +85,10 @@ void describe('The DuckDB store, one owner', () => {
     await using(async (store) => {
       await store.commit({ tables: readings(1), span: spanOf(0, 5) }, signal)
       const late = Promise.allSettled([5, 5].map((first, i) => store.commit({ tables: readings(1, 10 + i), span: spanOf(first, 6) }, signal)))
-      assert.deepEqual((await late).map((one) => one.status), ['fulfilled', 'rejected'])
+      assert.deepEqual(
+        (await late).map((one) => one.status),
+        ['fulfilled', 'rejected'],
+      )
       assert.equal((await answer(store, {})).length, 2)
     })
   })
@@ -141,7 +156,8 @@ void describe('The DuckDB store, queries', () => {
   void it('refuses a range, a step or a match that makes no sense', async () => {
     await using(async (store) => {
       await store.commit({ tables: readings(10), span: spanOf(0, 1) }, signal)
-      for (const bad of [{ stepUs: 0 }, { stepUs: 1.5 }, { fromUs: 5, toUs: 4 }, { fromUs: Number.NaN }]) await assert.rejects(answer(store, bad), code('request_invalid'))
+      for (const bad of [{ stepUs: 0 }, { stepUs: 1.5 }, { fromUs: 5, toUs: 4 }, { fromUs: Number.NaN }])
+        await assert.rejects(answer(store, bad), code('request_invalid'))
     })
     await using(async (store) => {
       const wide = batchOf(Array.from({ length: limits.querySeriesMax + 1 }, (_, i) => ({ device: `d${i}`, timeUs: 1.7e15, value: i })))
@@ -199,7 +215,17 @@ void describe('The DuckDB store, room on the disk', () => {
           const filler = path.join(dir, 'filler')
           fs.writeFileSync(filler, Buffer.alloc(9 * 1024 * 1024))
           let next = 1
-          const more = (): Promise<void> => store.commit({ tables: { ...none, readings: [batchOf(Array.from({ length: 20_000 }, (_, i) => ({ device: `n${next}`, timeUs: 1.8e15 + i, value: i })))] }, span: spanOf(next, next + 1) }, signal)
+          const more = (): Promise<void> =>
+            store.commit(
+              {
+                tables: {
+                  ...none,
+                  readings: [batchOf(Array.from({ length: 20_000 }, (_, i) => ({ device: `n${next}`, timeUs: 1.8e15 + i, value: i })))],
+                },
+                span: spanOf(next, next + 1),
+              },
+              signal,
+            )
           await assert.rejects(
             (async () => {
               for (; next < 100; next++) await more()
@@ -220,6 +246,47 @@ void describe('The DuckDB store, room on the disk', () => {
     } finally {
       execFileSync('umount', [dir])
     }
+  })
+})
+
+void describe('The DuckDB store, checkpoints', () => {
+  const wal = (dir: string): number => fs.statSync(path.join(dir, 'hot-1.duckdb.wal'), { throwIfNoEntry: false })?.size ?? 0
+
+  void it('keeps the write-ahead log short', async () => {
+    await using(
+      async (store, dir) => {
+        for (let i = 0; i < 20; i++) {
+          await store.commit({ tables: readings(2000, i * 2000), span: spanOf(i, i + 1) }, signal)
+          assert.ok(wal(dir) < 150_000, `${wal(dir)} bytes`)
+        }
+        assert.equal((await answer(store, {})).length, 40_000)
+      },
+      { checkpointBytes: 100_000 },
+    )
+  })
+
+  void it('waits for a gap between queries, which commits need not', async () => {
+    // Time runs a hundred times as fast, so that nothing here waits for a second.
+    const hasty: Env = {
+      ...env,
+      clock: { ...env.clock, monotonicMs: () => env.clock.monotonicMs() * 100, after: (ms, fn) => env.clock.after(ms / 100, fn) },
+    }
+    await using(
+      async (store, dir) => {
+        await store.commit({ tables: readings(20_000), span: spanOf(0, 1) }, signal)
+        const slow = store.query({ match: { tenant: 'default' }, fromUs: 0, toUs: 9e15, order: 'asc', limit: 10_000_000 }, signal)
+        let rows = (await slow.next()).value?.rows ?? 0
+        for (let i = 1; i < 12; i++) await store.commit({ tables: readings(2000, 20_000 + i * 2000), span: spanOf(i, i + 1) }, signal)
+        const held = wal(dir)
+        assert.ok(held > 300_000, `${held} bytes: no checkpoint runs beside the query`)
+        assert.equal((await answer(store, { limit: 5 })).length, 5, 'others are held up for a moment only')
+        for await (const page of slow) rows += page.rows
+        assert.equal(rows, 20_000, 'the slow one saw its own moment')
+        await store.commit({ tables: readings(2000, 60_000), span: spanOf(12, 13) }, signal)
+        assert.ok(wal(dir) < held / 2, `${wal(dir)} bytes after the query`)
+      },
+      { env: hasty, checkpointBytes: 50_000 },
+    )
   })
 })
 
@@ -250,7 +317,10 @@ void describe('The DuckDB store, start', () => {
         )
         await store.commit({ tables: readings(1, 2_000_000), span: spanOf(12, 13) }, signal)
         const count = await answer(store, { stepUs: 3600e6, aggregations: ['count'] })
-        assert.equal(count.reduce((sum, row) => sum + (row['count'] as number), 0), 1_100_002)
+        assert.equal(
+          count.reduce((sum, row) => sum + (row['count'] as number), 0),
+          1_100_002,
+        )
       },
       { dir: copy },
     )

@@ -65,7 +65,10 @@ export interface Bucket {
 }
 
 /** Every bucket that fits; `aggregations` become fields. */
-export async function buckets(base: string, o: QueryOptions & { readonly step: string; readonly aggregations: readonly string[] }): Promise<Bucket[]> {
+export async function buckets(
+  base: string,
+  o: QueryOptions & { readonly step: string; readonly aggregations: readonly string[] },
+): Promise<Bucket[]> {
   const out: Bucket[] = []
   const all = { device: o.device, metric: o.metric, from: o.from, to: o.to, step: o.step, agg: o.aggregations.join(','), limit: o.limit ?? 50_000 }
   for await (const page of pages(base, all)) {

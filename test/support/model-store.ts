@@ -49,10 +49,16 @@ export class ModelStore implements Store {
     this.#spans.set(name, stored)
   }
 
-  async resume(log: string, topic: string, partition: number): Promise<{ readonly next: bigint; readonly states: readonly OperatorState[] } | undefined> {
+  async resume(
+    log: string,
+    topic: string,
+    partition: number,
+  ): Promise<{ readonly next: bigint; readonly states: readonly OperatorState[] } | undefined> {
     await Promise.resolve()
     const stored = this.#spans.get(`${log}/${topic}/${partition}`)
-    return stored === undefined ? undefined : { next: stored.next, states: [...stored.states.values()].sort((a, b) => (a.operator < b.operator ? -1 : 1)) }
+    return stored === undefined
+      ? undefined
+      : { next: stored.next, states: [...stored.states.values()].sort((a, b) => (a.operator < b.operator ? -1 : 1)) }
   }
 
   async *query(q: RangeQuery, signal: AbortSignal): AsyncGenerator<QueryPage, void, void> {
@@ -64,14 +70,21 @@ export class ModelStore implements Store {
       if (q.stepUs === undefined) for (const row of rows) answers.push({ series: one, timeUs: row.timeUs, rows: [row] })
       else {
         const { stepUs } = q
-        const buckets = Map.groupBy(rows.filter((row) => !Number.isNaN(row.value)), (row) => Math.floor(row.timeUs / stepUs) * stepUs)
+        const buckets = Map.groupBy(
+          rows.filter((row) => !Number.isNaN(row.value)),
+          (row) => Math.floor(row.timeUs / stepUs) * stepUs,
+        )
         for (const [timeUs, inside] of buckets) answers.push({ series: one, timeUs, rows: inside })
       }
     }
     const place = (a: { timeUs: number; device: string; metric: string }, b: typeof a): number =>
       a.timeUs - b.timeUs || compare(a.device, b.device) || compare(a.metric, b.metric)
     const sign = q.order === 'asc' ? 1 : -1
-    const at = (a: Answer): { timeUs: number; device: string; metric: string } => ({ timeUs: a.timeUs, device: a.series.key.device, metric: a.series.key.metric })
+    const at = (a: Answer): { timeUs: number; device: string; metric: string } => ({
+      timeUs: a.timeUs,
+      device: a.series.key.device,
+      metric: a.series.key.metric,
+    })
     const { after } = q
     const page = answers
       .sort((a, b) => sign * place(at(a), at(b)))
@@ -87,7 +100,7 @@ export class ModelStore implements Store {
     const builder = new BatchBuilder(keys)
     for (const series of this.#match(match)) {
       const rows = readable(series)
-      const row = rows.filter((r) => (r.flags & Flag.clockAhead) === 0).at(-1) ?? rows.at(-1)
+      const row = rows.findLast((r) => (r.flags & Flag.clockAhead) === 0) ?? rows.at(-1)
       if (row === undefined) continue
       const index = keys.push(series.key) - 1
       if (row.text === undefined) builder.add(index, row.timeUs, row.value, row.flags)

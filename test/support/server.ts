@@ -34,7 +34,8 @@ export interface Ended {
 
 /** The seeds' variables and ours would change what is started; only what a test gives counts. */
 export function cleanEnv(extra: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
-  const foreign = /^(?:KYMO_|MQTT_|POSTGRES_|KAFKA_|MONGO_|TEMP_|HUMIDITY_|NODE_TEST_|DATABASE_URL$|ENVIRONMENT$|SECRET_KEY$|PORT$|NO_COLOR$|FORCE_COLOR$)/
+  const foreign =
+    /^(?:KYMO_|MQTT_|POSTGRES_|KAFKA_|MONGO_|TEMP_|HUMIDITY_|NODE_TEST_|DATABASE_URL$|ENVIRONMENT$|SECRET_KEY$|PORT$|NO_COLOR$|FORCE_COLOR$)/
   const own = Object.entries(process.env).filter(([name]) => !foreign.test(name))
   return { ...Object.fromEntries(own), NO_COLOR: '1', ...extra }
 }
@@ -45,8 +46,16 @@ process.on('exit', () => {
 })
 
 /** Runs `kymo …` to its end. */
-export async function runKymo(args: readonly string[], o: { readonly env?: Readonly<Record<string, string>>; readonly timeoutMs?: number } = {}): Promise<Ended> {
-  const child = spawn(process.execPath, ['src/cli/bin.js', ...args], { cwd: root, env: cleanEnv(o.env), stdio: ['ignore', 'pipe', 'pipe'], timeout: o.timeoutMs ?? 60_000 })
+export async function runKymo(
+  args: readonly string[],
+  o: { readonly env?: Readonly<Record<string, string>>; readonly timeoutMs?: number } = {},
+): Promise<Ended> {
+  const child = spawn(process.execPath, ['src/cli/bin.js', ...args], {
+    cwd: root,
+    env: cleanEnv(o.env),
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: o.timeoutMs ?? 60_000,
+  })
   let output = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text))
   child.stderr.setEncoding('utf8').on('data', (text: string) => (output += text))
@@ -97,8 +106,21 @@ export class RunningServer {
 
   static async #launch(options: StartOptions, data: string, ownsData: boolean): Promise<RunningServer> {
     const begin = performance.now()
-    const args = ['src/cli/bin.js', 'start', '--data', data, '--http-port', String(options.httpPort ?? 0), '--mqtt-port', String(options.mqttPort ?? 0)]
-    const child = spawn(process.execPath, [...args, ...(options.args ?? [])], { cwd: root, env: cleanEnv(options.env), stdio: ['ignore', 'pipe', 'pipe'] })
+    const args = [
+      'src/cli/bin.js',
+      'start',
+      '--data',
+      data,
+      '--http-port',
+      String(options.httpPort ?? 0),
+      '--mqtt-port',
+      String(options.mqttPort ?? 0),
+    ]
+    const child = spawn(process.execPath, [...args, ...(options.args ?? [])], {
+      cwd: root,
+      env: cleanEnv(options.env),
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
     const output = { text: '' }
     child.stdout.setEncoding('utf8').on('data', (text: string) => (output.text += text))
     child.stderr.setEncoding('utf8').on('data', (text: string) => (output.text += text))
@@ -108,7 +130,17 @@ export class RunningServer {
       if (lock?.urls.http !== undefined && lock.urls.mqtt !== undefined && parentOf(lock.pid) === child.pid && (await isReady(lock.urls.http))) {
         const httpPort = Number(new URL(lock.urls.http).port)
         const mqttPort = Number(new URL(lock.urls.mqtt).port)
-        return new RunningServer({ options, data, ownsData, child, output, httpPort, mqttPort, readyMs: performance.now() - begin, serverPid: lock.pid })
+        return new RunningServer({
+          options,
+          data,
+          ownsData,
+          child,
+          output,
+          httpPort,
+          mqttPort,
+          readyMs: performance.now() - begin,
+          serverPid: lock.pid,
+        })
       }
       if (child.exitCode !== null || child.signalCode !== null) {
         throw new Error(`kymo start ended with ${child.exitCode ?? child.signalCode} before it was ready:\n${output.text}`)

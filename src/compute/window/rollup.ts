@@ -16,8 +16,17 @@ const sweepUs = 10e6
 const stateName = 'KRLP'
 const stateVersion = 1
 
-/** Columns of one series, minute bucket first, then the hour's, then what is known of both. */
-const column = { start: 0, count: 1, mean: 2, m2: 3, min: 4, max: 5, first: 6, firstUs: 7, last: 8, lastUs: 9, sum: 10 } as const
+/** Columns of one series, minute bucket first (its start, then these), then the hour's, then what is known of both. */
+const count = 1
+const mean = 2
+const m2 = 3
+const min = 4
+const max = 5
+const first = 6
+const firstTime = 7
+const last = 8
+const lastTime = 9
+const sum = 10
 const width = 11
 const hour = width
 const closedMinute = 2 * width
@@ -185,50 +194,51 @@ export class Rollup implements Operator<RollupColumns> {
 
 function begin(state: Float64Array, at: number, start: number, t: number, v: number): void {
   state[at] = start
-  state[at + column.count] = 1
-  state[at + column.mean] = v
-  state[at + column.m2] = 0
-  state[at + column.min] = v
-  state[at + column.max] = v
-  state[at + column.first] = v
-  state[at + column.firstUs] = t
-  state[at + column.last] = v
-  state[at + column.lastUs] = t
-  state[at + column.sum] = v
+  state[at + count] = 1
+  state[at + mean] = v
+  state[at + m2] = 0
+  state[at + min] = v
+  state[at + max] = v
+  state[at + first] = v
+  state[at + firstTime] = t
+  state[at + last] = v
+  state[at + lastTime] = t
+  state[at + sum] = v
 }
 
 /** Welford's update; sums of squares would cancel. */
 function add(state: Float64Array, at: number, t: number, v: number): void {
-  const count = state[at + column.count]! + 1
-  const delta = v - state[at + column.mean]!
-  const mean = state[at + column.mean]! + delta / count
-  state[at + column.count] = count
-  state[at + column.mean] = mean
-  state[at + column.m2]! += delta * (v - mean)
-  if (v < state[at + column.min]!) state[at + column.min] = v
-  if (v > state[at + column.max]!) state[at + column.max] = v
-  if (t >= state[at + column.lastUs]!) {
-    state[at + column.last] = v
-    state[at + column.lastUs] = t
-  } else if (t < state[at + column.firstUs]!) {
-    state[at + column.first] = v
-    state[at + column.firstUs] = t
+  const n = state[at + count]! + 1
+  const before = state[at + mean]!
+  const delta = v - before
+  const after = before + delta / n
+  state[at + count] = n
+  state[at + mean] = after
+  state[at + m2] = state[at + m2]! + delta * (v - after)
+  state[at + sum] = state[at + sum]! + v
+  if (v < state[at + min]!) state[at + min] = v
+  else if (v > state[at + max]!) state[at + max] = v
+  if (t >= state[at + lastTime]!) {
+    state[at + last] = v
+    state[at + lastTime] = t
+  } else if (t < state[at + firstTime]!) {
+    state[at + first] = v
+    state[at + firstTime] = t
   }
-  state[at + column.sum]! += v
 }
 
 /** Adds the later bucket at `from` to the one at `to` (Chan et al. 1979, equation 2.1). */
 function merge(state: Float64Array, to: number, from: number): void {
-  const na = state[to + column.count]!
-  const nb = state[from + column.count]!
-  const count = na + nb
-  const delta = state[from + column.mean]! - state[to + column.mean]!
-  state[to + column.mean]! += (delta * nb) / count
-  state[to + column.m2]! += state[from + column.m2]! + (delta * delta * na * nb) / count
-  state[to + column.count] = count
-  if (state[from + column.min]! < state[to + column.min]!) state[to + column.min] = state[from + column.min]!
-  if (state[from + column.max]! > state[to + column.max]!) state[to + column.max] = state[from + column.max]!
-  state[to + column.last] = state[from + column.last]!
-  state[to + column.lastUs] = state[from + column.lastUs]!
-  state[to + column.sum]! += state[from + column.sum]!
+  const na = state[to + count]!
+  const nb = state[from + count]!
+  const n = na + nb
+  const delta = state[from + mean]! - state[to + mean]!
+  state[to + mean] = state[to + mean]! + (delta * nb) / n
+  state[to + m2] = state[to + m2]! + state[from + m2]! + (delta * delta * na * nb) / n
+  state[to + count] = n
+  state[to + sum] = state[to + sum]! + state[from + sum]!
+  if (state[from + min]! < state[to + min]!) state[to + min] = state[from + min]!
+  if (state[from + max]! > state[to + max]!) state[to + max] = state[from + max]!
+  state[to + last] = state[from + last]!
+  state[to + lastTime] = state[from + lastTime]!
 }

@@ -91,14 +91,22 @@ const levels = { debug: 10, info: 20, warn: 30, error: 40 } as const
 export type LogLevel = keyof typeof levels
 
 /** One JSON object a line on stderr, or short text when a person reads it. */
-export function createLogger(o: { readonly level: LogLevel; readonly format: 'json' | 'text'; readonly fields?: LogFields; readonly write?: (line: string) => void }): Logger {
+export function createLogger(o: {
+  readonly level: LogLevel
+  readonly format: 'json' | 'text'
+  readonly fields?: LogFields
+  readonly write?: (line: string) => void
+}): Logger {
   const write = o.write ?? ((line: string) => void process.stderr.write(line))
   const threshold = levels[o.level]
   const emit = (level: LogLevel, message: string, fields?: LogFields): void => {
     if (levels[level] < threshold) return
     const all = { ...o.fields, ...fields }
     if (o.format === 'json') {
-      write(JSON.stringify({ time: new Date().toISOString(), level, message, ...all }, (_, v: unknown) => (typeof v === 'bigint' ? v.toString() : v)) + '\n')
+      write(
+        JSON.stringify({ time: new Date().toISOString(), level, message, ...all }, (_, v: unknown) => (typeof v === 'bigint' ? v.toString() : v)) +
+          '\n',
+      )
     } else {
       const facts = Object.entries(all)
         .filter(([, v]) => v !== undefined)

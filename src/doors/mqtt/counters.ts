@@ -47,6 +47,6 @@ export function createCounters(metrics: Metrics): MqttCounters {
     sent: [messages('out', '0'), messages('out', '1'), messages('out', '2')],
     dropped: Object.fromEntries(dropReasons.map((reason) => [reason, dropped(reason)])) as Record<DropReason, Cell>,
     closed: Object.fromEntries(closeReasons.map((reason) => [reason, closed(reason)])) as Record<CloseReason, Cell>,
-    authFailures: metrics.counter('kymo_auth_failures_total', 'Credentials that were refused.'),
+    authFailures: metrics.counter('kymo_auth_failures_total', 'Requests and connections refused for their credentials.'),
   }
 }

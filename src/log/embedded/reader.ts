@@ -14,6 +14,9 @@ interface Outstanding {
   acknowledged: boolean
 }
 
+/** How often a reader that lingers long looks whether its delivery is full. */
+const lookEveryMs = 250
+
 /**
  * Reads one topic in order. Deliveries of one reader share one `keys` array that only grows, and a series keeps its index in it for the
  * reader's whole life, so a consumer may cache by index. Several deliveries may be outstanding; the group's position is the
@@ -119,14 +122,22 @@ export class LogReader implements Source {
   }
 
   /**
-   * Takes what is durable, after the linger when there is one. The reader sleeps through it: waking for each write to copy a little more
-   * costs more than all the rest of reading.
+   * Takes what is durable; while that is less than a full delivery, sleeps the linger out for more of the same segment. It wakes for time
+   * and not for writes: following every write to copy a little more costs more than all the rest of reading.
    */
   async #gather(cursor: SegmentCursor, signal: AbortSignal): Promise<Run | undefined> {
+    const { board, clock } = this.#side
     const lingerMs = typeof this.#linger === 'function' ? this.#linger() : this.#linger
-    if (lingerMs > 0) await this.#sleep(signal, lingerMs)
-    if (this.#over(signal)) return undefined
-    return cursor.take(this.#takeBuffer(), this.#bytesMax, this.#side.board.end(this.#topic))
+    const until = clock.monotonicMs() + lingerMs
+    if (lingerMs > 0 && lingerMs <= lookEveryMs) await this.#sleep(signal, lingerMs)
+    let run = cursor.take(this.#takeBuffer(), this.#bytesMax, board.end(this.#topic))
+    while (run !== undefined && !run.full && !this.#over(signal)) {
+      const left = until - clock.monotonicMs()
+      if (left <= 0) break
+      await this.#sleep(signal, Math.min(left, lookEveryMs))
+      run = cursor.more(run, this.#bytesMax, board.end(this.#topic))
+    }
+    return run
   }
 
   #delivery(run: Run, cursor: SegmentCursor): Delivery {

@@ -1,4 +1,15 @@
-import { DOUBLE, DuckDBDataChunk, TIMESTAMP, UBIGINT, UINTEGER, UTINYINT, VARCHAR, type DuckDBAppender, type DuckDBConnection, type DuckDBType } from '@duckdb/node-api'
+import {
+  DOUBLE,
+  DuckDBDataChunk,
+  TIMESTAMP,
+  UBIGINT,
+  UINTEGER,
+  UTINYINT,
+  VARCHAR,
+  type DuckDBAppender,
+  type DuckDBConnection,
+  type DuckDBType,
+} from '@duckdb/node-api'
 import duckdb from '@duckdb/node-bindings'
 import { hot } from './schema.ts'
 

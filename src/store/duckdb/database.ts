@@ -100,11 +100,16 @@ export class Database {
 }
 
 async function prepare(connection: DuckDBConnection, file: string, env: Env): Promise<void> {
-  const tables = await (await connection.run(`SELECT count(*)::INTEGER FROM duckdb_tables() WHERE database_name = '${hot}' AND table_name = 'store_info'`)).getRows()
+  const tables = await (
+    await connection.run(`SELECT count(*)::INTEGER FROM duckdb_tables() WHERE database_name = '${hot}' AND table_name = 'store_info'`)
+  ).getRows()
   if (tables[0]?.[0] === 0) {
     await connection.run('BEGIN')
     await connection.run(createTables)
-    await connection.run(`INSERT INTO ${hot}.store_info VALUES (${storeFormat}, $1, make_timestamp($2::BIGINT))`, [env.random.uuid(), BigInt(env.clock.nowUs())])
+    await connection.run(`INSERT INTO ${hot}.store_info VALUES (${storeFormat}, $1, make_timestamp($2::BIGINT))`, [
+      env.random.uuid(),
+      BigInt(env.clock.nowUs()),
+    ])
     await connection.run('COMMIT')
     return
   }
@@ -123,7 +128,10 @@ export function engineError(thrown: unknown): KymoError {
   if (/has been invalidated/.test(detail)) return new KymoError('store_failed', { detail, cause: thrown })
   if (/No space left on device/.test(detail)) return new KymoError('disk_full', { detail, cause: thrown })
   if (/Out of Memory|max_temp_directory_size/i.test(detail)) {
-    return new KymoError('query_too_large', { detail: 'The query needs more memory than the store may use. Ask for less time, fewer series or a larger step.', cause: thrown })
+    return new KymoError('query_too_large', {
+      detail: 'The query needs more memory than the store may use. Ask for less time, fewer series or a larger step.',
+      cause: thrown,
+    })
   }
   if (/^(IO Error|TransactionContext Error|Failed to)/.test(detail)) return new KymoError('store_unavailable', { detail, cause: thrown })
   return new KymoError('bug', { detail, cause: thrown })

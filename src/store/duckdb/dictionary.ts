@@ -22,9 +22,9 @@ export class Dictionary {
 
   id(key: SeriesKey): number {
     let devices = this.#tenants.get(key.tenant)
-    if (devices === undefined) this.#tenants.set(key.tenant, (devices = new Map()))
+    if (devices === undefined) this.#tenants.set(key.tenant, (devices = new Map<string, Map<string, number>>()))
     let metrics = devices.get(key.device)
-    if (metrics === undefined) devices.set(key.device, (metrics = new Map()))
+    if (metrics === undefined) devices.set(key.device, (metrics = new Map<string, number>()))
     let id = metrics.get(key.metric)
     if (id === undefined) {
       id = this.keys.length
@@ -80,7 +80,8 @@ export class Dictionary {
           const id = metrics.get(metric)
           if (id !== undefined) found.push(id)
         }
-      if (found.length > max) throw new KymoError('query_too_large', { detail: `More than ${max} series match. Name devices or metrics.`, facts: { series_max: max } })
+      if (found.length > max)
+        throw new KymoError('query_too_large', { detail: `More than ${max} series match. Name devices or metrics.`, facts: { series_max: max } })
     }
     for (const devices of tenants) {
       if (devices === undefined) continue

@@ -40,8 +40,11 @@ export async function loadState(connection: DuckDBConnection, dictionary: Dictio
   await tailOfLate(connection, state, mark)
   await closings(connection, state, mark)
   await pendings(connection, state)
-  const counts = await numbersOf(connection, `SELECT (SELECT count(*) FROM ${hot}.readings), (SELECT count(*) FROM ${hot}.texts),
-    (SELECT coalesce(max(seq), 0) FROM ${hot}.late), (SELECT coalesce(max(gen), 0) FROM ${hot}.spans)`)
+  const counts = await numbersOf(
+    connection,
+    `SELECT (SELECT count(*) FROM ${hot}.readings), (SELECT count(*) FROM ${hot}.texts),
+    (SELECT coalesce(max(seq), 0) FROM ${hot}.late), (SELECT coalesce(max(gen), 0) FROM ${hot}.spans)`,
+  )
   const [readings = 0, texts = 0, seq = 0, gen = 0] = counts
   return { readings, texts, seq, gen, rowsSince: readings - mark.readings }
 }
@@ -71,7 +74,14 @@ async function tailOfReadings(connection: DuckDBConnection, state: SeriesState, 
     FROM ${hot}.readings WHERE rowid >= ${mark.readings} GROUP BY series`
   await eachChunk(connection, sql, (chunk) => {
     const { cells } = state
-    const [ids, first, last, value, flags, number] = [readUints(chunk, 0), readLongs(chunk, 1), readLongs(chunk, 2), readDoubles(chunk, 3), readDoubles(chunk, 4), readLongs(chunk, 5)]
+    const [ids, first, last, value, flags, number] = [
+      readUints(chunk, 0),
+      readLongs(chunk, 1),
+      readLongs(chunk, 2),
+      readDoubles(chunk, 3),
+      readDoubles(chunk, 4),
+      readLongs(chunk, 5),
+    ]
     for (let i = 0; i < ids.length; i++) {
       const at = ids[i]! * stateWidth
       cells[at + field.first] = Math.min(cells[at + field.first]!, first[i]!)
@@ -101,7 +111,14 @@ async function tailOfLate(connection: DuckDBConnection, state: SeriesState, mark
     FROM ${hot}.late WHERE seq > ${mark.seq} GROUP BY 1, 2`
   await eachChunk(connection, sql, (chunk) => {
     const { cells } = state
-    const [ids, ahead, first, last, value, flags] = [readUints(chunk, 0), readUints(chunk, 1), readLongs(chunk, 2), readLongs(chunk, 3), readDoubles(chunk, 4), readDoubles(chunk, 5)]
+    const [ids, ahead, first, last, value, flags] = [
+      readUints(chunk, 0),
+      readUints(chunk, 1),
+      readLongs(chunk, 2),
+      readLongs(chunk, 3),
+      readDoubles(chunk, 4),
+      readDoubles(chunk, 5),
+    ]
     for (let i = 0; i < ids.length; i++) {
       const at = ids[i]! * stateWidth
       const latest = at + (ahead[i] === 1 ? field.aheadLast : field.last)
@@ -143,14 +160,20 @@ async function pendings(connection: DuckDBConnection, state: SeriesState): Promi
       if (cells[at + field.open]! < closed) cells[at + field.open] = latest >= closed ? closed : Number.POSITIVE_INFINITY
       const noted = cells[at + field.pendingLast]! >= closed
       cells[at + field.pending] = noted ? Math.max(cells[at + field.pending]!, closed) : Number.POSITIVE_INFINITY
-      if (cells[id * stateWidth + field.lateLast]! >= closed) late.push({ series: id, closed, at })
+      const lateLast = cells[id * stateWidth + field.lateLast]!
+      if (lateLast >= closed && lateLast !== Number.NEGATIVE_INFINITY) late.push({ series: id, closed, at })
     }
   }
   for (const { offset } of levels) {
     const some = late.filter((one) => one.at % stateWidth === offset)
     if (some.length === 0) continue
-    const first = await firstLate(connection, some.map((one) => one.series), some.map((one) => Math.max(0, one.closed)))
-    for (const one of some) cells[one.at + field.pending] = Math.min(cells[one.at + field.pending]!, first.get(one.series) ?? Number.POSITIVE_INFINITY)
+    const first = await firstLate(
+      connection,
+      some.map((one) => one.series),
+      some.map((one) => Math.max(0, one.closed)),
+    )
+    for (const one of some)
+      cells[one.at + field.pending] = Math.min(cells[one.at + field.pending]!, first.get(one.series) ?? Number.POSITIVE_INFINITY)
   }
   await eachChunk(connection, `SELECT series, bucket, step FROM ${hot}.pending`, (chunk) => {
     const [ids, buckets, steps] = [readUints(chunk, 0), readLongs(chunk, 1), readLongs(chunk, 2)]

@@ -1,11 +1,12 @@
-import type { DuckDBConnection, DuckDBDataChunk, DuckDBPreparedStatement, DuckDBResult } from '@duckdb/node-api'
+import type { DuckDBConnection, DuckDBDataChunk, DuckDBResult } from '@duckdb/node-api'
 import { KymoError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
 import type { QueryPage, RangeQuery } from '../../core/ports.ts'
 import { readBytes, readDoubles, readLongs, readUints } from './chunk.ts'
 import { engineError } from './database.ts'
 import type { Dictionary } from './dictionary.ts'
-import { planRange, type RangePlan } from './range-sql.ts'
+import { planRange, windowedRowsMax, type RangePlan } from './range-sql.ts'
+import { hot } from './schema.ts'
 import type { SeriesState } from './series-state.ts'
 import { abortError, interruptAgainMs, type QuerySlots } from './slots.ts'
 import type { Turn } from './turn.ts'
@@ -15,10 +16,11 @@ export interface QueryParts {
   readonly turn: Turn
   readonly dictionary: Dictionary
   readonly state: SeriesState
+  /** The number of the last commit. */
+  readonly gen: () => number
 }
 
-/** Up to this many rows an answer is taken out at once (3 MB) and its place is free again, however slow its reader is. */
-const takenAtOnceRows = limits.queryRowsMax + 1
+const racesMax = 2
 
 /**
  * Runs one range query. Between commits, it works out which rollups can be trusted and binds the statement, which fixes the
@@ -37,51 +39,81 @@ export async function* runRange(parts: QueryParts, query: RangeQuery, signal: Ab
     parts.slots.release(connection)
   }
   try {
-    const bound = await parts.turn.run(() => bind(parts, connection, query, signal))
-    if (bound === undefined) return
-    const { plan, statement } = bound
-    try {
-      const whole = query.limit <= takenAtOnceRows
-      const result: DuckDBResult = whole ? await statement.run() : await statement.stream()
-      if (whole) await release()
-      for (;;) {
-        const chunk = await result.fetchChunk()
-        if (chunk === null || chunk.rowCount === 0) return
-        if (signal.aborted) throw abortError(signal)
-        yield toPage(plan, chunk)
-      }
-    } finally {
-      statement.destroySync()
+    const plan = await begin(parts, connection, query, signal)
+    if (plan === undefined) return
+    if (query.limit > windowedRowsMax) {
+      const result = await connection.stream(plan.statements[0]!(query.limit))
+      for (let page = await nextPage(plan, result, signal); page !== undefined; page = await nextPage(plan, result, signal)) yield page
+      return
     }
+    const pages = await take(plan, connection, query.limit, signal)
+    await release()
+    yield* pages
   } catch (thrown) {
     if (signal.aborted) throw abortError(signal)
-    if (thrown instanceof Error && /^INTERRUPT/.test(thrown.message)) throw new KymoError('shutting_down', { cause: thrown })
+    if (thrown instanceof Error && thrown.message.startsWith('INTERRUPT')) throw new KymoError('shutting_down', { cause: thrown })
     throw engineError(thrown)
   } finally {
     await release()
   }
 }
 
+/** The whole answer at once (at most 3 MB): its place is free again, however slow its reader is. */
+async function take(plan: RangePlan, connection: DuckDBConnection, limit: number, signal: AbortSignal): Promise<QueryPage[]> {
+  const pages: QueryPage[] = []
+  let left = limit
+  for (const statement of plan.statements) {
+    const result = await connection.run(statement(left))
+    for (let page = await nextPage(plan, result, signal); page !== undefined; page = await nextPage(plan, result, signal)) {
+      pages.push(page)
+      left -= page.rows
+    }
+    if (left <= 0) break
+  }
+  return pages
+}
+
+async function nextPage(plan: RangePlan, result: DuckDBResult, signal: AbortSignal): Promise<QueryPage | undefined> {
+  const chunk = await result.fetchChunk()
+  if (chunk === null || chunk.rowCount === 0) return undefined
+  if (signal.aborted) throw abortError(signal)
+  return toPage(plan, chunk)
+}
+
 function checkQuery(query: RangeQuery): void {
   const { stepUs } = query
-  if (stepUs !== undefined && (!Number.isSafeInteger(stepUs) || stepUs <= 0)) throw new KymoError('request_invalid', { detail: 'The step must be a whole number of microseconds above 0.' })
+  if (stepUs !== undefined && (!Number.isSafeInteger(stepUs) || stepUs <= 0))
+    throw new KymoError('request_invalid', { detail: 'The step must be a whole number of microseconds above 0.' })
   if (!(query.fromUs <= query.toUs)) throw new KymoError('request_invalid', { detail: 'The range ends before it begins.' })
 }
 
-async function bind(
-  parts: QueryParts,
-  connection: DuckDBConnection,
-  query: RangeQuery,
-  signal: AbortSignal,
-): Promise<{ readonly plan: RangePlan; readonly statement: DuckDBPreparedStatement } | undefined> {
-  if (signal.aborted) throw abortError(signal)
-  const { dictionary, state } = parts
-  const plan = planRange(query, dictionary.match(query.match, limits.querySeriesMax), dictionary.keys, state.cells)
-  if (plan === undefined) return undefined
-  await connection.run('BEGIN')
-  const statement = await connection.prepare(plan.sql)
-  plan.params.forEach((value, i) => statement.bindBigInt(i + 1, value))
-  return { plan, statement }
+/**
+ * Plans from the series' state between two commits, then fixes the snapshot, and checks that both are of the same commit.
+ * Only after losing that race twice does it make commits wait.
+ */
+async function begin(parts: QueryParts, connection: DuckDBConnection, query: RangeQuery, signal: AbortSignal): Promise<RangePlan | undefined> {
+  const planned = (): { readonly plan: RangePlan | undefined; readonly gen: number } => {
+    if (signal.aborted) throw abortError(signal)
+    const ids = parts.dictionary.match(query.match, limits.querySeriesMax)
+    return { plan: planRange(query, ids, parts.dictionary.keys, parts.state.cells), gen: parts.gen() }
+  }
+  for (let tries = 0; tries < racesMax; tries++) {
+    const { plan, gen } = await parts.turn.run(() => Promise.resolve(planned()))
+    if (plan === undefined) return undefined
+    if ((await snapshot(connection)) === gen) return plan
+    await connection.run('ROLLBACK')
+  }
+  return parts.turn.run(async () => {
+    const { plan } = planned()
+    if (plan !== undefined) await snapshot(connection)
+    return plan
+  })
+}
+
+/** Begins a transaction, and returns the number of the last commit that it sees. */
+async function snapshot(connection: DuckDBConnection): Promise<number> {
+  const rows = await (await connection.run(`BEGIN; SELECT coalesce(max(gen), 0)::DOUBLE FROM ${hot}.spans`)).getRows()
+  return Number(rows[0]?.[0])
 }
 
 /** Repeats the interrupt until the query has ended: one that comes before the engine has begun is lost. */

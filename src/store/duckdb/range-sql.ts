@@ -1,25 +1,31 @@
 import type { SeriesKey } from '../../core/batch.ts'
+import { limits } from '../../core/limits.ts'
 import type { Aggregation, RangeQuery } from '../../core/ports.ts'
 import { compareKeys } from './dictionary.ts'
 import { hot, rollupTables } from './schema.ts'
-import { field, levelWidth, stateWidth, trait } from './series-state.ts'
-import { bucketOf, integers, rollupOfRows } from './sql.ts'
+import { field, levelWidth, stateWidth } from './series-state.ts'
+import { bucketOf, integers, rollupOfRows, timestamp } from './sql.ts'
 
 const minuteUs = 60e6
 const hourUs = 3600e6
 /** Series whose rollups end this much before those of the others are read apart, so that they do not make all others read rows. */
 const behindUs = 2 * hourUs
 
-/** A statement whose columns are: place in `keys`, time (TIMESTAMP), then `columns` as DOUBLE; raw ones end with flags, text and meta. */
+/** Statements whose columns are: place in `keys`, time (TIMESTAMP), then `columns` as DOUBLE; raw ones end with flags, text and meta. */
 export interface RangePlan {
-  readonly sql: string
-  readonly params: readonly bigint[]
+  /** To be run one after the other until there are enough rows; each is told how many are still wanted. */
+  readonly statements: readonly ((limit: number) => string)[]
   readonly keys: readonly SeriesKey[]
   readonly columns: readonly string[]
   readonly raw: boolean
   /** Raw: whether the columns text and meta are there. */
   readonly texts: boolean
 }
+
+const firstWindowUs = 10 * minuteUs
+const widerWindow = 8
+/** Up to this many rows are looked for window by window; more are streamed from the whole range. */
+export const windowedRowsMax = limits.queryRowsMax + 1
 
 interface Scope {
   readonly query: RangeQuery
@@ -29,22 +35,6 @@ interface Scope {
   readonly cells: Float64Array
   readonly fromUs: number
   readonly toUs: number
-  readonly params: Params
-}
-
-/** Numbers bound to a statement. */
-class Params {
-  readonly values: bigint[] = []
-
-  time(us: number): string {
-    this.values.push(BigInt(us))
-    return `make_timestamp($${this.values.length}::BIGINT)`
-  }
-
-  number(value: number): string {
-    this.values.push(BigInt(value))
-    return `$${this.values.length}::BIGINT`
-  }
 }
 
 /** Undefined: nothing can match. `ids` in the order of (device, metric); `cells` as of the transaction that will run the plan. */
@@ -68,31 +58,55 @@ export function planRange(query: RangeQuery, ids: Uint32Array, allKeys: readonly
     else toUs = Math.min(toUs, after.timeUs + (stepUs ?? 1))
   }
   if (ids.length === 0 || fromUs >= toUs || query.limit <= 0) return undefined
-  const scope: Scope = { query, ids, keys, cells, fromUs, toUs, params: new Params() }
+  const scope: Scope = { query, ids, keys, cells, fromUs, toUs }
   return stepUs === undefined ? planRaw(scope) : planBuckets(scope, stepUs)
 }
 
 function planRaw(scope: Scope): RangePlan {
-  const { query, ids, cells, params } = scope
-  const late = lateIds(scope, scope.fromUs, scope.toUs)
+  const { query, ids, cells, fromUs, toUs } = scope
+  const direction = query.order === 'asc' ? 'ASC' : 'DESC'
+  const places = ranks(ids)
+  const after = afterClause(scope, 'r.ts', 'm.rank')
   let traits = 0
   for (const id of ids) traits |= cells[id * stateWidth + field.traits]!
-  const texts = traits !== 0 || late.length > 0
-  const direction = query.order === 'asc' ? 'ASC' : 'DESC'
-  const limited = `SELECT r.series, m.rank, r.ts, r.v, r.flags${texts ? ', r.src, r.text, r.meta' : ''} FROM (${rows(scope, ids, scope.fromUs, scope.toUs, late, texts)}) r
-    JOIN m ON m.series = r.series ${afterClause(scope, 'r.ts', 'm.rank')}
-    ORDER BY r.ts ${direction}, m.rank ${direction} LIMIT ${params.number(query.limit)}`
-  const sql = !texts
-    ? `WITH m AS (${ranks(ids)}) SELECT rank, ts, v, flags FROM (${limited}) ORDER BY ts ${direction}, rank ${direction}`
-    : `WITH m AS (${ranks(ids)}), q AS (${limited})
-      SELECT q.rank, q.ts, q.v, q.flags, coalesce(q.text, x.text) AS text, coalesce(q.meta, x.meta) AS meta FROM q LEFT JOIN (
-        SELECT series, ts, text, meta, 0 AS src FROM ${hot}.texts WHERE ts >= ${params.time(scope.fromUs)} AND ts < ${params.time(scope.toUs)}) x
-      ON q.series = x.series AND q.ts = x.ts AND q.src = x.src ORDER BY q.ts ${direction}, q.rank ${direction}`
-  return { sql, params: params.values, keys: scope.keys, columns: ['value'], raw: true, texts }
+  const texts = traits !== 0 || lateIds(scope, fromUs, toUs).length > 0
+  const statement = (from: number, to: number): ((limit: number) => string) => {
+    const found = rows(ids, from, to, lateIds(scope, from, to), texts)
+    return (limit) => {
+      const limited = `SELECT r.series, m.rank, r.ts, r.v, r.flags${texts ? ', r.src, r.text, r.meta' : ''} FROM (${found}) r
+        JOIN m ON m.series = r.series ${after} ORDER BY r.ts ${direction}, m.rank ${direction} LIMIT ${limit}`
+      if (!texts) return `WITH m AS (${places}) SELECT rank, ts, v, flags FROM (${limited}) ORDER BY ts ${direction}, rank ${direction}`
+      return `WITH m AS (${places}), q AS (${limited})
+        SELECT q.rank, q.ts, q.v, q.flags, coalesce(q.text, x.text) AS text, coalesce(q.meta, x.meta) AS meta FROM q LEFT JOIN (
+          SELECT series, ts, text, meta, 0 AS src FROM ${hot}.texts WHERE ts >= ${timestamp(from)} AND ts < ${timestamp(to)}) x
+        ON q.series = x.series AND q.ts = x.ts AND q.src = x.src ORDER BY q.ts ${direction}, q.rank ${direction}`
+    }
+  }
+  const ranges = query.limit > windowedRowsMax ? [[fromUs, toUs] as const] : windows(fromUs, toUs, query.order)
+  return { statements: ranges.map(([from, to]) => statement(from, to)), keys: scope.keys, columns: ['value'], raw: true, texts }
+}
+
+/**
+ * A page of the newest rows is mostly found in the last minutes, while the engine, left alone, would read from the oldest on: so
+ * the range is read in windows, each this much wider than the one before.
+ */
+function windows(fromUs: number, toUs: number, order: RangeQuery['order']): (readonly [fromUs: number, toUs: number])[] {
+  const list: (readonly [fromUs: number, toUs: number])[] = []
+  let width = firstWindowUs
+  for (let from = fromUs, to = toUs; from < to; width *= widerWindow) {
+    if (to - from <= 2 * width) {
+      list.push([from, to])
+      break
+    }
+    list.push(order === 'asc' ? [from, from + width] : [to - width, to])
+    if (order === 'asc') from += width
+    else to -= width
+  }
+  return list
 }
 
 function planBuckets(scope: Scope, stepUs: number): RangePlan {
-  const { query, ids, params } = scope
+  const { query, ids } = scope
   const aggregations: readonly Aggregation[] = query.aggregations ?? ['avg']
   const direction = query.order === 'asc' ? 'ASC' : 'DESC'
   const parts = groups(scope, stepUs).flatMap((group) => partials(scope, group, stepUs))
@@ -111,13 +125,13 @@ function planBuckets(scope: Scope, stepUs: number): RangePlan {
     first: 'g.first',
     last: 'g.last',
   }
-  const sql = `WITH m AS (${ranks(ids)}), p AS ${stddev ? 'MATERIALIZED ' : ''}(${parts.join('\nUNION ALL\n')}),
+  const sql = (limit: number): string => `WITH m AS (${ranks(ids)}), p AS ${stddev ? 'MATERIALIZED ' : ''}(${parts.join('\nUNION ALL\n')}),
     g AS (SELECT series, b, sum(n) AS n, sum(sum) AS sum, min(min) AS min, max(max) AS max, arg_min(first, first_ts) AS first, arg_max(last, last_ts) AS last
       FROM p GROUP BY series, b)${spread}
     SELECT m.rank, make_timestamp(g.b), ${aggregations.map((a) => `${column[a]} AS "${a}"`).join(', ')}
     FROM g JOIN m ON m.series = g.series ${stddev ? 'JOIN d ON d.series = g.series AND d.b = g.b' : ''} ${afterClause(scope, 'make_timestamp(g.b)', 'm.rank')}
-    ORDER BY g.b ${direction}, m.rank ${direction} LIMIT ${params.number(query.limit)}`
-  return { sql, params: params.values, keys: scope.keys, columns: aggregations, raw: false, texts: false }
+    ORDER BY g.b ${direction}, m.rank ${direction} LIMIT ${limit}`
+  return { statements: [sql], keys: scope.keys, columns: aggregations, raw: false, texts: false }
 }
 
 interface Group {
@@ -159,39 +173,38 @@ function partials(scope: Scope, group: Group, stepUs: number): string[] {
   const hourFrom = ceil(minuteFrom, hourUs)
   const hourTo = Math.min(floor(minuteTo, hourUs), group.hoursTo)
   if (stepUs % hourUs === 0 && hourFrom < hourTo) {
-    if (minuteFrom < hourFrom) parts.push(rollupPart(scope, group.ids, 'minute', minuteFrom, hourFrom, stepUs))
-    parts.push(rollupPart(scope, group.ids, 'hour', hourFrom, hourTo, stepUs))
-    if (hourTo < minuteTo) parts.push(rollupPart(scope, group.ids, 'minute', hourTo, minuteTo, stepUs))
-  } else parts.push(rollupPart(scope, group.ids, 'minute', minuteFrom, minuteTo, stepUs))
+    if (minuteFrom < hourFrom) parts.push(rollupPart(group.ids, 'minute', minuteFrom, hourFrom, stepUs))
+    parts.push(rollupPart(group.ids, 'hour', hourFrom, hourTo, stepUs))
+    if (hourTo < minuteTo) parts.push(rollupPart(group.ids, 'minute', hourTo, minuteTo, stepUs))
+  } else parts.push(rollupPart(group.ids, 'minute', minuteFrom, minuteTo, stepUs))
   if (minuteTo < toUs) parts.push(rowPart(scope, group.ids, minuteTo, toUs, stepUs))
   return parts
 }
 
-function rollupPart(scope: Scope, ids: Uint32Array, level: 'minute' | 'hour', from: number, to: number, stepUs: number): string {
+function rollupPart(ids: Uint32Array, level: 'minute' | 'hour', from: number, to: number, stepUs: number): string {
   return `SELECT r.series, ${bucketOf(stepUs, 'r.bucket')} AS b, r.n, r.sum, r.m2, r.min, r.max, r.first, r.first_ts, r.last, r.last_ts
-    FROM ${rollupTables[level]} r ${only(ids, 'r')} r.bucket >= ${scope.params.time(from)} AND r.bucket < ${scope.params.time(to)}`
+    FROM ${rollupTables[level]} r ${only(ids, 'r')} r.bucket >= ${timestamp(from)} AND r.bucket < ${timestamp(to)}`
 }
 
 function rowPart(scope: Scope, ids: Uint32Array, from: number, to: number, stepUs: number): string {
-  return `SELECT series, ${bucketOf(stepUs)} AS b, ${rollupOfRows} FROM (${rows(scope, ids, from, to, lateIds(scope, from, to, ids), false)}) WHERE NOT isnan(v) GROUP BY 1, 2`
+  return `SELECT series, ${bucketOf(stepUs)} AS b, ${rollupOfRows} FROM (${rows(ids, from, to, lateIds(scope, from, to, ids), false)}) WHERE NOT isnan(v) GROUP BY 1, 2`
 }
 
-/** Deduplicated rows of [from, to). Only series that have late rows there pay for merging them. */
-function rows(scope: Scope, ids: Uint32Array, from: number, to: number, late: readonly number[], texts: boolean): string {
-  const { params } = scope
-  const range = (alias: string): string => `${alias}.ts >= ${params.time(from)} AND ${alias}.ts < ${params.time(to)}`
+/** Deduplicated rows of a range. Only series that have late rows there pay for merging them. */
+function rows(ids: Uint32Array, from: number, to: number, late: readonly number[], texts: boolean): string {
+  const inRange = `r.ts >= ${timestamp(from)} AND r.ts < ${timestamp(to)}`
   const columns = texts ? ', r.flags, 0 AS src, NULL::VARCHAR AS text, NULL::VARCHAR AS meta' : ', r.flags'
-  if (late.length === 0) return `SELECT r.series, r.ts, r.v${columns} FROM ${hot}.readings r ${only(ids, 'r')} ${range('r')}`
+  if (late.length === 0) return `SELECT r.series, r.ts, r.v${columns} FROM ${hot}.readings r ${only(ids, 'r')} ${inRange}`
   const lateSet = Uint32Array.from(late)
   const latest = `SELECT r.series, r.ts, arg_max({'v': r.v, 'flags': r.flags, 'text': r.text, 'meta': r.meta}, r.seq) AS x
-    FROM ${hot}.late r ${only(lateSet, 'r')} ${range('r')} GROUP BY 1, 2`
+    FROM ${hot}.late r ${only(lateSet, 'r')} ${inRange} GROUP BY 1, 2`
   const lateColumns = texts ? ', x.flags AS flags, 1 AS src, x.text AS text, x.meta AS meta' : ', x.flags AS flags'
   const inLate = new Set(late)
   const without = ids.filter((id) => !inLate.has(id))
   return [
-    ...(without.length === 0 ? [] : [`SELECT r.series, r.ts, r.v${columns} FROM ${hot}.readings r ${only(without, 'r')} ${range('r')}`]),
-    `SELECT r.series, r.ts, r.v${columns} FROM ${hot}.readings r ANTI JOIN (SELECT r.series, r.ts FROM ${hot}.late r ${only(lateSet, 'r')} ${range('r')}) l
-      ON r.series = l.series AND r.ts = l.ts ${onlyWhere(lateSet, 'r')} ${range('r')}`,
+    ...(without.length === 0 ? [] : [`SELECT r.series, r.ts, r.v${columns} FROM ${hot}.readings r ${only(without, 'r')} ${inRange}`]),
+    `SELECT r.series, r.ts, r.v${columns} FROM ${hot}.readings r ANTI JOIN (SELECT r.series, r.ts FROM ${hot}.late r ${only(lateSet, 'r')} ${inRange}) l
+      ON r.series = l.series AND r.ts = l.ts ${onlyWhere(lateSet, 'r')} ${inRange}`,
     `SELECT series, ts, x.v AS v${lateColumns} FROM (${latest})`,
   ].join('\nUNION ALL\n')
 }
@@ -209,17 +222,24 @@ function lateIds(scope: Scope, from: number, to: number, ids: Uint32Array = scop
 const listedMax = 8
 
 function only(ids: Uint32Array, alias: string): string {
-  return ids.length <= listedMax ? onlyWhere(ids, alias) : `JOIN (SELECT ${integers(ids, 'UINTEGER')} AS series) w ON w.series = ${alias}.series WHERE`
+  return ids.length <= listedMax
+    ? onlyWhere(ids, alias)
+    : `JOIN (SELECT ${integers(ids, 'UINTEGER')} AS series) w ON w.series = ${alias}.series WHERE`
 }
 
 function onlyWhere(ids: Uint32Array, alias: string): string {
   if (ids.length === 1) return `WHERE ${alias}.series = ${ids[0]} AND`
-  return ids.length <= listedMax ? `WHERE ${alias}.series IN (${ids.join(',')}) AND` : `WHERE ${alias}.series IN (SELECT ${integers(ids, 'UINTEGER')}) AND`
+  return ids.length <= listedMax
+    ? `WHERE ${alias}.series IN (${ids.join(',')}) AND`
+    : `WHERE ${alias}.series IN (SELECT ${integers(ids, 'UINTEGER')}) AND`
 }
 
 /** The place of each series in the order of the answer. */
 function ranks(ids: Uint32Array): string {
-  return `SELECT ${integers(ids, 'UINTEGER')} AS series, ${integers(ids.map((_, i) => i), 'UINTEGER')} AS rank`
+  return `SELECT ${integers(ids, 'UINTEGER')} AS series, ${integers(
+    ids.map((_, i) => i),
+    'UINTEGER',
+  )} AS rank`
 }
 
 /** Strictly behind the position, in the order of the query: by time, then place. */
@@ -229,10 +249,10 @@ function afterClause(scope: Scope, time: string, rank: string): string {
   let below = 0
   while (below < scope.keys.length && compareKeys(scope.keys[below]!, after) < 0) below++
   const exact = below < scope.keys.length && compareKeys(scope.keys[below]!, after) === 0
-  const at = scope.params.time(after.timeUs)
+  const at = timestamp(after.timeUs)
   return order === 'asc'
-    ? `WHERE (${time} > ${at} OR (${time} = ${at} AND ${rank} >= ${scope.params.number(exact ? below + 1 : below)}))`
-    : `WHERE (${time} < ${at} OR (${time} = ${at} AND ${rank} < ${scope.params.number(below)}))`
+    ? `WHERE (${time} > ${at} OR (${time} = ${at} AND ${rank} >= ${exact ? below + 1 : below}))`
+    : `WHERE (${time} < ${at} OR (${time} = ${at} AND ${rank} < ${below}))`
 }
 
 function floor(us: number, step: number): number {

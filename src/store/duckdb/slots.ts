@@ -108,5 +108,7 @@ export class QuerySlots {
 
 /** Why a query was given up: the reason that the signal carries, or that its time was over. */
 export function abortError(signal: AbortSignal): KymoError {
-  return signal.reason instanceof KymoError ? signal.reason : new KymoError('query_deadline', { detail: 'The query was given up.', cause: signal.reason })
+  return signal.reason instanceof KymoError
+    ? signal.reason
+    : new KymoError('query_deadline', { detail: 'The query was given up.', cause: signal.reason })
 }

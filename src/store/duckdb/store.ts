@@ -7,12 +7,12 @@ import { KymoError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
 import type { OperatorState, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, Store, Tables } from '../../core/ports.ts'
 import type { Span } from '../../core/record.ts'
-import { readDoubles, readLongs, readUints } from './chunk.ts'
 import { Database, engineError } from './database.ts'
 import { Dictionary } from './dictionary.ts'
+import { Ledger, spanName, type SpanRow } from './ledger.ts'
 import { loadState } from './load.ts'
 import { runRange } from './query.ts'
-import { firstLate, Ranges, recompute, type Level } from './recompute.ts'
+import { firstLate, Ranges, recompute } from './recompute.ts'
 import { hot } from './schema.ts'
 import { field, levelWidth, SeriesState, stateWidth } from './series-state.ts'
 import { abortError, QuerySlots } from './slots.ts'
@@ -46,19 +46,6 @@ const urgentFactor = 8
 const holdMs = 1000
 const holdAgainMs = 10_000
 
-interface Statements {
-  readonly begin: DuckDBPreparedStatement
-  readonly commit: DuckDBPreparedStatement
-  readonly span: DuckDBPreparedStatement
-}
-
-interface SpanRow {
-  readonly log: string
-  readonly topic: string
-  readonly partition: number
-  next: bigint
-}
-
 /** The Store port over DuckDB files, in the calling thread. Open with `openDuckdbStore`. */
 export class DuckdbStore implements Store {
   readonly #env: Env
@@ -72,17 +59,25 @@ export class DuckdbStore implements Store {
   readonly #dictionary = new Dictionary()
   readonly #state = new SeriesState()
   readonly #stage: Stage
-  readonly #spans = new Map<string, SpanRow>()
-  readonly #statements: Statements
+  #spans = new Map<string, SpanRow>()
+  readonly #begin: DuckDBPreparedStatement
+  readonly #ledger: Ledger
   #gen = 0
-  #texts = 0
   #rowsAtMark = 0
   #holding: Promise<void> | undefined
   #holdNextMs = 0
   #failed: KymoError | undefined
   #closing: Promise<void> | undefined
 
-  private constructor(o: DuckdbOptions, database: Database, writer: DuckDBConnection, tables: HotTables, slots: QuerySlots, statements: Statements) {
+  private constructor(
+    o: DuckdbOptions,
+    database: Database,
+    writer: DuckDBConnection,
+    tables: HotTables,
+    slots: QuerySlots,
+    ledger: Ledger,
+    begin: DuckDBPreparedStatement,
+  ) {
     this.#env = o.env
     this.#checkpointBytes = o.checkpointBytes ?? defaultCheckpointBytes
     this.#reserveBytes = o.reserveBytes ?? limits.diskReserveBytes
@@ -90,22 +85,31 @@ export class DuckdbStore implements Store {
     this.#writer = writer
     this.#tables = tables
     this.#slots = slots
-    this.#statements = statements
+    this.#ledger = ledger
+    this.#begin = begin
     this.#stage = new Stage(this.#dictionary, this.#state, tables, new Ranges())
   }
 
   static async open(o: DuckdbOptions): Promise<DuckdbStore> {
-    const database = await Database.open({ dir: o.dir, env: o.env, memoryLimitMb: o.memoryLimitMb ?? 512, threads: o.threads ?? Math.max(1, Math.min(4, availableParallelism() >> 1)) })
+    const database = await Database.open({
+      dir: o.dir,
+      env: o.env,
+      memoryLimitMb: o.memoryLimitMb ?? 512,
+      threads: o.threads ?? Math.max(1, Math.min(4, availableParallelism() >> 1)),
+    })
     try {
       const writer = await database.connect()
       const readers: DuckDBConnection[] = []
       for (let i = 0; i < limits.queryInFlightMax; i++) readers.push(await database.connect())
-      const statements = {
-        begin: await writer.prepare('BEGIN'),
-        commit: await writer.prepare('COMMIT'),
-        span: await writer.prepare(`UPDATE ${hot}.spans SET next = $1, gen = $2 WHERE log = $3 AND topic = $4 AND part = $5 AND next = $6`),
-      }
-      const store = new DuckdbStore(o, database, writer, await HotTables.open(writer), new QuerySlots(readers), statements)
+      const store = new DuckdbStore(
+        o,
+        database,
+        writer,
+        await HotTables.open(writer),
+        new QuerySlots(readers),
+        await Ledger.open(writer),
+        await writer.prepare('BEGIN'),
+      )
       await store.#load()
       return store
     } catch (thrown) {
@@ -142,9 +146,7 @@ export class DuckdbStore implements Store {
       this.#check()
       const span = this.#spans.get(spanName({ log, topic, partition }))
       if (span === undefined) return undefined
-      const sql = `SELECT operator, seen, bytes FROM ${hot}.states WHERE log = $1 AND topic = $2 AND part = $3 ORDER BY operator`
-      const rows = await (await this.#writer.run(sql, [log, topic, partition])).getRowsJS()
-      return { next: span.next, states: rows.map(([operator, at, bytes]) => ({ operator: String(operator), at: BigInt(at as bigint), bytes: new Uint8Array(bytes as Uint8Array) })) }
+      return { next: span.next, states: await this.#ledger.states(log, topic, partition) }
     })
   }
 
@@ -155,7 +157,7 @@ export class DuckdbStore implements Store {
 
   async *query(q: RangeQuery, signal: AbortSignal): AsyncGenerator<QueryPage, void, void> {
     this.#check()
-    yield* runRange({ slots: this.#slots, turn: this.#turn, dictionary: this.#dictionary, state: this.#state }, q, signal)
+    yield* runRange({ slots: this.#slots, turn: this.#turn, dictionary: this.#dictionary, state: this.#state, gen: () => this.#gen }, q, signal)
   }
 
   latest(match: SeriesMatch, signal: AbortSignal): Promise<Batch> {
@@ -166,17 +168,20 @@ export class DuckdbStore implements Store {
       const ids = this.#dictionary.match(match)
       const keys: SeriesKey[] = []
       const builder = new BatchBuilder(keys, Math.max(1, ids.length))
-      const withText: number[] = []
+      const withText: (readonly [id: number, timeUs: number])[] = []
       for (const id of ids) {
         const at = id * stateWidth
         const latest = at + (cells[at + field.last]! === Number.NEGATIVE_INFINITY ? field.aheadLast : field.last)
         if (cells[latest]! === Number.NEGATIVE_INFINITY) continue
-        if ((cells[latest + 2]! & Flag.text) !== 0) withText.push(id)
+        if ((cells[latest + 2]! & Flag.text) !== 0) withText.push([id, cells[latest]!])
         builder.add(keys.push(this.#dictionary.keys[id]!) - 1, cells[latest]!, cells[latest + 1]!, cells[latest + 2]!)
       }
       const batch = builder.view()
       if (withText.length === 0) return batch
-      const texts = await this.#latestTexts(withText)
+      const texts = await this.#ledger.texts(
+        withText.map(([id]) => id),
+        withText.map(([, timeUs]) => timeUs),
+      )
       const text = new Map<number, string>()
       keys.forEach((key, row) => {
         const found = texts.get(this.#dictionary.id(key))
@@ -210,10 +215,14 @@ export class DuckdbStore implements Store {
       await this.#slots.close(this.#env.clock)
       await this.#holding
       await this.#turn.run(async () => {
-        if (this.#failed === undefined) await this.#settle().catch((thrown: unknown) => this.#env.logger.warn('The store was closed without a checkpoint.', { detail: engineError(thrown).message }))
+        if (this.#failed === undefined)
+          await this.#settle().catch((thrown: unknown) =>
+            this.#env.logger.warn('The store was closed without a checkpoint.', { detail: engineError(thrown).message }),
+          )
         this.#failed ??= new KymoError('shutting_down')
         this.#tables.close()
-        for (const statement of Object.values(this.#statements)) statement.destroySync()
+        this.#ledger.close()
+        this.#begin.destroySync()
         this.#writer.closeSync()
         this.#database.close()
       })
@@ -228,63 +237,24 @@ export class DuckdbStore implements Store {
 
   async #transaction(c: CommitArgument, known: SpanRow | undefined): Promise<void> {
     const gen = this.#gen + 1
-    await this.#statements.begin.run()
+    await this.#begin.run()
     const another = known === undefined && this.knowsAnotherLog(c.span.log, c.span.topic, c.span.partition)
     if (another) this.#stage.distrustOpenBuckets()
     this.#stage.add(c.tables, gen)
     this.#tables.flush()
     if (!this.#stage.ranges.empty) await recompute(this.#writer, this.#stage.ranges, gen)
     if (this.#stage.refine.size > 0) await this.#refine()
-    for (const state of c.states ?? []) await this.#writeState(c.span, state)
+    for (const state of c.states ?? []) await this.#ledger.keepState(c.span, state)
     const since = this.#stage.readings - this.#rowsAtMark
     const mark = another || since > Math.max(1_000_000, 20 * this.#dictionary.size)
-    if (mark) await this.#writeMark(gen)
-    await this.#writeSpan(c.span, known, gen)
-    await this.#statements.commit.run()
+    if (mark) await this.#keepMark(gen)
+    await this.#ledger.commit(c.span, known !== undefined, gen)
     this.#gen = gen
     if (mark) this.#rowsAtMark = this.#stage.readings
   }
 
-  async #writeSpan(span: Span, known: SpanRow | undefined, gen: number): Promise<void> {
-    if (known === undefined) {
-      await this.#writer.run(`INSERT INTO ${hot}.spans VALUES ($1, $2, $3, $4, $5)`, [span.log, span.topic, span.partition, span.next, BigInt(gen)])
-      return
-    }
-    const { span: statement } = this.#statements
-    statement.bindUBigInt(1, span.next)
-    statement.bindUBigInt(2, BigInt(gen))
-    statement.bindVarchar(3, span.log)
-    statement.bindVarchar(4, span.topic)
-    statement.bindUInteger(5, span.partition)
-    statement.bindUBigInt(6, span.first)
-    const result = await statement.run()
-    if (result.rowsChanged !== 1) throw new KymoError('span_conflict')
-  }
-
-  async #writeState(span: Span, state: OperatorState): Promise<void> {
-    const where = [span.log, span.topic, span.partition, state.operator]
-    await this.#writer.run(`DELETE FROM ${hot}.states WHERE log = $1 AND topic = $2 AND part = $3 AND operator = $4`, where)
-    const insert = await this.#writer.prepare(`INSERT INTO ${hot}.states VALUES ($1, $2, $3, $4, $5, $6)`)
-    insert.bindVarchar(1, span.log)
-    insert.bindVarchar(2, span.topic)
-    insert.bindUInteger(3, span.partition)
-    insert.bindVarchar(4, state.operator)
-    insert.bindUBigInt(5, state.at)
-    insert.bindBlob(6, state.bytes)
-    await insert.run()
-    insert.destroySync()
-  }
-
-  /** Writes down the series' state, so that the next start reads only what comes after. */
-  async #writeMark(gen: number): Promise<void> {
-    this.#texts = Number((await (await this.#writer.run(`SELECT count(*) FROM ${hot}.texts`)).getRows())[0]?.[0])
-    await this.#writer.run(`DELETE FROM ${hot}.series_state`)
-    await this.#writer.run(`DELETE FROM ${hot}.pending`)
-    const insert = await this.#writer.prepare(`INSERT INTO ${hot}.series_state VALUES ($1, $2, $3, $4, $5)`)
-    ;[gen, this.#stage.readings, this.#texts, this.#stage.seq - 1].forEach((value, i) => insert.bindUBigInt(i + 1, BigInt(value)))
-    insert.bindBlob(5, this.#state.encode())
-    await insert.run()
-    insert.destroySync()
+  #keepMark(gen: number): Promise<void> {
+    return this.#ledger.keepMark({ gen, readings: this.#stage.readings, seq: this.#stage.seq - 1 }, this.#state.encode())
   }
 
   async #refine(): Promise<void> {
@@ -292,8 +262,12 @@ export class DuckdbStore implements Store {
       const ids = [...this.#stage.refine].filter(([, levels]) => levels.has(level)).map(([id]) => id)
       if (ids.length === 0) continue
       const closed = field.closed + (level === 'hour' ? levelWidth : 0)
-      const found = await firstLate(this.#writer, ids, ids.map((id) => this.#state.cells[id * stateWidth + closed]!))
-      for (const id of ids) this.#stage.refined(id, level satisfies Level, found.get(id))
+      const found = await firstLate(
+        this.#writer,
+        ids,
+        ids.map((id) => this.#state.cells[id * stateWidth + closed]!),
+      )
+      for (const id of ids) this.#stage.refined(id, level, found.get(id))
     }
   }
 
@@ -318,23 +292,20 @@ export class DuckdbStore implements Store {
   async #load(): Promise<void> {
     const loaded = await loadState(this.#writer, this.#dictionary, this.#state)
     this.#gen = loaded.gen
-    this.#texts = loaded.texts
     this.#stage.seq = loaded.seq + 1
     this.#stage.readings = loaded.readings
     this.#rowsAtMark = loaded.readings - loaded.rowsSince
-    this.#spans.clear()
-    const rows = await (await this.#writer.run(`SELECT log, topic, part, next FROM ${hot}.spans`)).getRowsJS()
-    for (const [log, topic, partition, next] of rows) {
-      const span = { log: String(log), topic: String(topic), partition: Number(partition), next: BigInt(next as bigint) }
-      this.#spans.set(spanName(span), span)
-    }
+    this.#spans = await this.#ledger.spans()
   }
 
   /** The engine rolls a write back that finds no room, but a checkpoint that finds none is the end of it: so room is kept. */
   #checkSpace(): void {
     const free = this.#env.disk.freeBytes(this.#database.dir)
     if (free >= this.#reserveBytes) return
-    throw new KymoError('disk_full', { detail: `${this.#database.dir} has ${free} bytes free; the store keeps ${this.#reserveBytes}.`, retryAfterS: 10 })
+    throw new KymoError('disk_full', {
+      detail: `${this.#database.dir} has ${free} bytes free; the store keeps ${this.#reserveBytes}.`,
+      retryAfterS: 10,
+    })
   }
 
   async #checkpointWhenDue(): Promise<void> {
@@ -378,26 +349,12 @@ export class DuckdbStore implements Store {
     return this.#env.disk.freeBytes(this.#database.dir) >= this.#database.walBytes + this.#reserveBytes / 2
   }
 
-  async #latestTexts(ids: readonly number[]): Promise<Map<number, string>> {
-    const { cells } = this.#state
-    const times = ids.map((id) => {
-      const at = id * stateWidth
-      return cells[at + field.last]! === Number.NEGATIVE_INFINITY ? cells[at + field.aheadLast]! : cells[at + field.last]!
-    })
-    const sql = `WITH w AS (SELECT unnest([${ids.join(',')}]::UINTEGER[]) AS series, unnest([${times.join(',')}]::BIGINT[]) AS us)
-      SELECT series, arg_max(text, seq) FROM (
-        SELECT t.series, t.text, 0::UBIGINT AS seq FROM ${hot}.texts t JOIN w ON t.series = w.series AND t.ts = make_timestamp(w.us)
-        UNION ALL SELECT l.series, l.text, l.seq FROM ${hot}.late l JOIN w ON l.series = w.series AND l.ts = make_timestamp(w.us)) WHERE text IS NOT NULL GROUP BY series`
-    const rows = await (await this.#writer.run(sql)).getRowsJS()
-    return new Map(rows.map(([id, text]) => [Number(id), String(text)]))
-  }
-
   /** Before closing: what a start would have to work out is written down, and the write-ahead log goes into the file. */
   async #settle(): Promise<void> {
     if (!this.#roomToCheckpoint()) return
     if (this.#stage.readings > this.#rowsAtMark) {
       await this.#writer.run('BEGIN')
-      await this.#writeMark(this.#gen)
+      await this.#keepMark(this.#gen)
       await this.#writer.run('COMMIT')
     }
     await this.#checkpoint()
@@ -410,8 +367,4 @@ export class DuckdbStore implements Store {
  */
 export function openDuckdbStore(o: DuckdbOptions): Promise<DuckdbStore> {
   return DuckdbStore.open(o)
-}
-
-function spanName(span: Pick<Span, 'log' | 'topic' | 'partition'>): string {
-  return `${span.log}\u0000${span.topic}\u0000${span.partition}`
 }

@@ -7,7 +7,15 @@ import { f64Column, setLong, TableAppender, textColumn, timeColumn, u32Column, u
 export class HotTables {
   readonly #readings = { series: u32Column(), ts: timeColumn(), v: f64Column(), flags: u8Column() }
   readonly #texts = { series: u32Column(), ts: timeColumn(), text: textColumn(), meta: textColumn() }
-  readonly #late = { series: u32Column(), ts: timeColumn(), v: f64Column(), flags: u8Column(), seq: u64Column(), text: textColumn(), meta: textColumn() }
+  readonly #late = {
+    series: u32Column(),
+    ts: timeColumn(),
+    v: f64Column(),
+    flags: u8Column(),
+    seq: u64Column(),
+    text: textColumn(),
+    meta: textColumn(),
+  }
   readonly #series = { id: u32Column(), tenant: textColumn(), device: textColumn(), metric: textColumn() }
   readonly #pending = { series: u32Column(), bucket: timeColumn(), step: u64Column() }
   readonly #minute = rollupColumns()
