@@ -30,7 +30,7 @@ export class LogMetrics {
   topics(sizes: () => Iterable<readonly [string, number]>): void {
     const metrics = this.#metrics
     metrics?.gauge('kymo_log_bytes', 'Bytes that the log keeps, by topic.', { topic: 'telemetry' }, () => {
-      for (const [topic, bytes] of sizes()) metrics.gauge('kymo_log_bytes', '', { topic }).value = bytes
+      for (const [topic, bytes] of sizes()) metrics.gauge('kymo_log_bytes', 'Bytes that the log keeps, by topic.', { topic }).value = bytes
     })
   }
 }
