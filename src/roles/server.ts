@@ -122,7 +122,6 @@ async function compose(config: Config, env: Env, stack: Stack): Promise<RunningS
   const fresh = !fs.existsSync(where.logDir)
   env.disk.mkdir(where.dataDir)
   const metrics = new Metrics()
-  metrics.gauge('kymo_build_info', 'Version of the program.', { version }).value = 1
   const series = new SeriesTable()
 
   const storage = await timed(

@@ -22,7 +22,7 @@ export class StoreMetrics {
   }
 
   query(kind: string): HistogramCell {
-    return this.#metrics.histogram('kymo_query_duration_seconds', 'How long the store took to answer', { kind })
+    return this.#metrics.histogram('kymo_store_query_duration_seconds', 'How long the store took to answer, by kind of question.', { kind })
   }
 
   committed(commit: Committed, nowUs: number): void {
