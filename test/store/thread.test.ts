@@ -106,7 +106,7 @@ void describe("The store's thread", () => {
       const seen = (name: string): number => (cell(name) as HistogramCell).counts.reduce((a, b) => a + b, 0)
       assert.equal(seen('kymo_store_write_duration_seconds'), 1)
       assert.equal(seen('kymo_end_to_end_latency_seconds'), 1)
-      assert.equal(seen('kymo_query_duration_seconds'), 1)
+      assert.equal(seen('kymo_store_query_duration_seconds'), 1)
       assert.equal((cell('kymo_store_write_errors_total') as Cell).value, 0)
       all.metrics.families.get('kymo_store_bytes')!.collect!()
       assert.ok((cell('kymo_store_bytes') as Cell).value > 0)
