@@ -117,8 +117,9 @@ describe('a flipped bit in an old segment', () => {
     assert.ok(Number(from) <= at && at < Number(to), ended.output)
     assert.equal(statSync(damaged).size, size)
   })
-  it('does not keep the server from starting: what was stored is there, and new readings are taken', async () => {
+  it('does not keep the server from starting, which names it: what was stored is there, and new readings are taken', async () => {
     server = await server.restart()
+    assert.ok(server.output.includes(path.basename(damaged)) && /byte \d+/.test(server.output), server.output)
     assert.equal((await stored(server.http)).length, 4_000)
     await send(server.http, 4_001, 10)
     assert.equal((await stored(server.http)).length, 4_010)

@@ -196,7 +196,7 @@ void describe('The store role', () => {
             await store.close()
           }
         }),
-        { numRuns: 6 },
+        { numRuns: 6, endOnFailure: true },
       )
     } finally {
       fs.rmSync(root, { recursive: true, force: true })
