@@ -58,6 +58,18 @@ export async function cpuPercent(pid: number, ms: number): Promise<number> {
   return (100 * (cpuUs(pid) - before)) / 1000 / (performance.now() - began)
 }
 
+/** How busy the whole machine is over `ms`, in percent of all its cores: before a run, this is what others do on it. */
+export async function machineBusyPercent(ms: number): Promise<number> {
+  const look = (): { readonly idle: number; readonly all: number } => {
+    const ticks = readFileSync('/proc/stat', 'utf8').split('\n')[0]!.trim().split(/\s+/).slice(1, 9).map(Number)
+    return { idle: ticks[3]! + ticks[4]!, all: ticks.reduce((sum, part) => sum + part, 0) }
+  }
+  const before = look()
+  await delay(ms)
+  const after = look()
+  return 100 * (1 - (after.idle - before.idle) / (after.all - before.all))
+}
+
 export interface Distribution {
   readonly n: number
   readonly p50: number

@@ -24,9 +24,9 @@ function verdict(figure: Figure): string {
   return `missed (${(figure.value / figure.aim).toFixed(1)}×)`
 }
 
-export function write(machine: Machine, figures: readonly Figure[], stages: ReadonlyMap<string, string>): void {
+export function write(machine: Machine, busyPercent: number, figures: readonly Figure[], stages: ReadonlyMap<string, string>): void {
   const folder = import.meta.dirname
-  const lines = [{ machine }, ...figures].map((line) => JSON.stringify(line))
+  const lines = [{ machine, busyPercent }, ...figures].map((line) => JSON.stringify(line))
   writeFileSync(path.join(folder, 'results.jsonl'), `${lines.join('\n')}\n`)
   const out = [
     '# Measured',

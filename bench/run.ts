@@ -18,7 +18,7 @@ import { machine } from './machine.ts'
 import { mosquittoPath, startMosquitto } from './mosquitto.ts'
 import type { MqttLoad, MqttLoadResult } from './mqtt-load.ts'
 import type { Probe, ProbeResult } from './probe.ts'
-import { byThread, cpuPercent, cpuUs, memory, threadsCpuUs } from './process.ts'
+import { byThread, cpuPercent, cpuUs, machineBusyPercent, memory, threadsCpuUs } from './process.ts'
 import { write, type Figure } from './report.ts'
 
 const { values } = parseArgs({ options: { quick: { type: 'boolean' }, only: { type: 'string' } } })
@@ -200,7 +200,9 @@ async function visibility(server: RunningServer): Promise<void> {
 
 const data = mkdtempSync(path.join(os.tmpdir(), 'kymo-bench-'))
 const about = machine(data)
-process.stdout.write(`${about.cpu}, ${about.cores} cores, Node ${about.node}, commit ${about.commit}\n`)
+const busy = await machineBusyPercent(3_000)
+process.stdout.write(`${about.cpu}, ${about.cores} cores, Node ${about.node}, commit ${about.commit}, ${busy.toFixed(0)} % busy before the run\n`)
+if (busy > 10) process.stderr.write('warning: something else keeps this machine busy; figures of this run are no figures\n')
 let server: RunningServer | undefined
 try {
   if (wanted('start')) await startAndIdle()
@@ -220,5 +222,5 @@ try {
   await server?.dispose()
   rmSync(data, { recursive: true, force: true })
 }
-if (only === undefined && scale === 1) write(about, figures, stages)
+if (only === undefined && scale === 1) write(about, busy, figures, stages)
 else process.stdout.write('some stages, or few messages: bench/RESULTS.md was left alone\n')

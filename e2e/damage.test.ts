@@ -1,6 +1,18 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { appendFileSync, closeSync, ftruncateSync, mkdtempSync, openSync, readdirSync, readSync, rmSync, statSync, writeSync } from 'node:fs'
+import {
+  appendFileSync,
+  closeSync,
+  ftruncateSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import process from 'node:process'
@@ -172,25 +184,32 @@ describe('damage in front of what the store has not read yet', () => {
 
 const megabytes = 192
 
-/** Mounting needs root; a plain user is told by name. */
-function mountTmpfs(): { readonly dir: string } | string {
-  const dir = mkdtempSync(path.join(os.tmpdir(), 'kymo-full-'))
+/** What mount says against it; undefined when it is done. Mounting needs root: a plain user is told by name. */
+function mountTmpfs(dir: string): string | undefined {
   const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${megabytes}m`, 'tmpfs', dir], { encoding: 'utf8' })
-  if (mounted.status === 0) return { dir }
-  rmSync(dir, { recursive: true })
-  return `no tmpfs can be mounted: ${(mounted.stderr ?? String(mounted.error)).trim()}`
+  return mounted.status === 0 ? undefined : `no tmpfs can be mounted: ${(mounted.stderr ?? String(mounted.error)).trim()}`
 }
 
-const space = process.platform === 'linux' ? mountTmpfs() : 'mounts a tmpfs, which is Linux'
+/** Tried and undone at once: nothing stays mounted when the tests below are not run. */
+function whyNoTmpfs(): string | undefined {
+  if (process.platform !== 'linux') return 'mounts a tmpfs, which is Linux'
+  const dir = mkdtempSync(path.join(os.tmpdir(), 'kymo-full-'))
+  const reason = mountTmpfs(dir)
+  if (reason === undefined) spawnSync('umount', [dir])
+  rmSync(dir, { recursive: true, force: true })
+  return reason
+}
 
-describe('a full disk', { skip: typeof space === 'string' ? space : false }, () => {
-  const dir = typeof space === 'string' ? '' : space.dir
+describe('a full disk', { skip: whyNoTmpfs() ?? false }, () => {
+  const dir = path.join(os.tmpdir(), `kymo-full-disk-${process.pid}`)
   const filler = path.join(dir, 'filler')
   let server: RunningServer
   let client: RawMqtt
   const acknowledged = new Set<number>()
 
   before(async () => {
+    mkdirSync(dir)
+    assert.equal(mountTmpfs(dir), undefined)
     server = await RunningServer.start({ data: path.join(dir, 'data') })
     client = await RawMqtt.connect({ port: server.mqttPort, clientId: 'full', keepAliveS: 0 })
     client.onPuback = (id) => acknowledged.add(id)

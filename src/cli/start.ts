@@ -85,6 +85,8 @@ function serverEntry(): string {
 function serverEnvironment(): NodeJS.ProcessEnv {
   const cache = module.getCompileCacheDir?.()
   return {
+    // Arenas that glibc makes per thread cost 19 MB of idle memory.
+    MALLOC_ARENA_MAX: process.env['MALLOC_ARENA_MAX'] ?? '2',
     UV_THREADPOOL_SIZE: String(Math.max(threadPoolSizeMin, os.availableParallelism() + 4)),
     ...(cache === undefined ? {} : { NODE_COMPILE_CACHE: cache }),
     ...process.env,

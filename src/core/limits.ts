@@ -86,6 +86,8 @@ export const limits = {
 
   // --- store and queries ---
   queryInFlightMax: 2,
+  /** A query that names at most so many devices may use the place that is kept free of heavy ones. */
+  queryLightDevicesMax: 16,
   queryWaitingMax: 64,
   queryDeadlineMs: 30_000,
   queryRowsMax: 100_000,

@@ -143,7 +143,15 @@ async function compose(config: Config, env: Env, stack: Stack): Promise<RunningS
       stack.push(() => log.close())
       log.onFatal(onFatal)
       const [store, meta] = await Promise.all([
-        openStoreThread({ dir: where.storeDir, log: log.handle(), env, metrics, memoryLimitMb: config.store.memory_mb, onFatal }),
+        openStoreThread({
+          dir: where.storeDir,
+          log: log.handle(),
+          env,
+          metrics,
+          memoryLimitMb: config.store.memory_mb,
+          reserveBytes: config.log.reserve_bytes,
+          onFatal,
+        }),
         openSqliteMeta({ path: where.metaFile, env, thread: true }),
       ])
       stack.push(() => store.close())

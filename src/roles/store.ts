@@ -306,7 +306,8 @@ class Role implements Sink {
     this.#timer = this.#o.env.clock.after(waitMs, () => {
       this.#timer = undefined
       if (this.#signal.aborted || this.#prepared !== undefined) return
-      this.#writing = this.#writing.then(() => this.#writeStates(this.#signal)).catch((thrown: unknown) => this.#o.onRetry?.(asKymoError(thrown))) // the next commit tries again
+      const failed = (thrown: unknown): void => this.#o.onRetry?.(asKymoError(thrown)) // the next commit tries again
+      this.#writing = this.#writing.then(() => this.#writeStates(this.#signal)).catch(failed)
     })
   }
 

@@ -15,7 +15,7 @@ import { answer, batchOf, signal, spanOf, type AnswerRow, type TestRow } from '.
 
 const s = 1e6
 const t0 = 1_700_000_000_000_000
-const runs = Number(process.env['KYMO_TEST_RUNS'] ?? 12)
+const runs = Number(process.env['KYMO_TEST_RUNS'] ?? 8)
 
 type Step =
   | { readonly do: 'feed'; readonly rows: readonly (readonly [device: number, how: number, amount: number])[]; readonly passUs: number }

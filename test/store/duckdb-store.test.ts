@@ -109,13 +109,20 @@ void describe('The DuckDB store, queries', () => {
     })
   })
 
-  void it(`runs ${limits.queryInFlightMax}, lets ${limits.queryWaitingMax} wait and refuses the rest`, async () => {
+  void it(`keeps a place for light queries, lets ${limits.queryWaitingMax} wait and refuses the rest`, async () => {
     await using(async (store) => {
       await store.commit({ tables: readings(1000), span: spanOf(0, 1) }, signal)
-      const asked = Array.from({ length: limits.queryInFlightMax + limits.queryWaitingMax + 3 }, () => answer(store, { limit: 1 }))
+      const heavyMax = limits.queryInFlightMax - 1
+      const asked = Array.from({ length: heavyMax + limits.queryWaitingMax + 3 }, () => answer(store, { limit: 1 }))
+      const order: string[] = []
+      void Promise.allSettled(asked).then(() => order.push('heavy'))
+      const [first] = await store.series({ tenant: 'default' }, signal)
+      await answer(store, { limit: 1, match: { tenant: 'default', devices: [first!.key.device] } })
+      order.push('light')
       const settled = await Promise.allSettled(asked)
-      assert.equal(settled.filter((one) => one.status === 'fulfilled').length, limits.queryInFlightMax + limits.queryWaitingMax)
+      assert.equal(settled.filter((one) => one.status === 'fulfilled').length, heavyMax + limits.queryWaitingMax)
       assert.ok(settled.every((one) => one.status === 'fulfilled' || code('overloaded')(one.reason)))
+      assert.equal(order[0], 'light', 'a light query waited behind heavy ones')
     })
   })
 
@@ -279,7 +286,9 @@ void describe('The DuckDB store, checkpoints', () => {
         for (let i = 1; i < 12; i++) await store.commit({ tables: readings(2000, 20_000 + i * 2000), span: spanOf(i, i + 1) }, signal)
         const held = wal(dir)
         assert.ok(held > 300_000, `${held} bytes: no checkpoint runs beside the query`)
-        assert.equal((await answer(store, { limit: 5 })).length, 5, 'others are held up for a moment only')
+        const [first] = await store.series({ tenant: 'default' }, signal)
+        const light = { limit: 5, match: { tenant: 'default', devices: [first!.key.device] } }
+        assert.equal((await answer(store, light)).length, 5, 'others are held up for a moment only')
         for await (const page of slow) rows += page.rows
         assert.equal(rows, 20_000, 'the slow one saw its own moment')
         await store.commit({ tables: readings(2000, 60_000), span: spanOf(12, 13) }, signal)

@@ -119,7 +119,8 @@ export class Ledger {
     const sql = `WITH w AS (SELECT unnest([${series.join(',')}]::UINTEGER[]) AS series, unnest([${timesUs.join(',')}]::BIGINT[]) AS us)
       SELECT series, arg_max(text, seq) FROM (
         SELECT t.series, t.text, 0::UBIGINT AS seq FROM ${hot}.texts t JOIN w ON t.series = w.series AND t.ts = make_timestamp(w.us)
-        UNION ALL SELECT l.series, l.text, l.seq FROM ${hot}.late l JOIN w ON l.series = w.series AND l.ts = make_timestamp(w.us)) WHERE text IS NOT NULL GROUP BY series`
+        UNION ALL SELECT l.series, l.text, l.seq FROM ${hot}.late l JOIN w ON l.series = w.series AND l.ts = make_timestamp(w.us))
+      WHERE text IS NOT NULL GROUP BY series`
     const rows = (await (await this.#connection.run(sql)).getRowsJS()) as [number, string][]
     return new Map(rows)
   }

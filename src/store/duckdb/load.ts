@@ -107,7 +107,8 @@ async function tailOfTexts(connection: DuckDBConnection, state: SeriesState, mar
 }
 
 async function tailOfLate(connection: DuckDBConnection, state: SeriesState, mark: Mark): Promise<void> {
-  const sql = `SELECT series, (flags & ${Flag.clockAhead} <> 0)::UINTEGER AS ahead, min(ts), max(ts), arg_max(v, (ts, seq)), arg_max(flags, (ts, seq))::DOUBLE
+  const sql = `SELECT series, (flags & ${Flag.clockAhead} <> 0)::UINTEGER AS ahead, min(ts), max(ts),
+      arg_max(v, (ts, seq)), arg_max(flags, (ts, seq))::DOUBLE
     FROM ${hot}.late WHERE seq > ${mark.seq} GROUP BY 1, 2`
   await eachChunk(connection, sql, (chunk) => {
     const { cells } = state

@@ -91,11 +91,12 @@ function alive(holder: Holder): boolean {
   }
 }
 
-/** Field 22 of /proc/<pid>/stat (proc(5)): a reused pid has another. */
+/** Field 22 of /proc/<pid>/stat (proc(5)): a reused pid has another. A zombie holds nothing any more: it counts as gone. */
 function startOf(pid: number): string | undefined {
   try {
     const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8')
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19]
   } catch {
     return undefined // no such process, or no /proc on this system
   }

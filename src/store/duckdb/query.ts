@@ -28,7 +28,8 @@ const racesMax = 2
  */
 export async function* runRange(parts: QueryParts, query: RangeQuery, signal: AbortSignal): AsyncGenerator<QueryPage, void, void> {
   checkQuery(query)
-  const connection = await parts.slots.acquire(signal)
+  const light = query.match.devices !== undefined && query.match.devices.length <= limits.queryLightDevicesMax
+  const connection = await parts.slots.acquire(signal, light)
   let free = false
   const stop = interruptOnAbort(connection, signal)
   const release = async (): Promise<void> => {

@@ -113,7 +113,8 @@ function planBuckets(scope: Scope, stepUs: number): RangePlan {
   const stddev = aggregations.includes('stddev')
   // Deviations of the parts from the whole's mean, in a second pass: in one, sums of squares would cancel.
   const spread = stddev
-    ? `, d AS (SELECT p.series, p.b, sum(p.m2 + p.n * pow(p.sum / p.n - g.sum / g.n, 2)) AS m2 FROM p JOIN g ON p.series = g.series AND p.b = g.b GROUP BY 1, 2)`
+    ? `, d AS (SELECT p.series, p.b, sum(p.m2 + p.n * pow(p.sum / p.n - g.sum / g.n, 2)) AS m2
+        FROM p JOIN g ON p.series = g.series AND p.b = g.b GROUP BY 1, 2)`
     : ''
   const column: Record<Aggregation, string> = {
     avg: 'g.sum / g.n',
@@ -126,10 +127,12 @@ function planBuckets(scope: Scope, stepUs: number): RangePlan {
     last: 'g.last',
   }
   const sql = (limit: number): string => `WITH m AS (${ranks(ids)}), p AS ${stddev ? 'MATERIALIZED ' : ''}(${parts.join('\nUNION ALL\n')}),
-    g AS (SELECT series, b, sum(n) AS n, sum(sum) AS sum, min(min) AS min, max(max) AS max, arg_min(first, first_ts) AS first, arg_max(last, last_ts) AS last
+    g AS (SELECT series, b, sum(n) AS n, sum(sum) AS sum, min(min) AS min, max(max) AS max,
+      arg_min(first, first_ts) AS first, arg_max(last, last_ts) AS last
       FROM p GROUP BY series, b)${spread}
     SELECT m.rank, make_timestamp(g.b), ${aggregations.map((a) => `${column[a]} AS "${a}"`).join(', ')}
-    FROM g JOIN m ON m.series = g.series ${stddev ? 'JOIN d ON d.series = g.series AND d.b = g.b' : ''} ${afterClause(scope, 'make_timestamp(g.b)', 'm.rank')}
+    FROM g JOIN m ON m.series = g.series ${stddev ? 'JOIN d ON d.series = g.series AND d.b = g.b' : ''}
+    ${afterClause(scope, 'make_timestamp(g.b)', 'm.rank')}
     ORDER BY g.b ${direction}, m.rank ${direction} LIMIT ${limit}`
   return { statements: [sql], keys: scope.keys, columns: aggregations, raw: false, texts: false }
 }
@@ -187,7 +190,8 @@ function rollupPart(ids: Uint32Array, level: 'minute' | 'hour', from: number, to
 }
 
 function rowPart(scope: Scope, ids: Uint32Array, from: number, to: number, stepUs: number): string {
-  return `SELECT series, ${bucketOf(stepUs)} AS b, ${rollupOfRows} FROM (${rows(ids, from, to, lateIds(scope, from, to, ids), false)}) WHERE NOT isnan(v) GROUP BY 1, 2`
+  return `SELECT series, ${bucketOf(stepUs)} AS b, ${rollupOfRows} FROM (${rows(ids, from, to, lateIds(scope, from, to, ids), false)})
+    WHERE NOT isnan(v) GROUP BY 1, 2`
 }
 
 /** Deduplicated rows of a range. Only series that have late rows there pay for merging them. */
@@ -203,7 +207,8 @@ function rows(ids: Uint32Array, from: number, to: number, late: readonly number[
   const without = ids.filter((id) => !inLate.has(id))
   return [
     ...(without.length === 0 ? [] : [`SELECT r.series, r.ts, r.v${columns} FROM ${hot}.readings r ${only(without, 'r')} ${inRange}`]),
-    `SELECT r.series, r.ts, r.v${columns} FROM ${hot}.readings r ANTI JOIN (SELECT r.series, r.ts FROM ${hot}.late r ${only(lateSet, 'r')} ${inRange}) l
+    `SELECT r.series, r.ts, r.v${columns} FROM ${hot}.readings r ANTI JOIN
+      (SELECT r.series, r.ts FROM ${hot}.late r ${only(lateSet, 'r')} ${inRange}) l
       ON r.series = l.series AND r.ts = l.ts ${onlyWhere(lateSet, 'r')} ${inRange}`,
     `SELECT series, ts, x.v AS v${lateColumns} FROM (${latest})`,
   ].join('\nUNION ALL\n')

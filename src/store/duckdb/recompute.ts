@@ -68,8 +68,8 @@ export async function recompute(connection: DuckDBConnection, ranges: Ranges, ge
       WHERE r.series = w.series AND r.bucket >= w.lo AND r.bucket < w.hi AND r.bucket >= ${from} AND r.bucket < ${to}`)
     await connection.run(`INSERT INTO ${table}
       WITH w AS MATERIALIZED ${wanted},
-      l AS MATERIALIZED (SELECT r.series, r.ts, arg_max(r.v, r.seq) AS v FROM ${hot}.late r JOIN w ON r.series = w.series AND r.ts >= w.lo AND r.ts < w.hi
-        WHERE r.ts >= ${from} AND r.ts < ${to} GROUP BY r.series, r.ts),
+      l AS MATERIALIZED (SELECT r.series, r.ts, arg_max(r.v, r.seq) AS v FROM ${hot}.late r
+        JOIN w ON r.series = w.series AND r.ts >= w.lo AND r.ts < w.hi WHERE r.ts >= ${from} AND r.ts < ${to} GROUP BY r.series, r.ts),
       h AS (SELECT r.series, r.ts, r.v FROM ${hot}.readings r JOIN w ON r.series = w.series AND r.ts >= w.lo AND r.ts < w.hi
         WHERE r.ts >= ${from} AND r.ts < ${to})
       SELECT series, make_timestamp(${bucketOf(stepOf[level])}) AS bucket, ${rollupOfRows}, ${gen}::UBIGINT
@@ -81,7 +81,8 @@ export async function recompute(connection: DuckDBConnection, ranges: Ranges, ge
 /** The first late row of each series at or after a time; a series without any is absent. */
 export async function firstLate(connection: DuckDBConnection, series: readonly number[], fromUs: readonly number[]): Promise<Map<number, number>> {
   const result = await connection.run(`SELECT l.series, min(l.ts) FROM ${hot}.late l
-    JOIN (SELECT ${integers(series, 'UINTEGER')} AS series, ${integers(fromUs, 'BIGINT')} AS lo) w ON l.series = w.series AND l.ts >= make_timestamp(w.lo)
+    JOIN (SELECT ${integers(series, 'UINTEGER')} AS series, ${integers(fromUs, 'BIGINT')} AS lo) w
+    ON l.series = w.series AND l.ts >= make_timestamp(w.lo)
     GROUP BY l.series`)
   const found = new Map<number, number>()
   for (let chunk = await result.fetchChunk(); chunk !== null && chunk.rowCount > 0; chunk = await result.fetchChunk()) {

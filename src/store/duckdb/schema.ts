@@ -24,7 +24,8 @@ CREATE TABLE ${rollupTables.minute} ${rollupColumns};
 CREATE TABLE ${rollupTables.hour} ${rollupColumns};
 CREATE TABLE ${hot}.pending (series UINTEGER NOT NULL, bucket TIMESTAMP NOT NULL, step UBIGINT NOT NULL);
 CREATE TABLE ${hot}.spans (log VARCHAR NOT NULL, topic VARCHAR NOT NULL, part UINTEGER NOT NULL, next UBIGINT NOT NULL, gen UBIGINT NOT NULL);
-CREATE TABLE ${hot}.states (log VARCHAR NOT NULL, topic VARCHAR NOT NULL, part UINTEGER NOT NULL, operator VARCHAR NOT NULL, seen UBIGINT NOT NULL, bytes BLOB NOT NULL);
+CREATE TABLE ${hot}.states (log VARCHAR NOT NULL, topic VARCHAR NOT NULL, part UINTEGER NOT NULL, operator VARCHAR NOT NULL,
+  seen UBIGINT NOT NULL, bytes BLOB NOT NULL);
 CREATE TABLE ${hot}.series_state (gen UBIGINT NOT NULL, readings UBIGINT NOT NULL, texts UBIGINT NOT NULL, seq UBIGINT NOT NULL, bytes BLOB NOT NULL);
 `
 

@@ -7,15 +7,21 @@ import { limits } from '../../core/limits.ts'
 export const interruptAgainMs = 10
 
 interface Waiting {
+  readonly light: boolean
   readonly start: (connection: DuckDBConnection) => void
   readonly fail: (error: KymoError) => void
 }
 
-/** Connections for queries: so many run, so many wait, the rest is refused. Can be held, so that a checkpoint finds no query running. */
+/**
+ * Connections for queries: so many run, so many wait, the rest is refused. One is kept for light queries (few devices), so that a person who
+ * looks at one device never waits behind reports over all of them. Can be held, so that a checkpoint finds no query running.
+ */
 export class QuerySlots {
   readonly #idle: DuckDBConnection[]
   readonly #all: readonly DuckDBConnection[]
   readonly #waiting: Waiting[] = []
+  readonly #heavy = new Set<DuckDBConnection>()
+  readonly #heavyMax: number
   #held = false
   #closed = false
   readonly #whenIdle = new Set<() => void>()
@@ -23,6 +29,7 @@ export class QuerySlots {
   constructor(connections: readonly DuckDBConnection[]) {
     this.#all = connections
     this.#idle = [...connections]
+    this.#heavyMax = Math.max(1, connections.length - 1)
   }
 
   get running(): number {
@@ -33,11 +40,11 @@ export class QuerySlots {
     return this.#waiting.length
   }
 
-  acquire(signal: AbortSignal): Promise<DuckDBConnection> {
+  acquire(signal: AbortSignal, light: boolean): Promise<DuckDBConnection> {
     return new Promise((resolve, reject) => {
       if (signal.aborted) return reject(abortError(signal))
       if (this.#closed) return reject(new KymoError('shutting_down'))
-      const connection = this.#held ? undefined : this.#idle.pop()
+      const connection = this.#held || !this.#hasPlace(light) ? undefined : this.#take(light)
       if (connection !== undefined) return resolve(connection)
       if (this.#waiting.length >= limits.queryWaitingMax) {
         return reject(new KymoError('overloaded', { detail: `${limits.queryWaitingMax} queries are waiting already.`, retryAfterS: 1 }))
@@ -47,6 +54,7 @@ export class QuerySlots {
         reject(abortError(signal))
       }
       const entry: Waiting = {
+        light,
         start: (free) => {
           signal.removeEventListener('abort', aborted)
           resolve(free)
@@ -62,6 +70,7 @@ export class QuerySlots {
   }
 
   release(connection: DuckDBConnection): void {
+    this.#heavy.delete(connection)
     this.#idle.push(connection)
     this.#next()
     if (this.running === 0) for (const hear of this.#whenIdle) hear()
@@ -101,8 +110,24 @@ export class QuerySlots {
     for (const connection of this.#all) connection.closeSync()
   }
 
+  #hasPlace(light: boolean): boolean {
+    return this.#idle.length > 0 && (light || this.#heavy.size < this.#heavyMax)
+  }
+
+  #take(light: boolean): DuckDBConnection | undefined {
+    const connection = this.#idle.pop()
+    if (connection !== undefined && !light) this.#heavy.add(connection)
+    return connection
+  }
+
+  /** Whoever has waited longest and has a place. */
   #next(): void {
-    while (!this.#held && this.#idle.length > 0 && this.#waiting.length > 0) this.#waiting.shift()!.start(this.#idle.pop()!)
+    while (!this.#held) {
+      const at = this.#waiting.findIndex((entry) => this.#hasPlace(entry.light))
+      if (at < 0) return
+      const [entry] = this.#waiting.splice(at, 1)
+      entry!.start(this.#take(entry!.light)!)
+    }
   }
 }
 
