@@ -110,13 +110,19 @@ export interface MetricSource {
 
 /** Found where they are registered: `metrics.counter('kymo_…', 'help', { label: … })`. One name has one help and one set of labels. */
 export function metricsPage(files: readonly MetricSource[]): string {
-  const call = /\.(counter|gauge|histogram)\(\s*'(\w+)',\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")(?:,\s*\{([^}]*)\})?/g
+  const call = /\.(counter|gauge|histogram)\(\s*'(\w+)',\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|(\w+)\b)(?:,\s*\{([^}]*)\})?/g
+  // A help that two cells share stands in a constant of the same file.
+  const constant = (source: string, given: string): string => {
+    const text = new RegExp(`const ${given} =\\s*'((?:[^'\\\\]|\\\\.)*)'`).exec(source)?.[1]
+    if (text === undefined) throw new Error(`the help of a metric is ${given}, which is no constant text of its file`)
+    return text
+  }
   const found = new Map<string, { type: string; help: string; labels: string }>()
   for (const { source } of files) {
-    for (const [, type, name, single, double, labels] of source.matchAll(call)) {
+    for (const [, type, name, single, double, shared, labels] of source.matchAll(call)) {
       const names = (labels ?? '').split(',').flatMap((part) => /^\s*(\w+)/.exec(part)?.[1] ?? [])
       const known = found.get(name!)
-      const help = (single ?? double ?? '').replaceAll("\\'", "'")
+      const help = (single ?? double ?? constant(source, shared!)).replaceAll("\\'", "'")
       if (known === undefined) found.set(name!, { type: type!, help, labels: names.join(', ') })
       else if (known.help !== help) throw new Error(`the metric ${name} has two helps: "${known.help}" and "${help}"`)
     }

@@ -33,7 +33,7 @@ export const compositions: readonly string[] = ['src/roles/server.ts', 'src/role
 
 /** Packages that are large, native or of one engine: each is imported in its adapter and nowhere else. */
 export const drivers: readonly { readonly packages: RegExp; readonly only: readonly string[] }[] = [
-  { packages: /^@duckdb\//, only: ['src/store/duckdb/'] },
+  { packages: /^@duckdb\//, only: ['src/store/duckdb/', 'src/store/parquet/'] },
   { packages: /^node:sqlite$/, only: ['src/store/meta/', 'src/cli/lock.ts'] },
   { packages: /^(kafkajs|@platformatic\/kafka)$/, only: ['src/log/kafka/'] },
   { packages: /^(nats|@nats-io\/.*)$/, only: ['src/log/nats/'] },

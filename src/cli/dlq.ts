@@ -32,10 +32,21 @@ interface LetterAnswer {
   readonly body_encoding?: 'utf8' | 'base64'
 }
 
-interface ReplayAnswer {
-  readonly replayed: number
+interface SettledAnswer {
   readonly failed: number
   readonly results: readonly { readonly id: string; readonly ok: boolean; readonly code?: string; readonly detail?: string }[]
+}
+
+interface ReplayAnswer extends SettledAnswer {
+  readonly replayed: number
+}
+
+interface DismissAnswer extends SettledAnswer {
+  readonly dismissed: number
+}
+
+interface ChosenOptions extends CommonOptions {
+  readonly all?: boolean
 }
 
 const statuses = ['waiting', 'replayed', 'dismissed'] as const
@@ -59,13 +70,19 @@ export function declare(command: Command, terminal: Terminal): void {
   const replay = command.command('replay').description('offer dead letters again, after a fix').argument('[ids...]')
   serverOptions(replay)
     .option('--all', 'all that wait')
-    .action(async (ids: string[], options: CommonOptions & { readonly all?: boolean }) => replayLetters(ids, options, terminal))
+    .action(async (ids: string[], options: ChosenOptions) => replayLetters(ids, options, terminal))
+
+  const dismiss = command.command('dismiss').description('settle dead letters that nobody needs').argument('[ids...]')
+  serverOptions(dismiss)
+    .option('--all', 'all that wait')
+    .action(async (ids: string[], options: ChosenOptions) => dismissLetters(ids, options, terminal))
 
   examples(command, [
     ['kymo dlq list --code value_invalid', 'what was refused, and why'],
     ['kymo dlq show 17 --raw', 'the bytes as the device sent them'],
     ['kymo dlq replay 17 18', 'try two again'],
     ['kymo dlq replay --all', 'try everything that waits again'],
+    ['kymo dlq dismiss 17', 'it is of no use: no longer waiting, never replayed'],
   ])
 }
 
@@ -132,14 +149,27 @@ async function showLetter(id: string, options: ListOptions & { readonly raw?: bo
   for (const line of body.toString('utf8').split('\n')) terminal.out(printable(line))
 }
 
-async function replayLetters(ids: readonly string[], options: CommonOptions & { readonly all?: boolean }, terminal: Terminal): Promise<void> {
+async function replayLetters(ids: readonly string[], options: ChosenOptions, terminal: Terminal): Promise<void> {
+  const answer = await new Api(options).post<ReplayAnswer>('/api/v1/dead-letters/replay', chosen(ids, options, 'replay'))
+  tellSettled(answer, `replayed ${count(answer.replayed)}  failed again ${count(answer.failed)}`, options, terminal)
+}
+
+async function dismissLetters(ids: readonly string[], options: ChosenOptions, terminal: Terminal): Promise<void> {
+  const answer = await new Api(options).post<DismissAnswer>('/api/v1/dead-letters/dismiss', chosen(ids, options, 'dismiss'))
+  tellSettled(answer, `dismissed ${count(answer.dismissed)}  failed ${count(answer.failed)}`, options, terminal)
+}
+
+function chosen(ids: readonly string[], options: ChosenOptions, verb: string): { readonly all: true } | { readonly ids: readonly string[] } {
   if ((ids.length === 0) === (options.all !== true))
-    throw new KymoError('usage', { detail: 'name the letters to replay, or say --all', facts: { command: 'kymo dlq replay' } })
-  const answer = await new Api(options).post<ReplayAnswer>('/api/v1/dead-letters/replay', options.all === true ? { all: true } : { ids })
+    throw new KymoError('usage', { detail: `name the letters to ${verb}, or say --all`, facts: { command: `kymo dlq ${verb}` } })
+  return options.all === true ? { all: true } : { ids }
+}
+
+function tellSettled(answer: SettledAnswer, summary: string, options: CommonOptions, terminal: Terminal): void {
   if (options.json === true) terminal.out(JSON.stringify(answer))
   else {
     for (const result of answer.results) if (!result.ok) terminal.out(`  ${result.id}  ${result.code ?? ''}  ${printable(result.detail ?? '')}`)
-    terminal.out(`  replayed ${count(answer.replayed)}  failed again ${count(answer.failed)}`)
+    terminal.out(`  ${summary}`)
   }
   if (answer.failed > 0) process.exitCode = Exit.refused
 }

@@ -2,7 +2,7 @@ import type { Code, KymoError } from '../core/errors.ts'
 import { errorTable } from '../core/errors.ts'
 
 /** What the shell sees. `refused`: the server understood and said no (not found, forbidden, invalid). */
-export const Exit = { ok: 0, refused: 1, usage: 2, config: 3, port: 4, storage: 5, dependency: 6, bug: 70, assertion: 99 } as const
+export const Exit = { ok: 0, refused: 1, usage: 2, config: 3, port: 4, storage: 5, dependency: 6, bug: 70, assertion: 99, interrupted: 130 } as const
 
 const byCode: Partial<Record<Code, number>> = {
   usage: Exit.usage,

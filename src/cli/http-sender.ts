@@ -56,7 +56,7 @@ export class HttpSender {
   }
 
   /** False: too many requests wait already. `done` is called exactly once for each that was taken. */
-  post(body: Buffer, done: Answered): boolean {
+  post(body: Buffer, done: Answered, headers: Readonly<Record<string, string>> = {}): boolean {
     if (this.#pending >= this.#waitingMax) return false
     this.#pending++
     let open = true
@@ -67,7 +67,7 @@ export class HttpSender {
       done(status, problem, body)
       if (this.#pending === 0) for (const idle of this.#idle.splice(0)) idle()
     }
-    const request = this.#request({ ...this.#options, headers: { ...this.#headers, 'content-length': body.length } })
+    const request = this.#request({ ...this.#options, headers: { ...this.#headers, ...headers, 'content-length': body.length } })
     request.on('response', (response) => this.#read(response, settle))
     request.on('error', (error: NodeJS.ErrnoException) => settle(0, error.code ?? error.message))
     request.on('close', () => settle(0, 'connection closed'))

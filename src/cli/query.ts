@@ -18,7 +18,7 @@ interface QueryOptions extends CommonOptions {
   readonly order: 'asc' | 'desc'
   readonly limit: number
   readonly all?: boolean
-  readonly format?: 'table' | 'csv' | 'json'
+  readonly format?: 'table' | 'csv' | 'json' | 'ndjson'
   readonly timeZone?: string
 }
 
@@ -35,7 +35,7 @@ export function declare(command: Command, terminal: Terminal): void {
     .option('--order <order>', 'by time: asc or desc', oneOf(['asc', 'desc'] as const), 'asc' as const)
     .option('--limit <n>', 'rows at most', integerBetween(1, 1_000_000_000), 1_000)
     .option('--all', 'no limit: page after page')
-    .option('--format <format>', 'table, csv or json (NDJSON, a row a line)', oneOf(['table', 'csv', 'json'] as const))
+    .option('--format <format>', 'table, csv, or ndjson: a JSON object a row (json is the same)', oneOf(['table', 'csv', 'ndjson', 'json'] as const))
   serverOptions(command)
   timeZoneOption(command)
   examples(command, [
@@ -54,7 +54,8 @@ function parseAggregations(text: string): string[] {
 
 async function query(options: QueryOptions, terminal: Terminal): Promise<void> {
   const api = new Api(options)
-  const format = options.format ?? (options.json === true ? 'json' : 'table')
+  const given = options.format ?? (options.json === true ? 'json' : 'table')
+  const format = given === 'ndjson' ? 'json' : given
   const limit = options.all === true ? Number.POSITIVE_INFINITY : options.limit
   const parameters: QueryParameters = {
     device: options.device,

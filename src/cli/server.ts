@@ -1,5 +1,6 @@
 /** The server process: what `kymo start` supervises. Its first argument is a `ServerArguments` as JSON. */
 import module from 'node:module'
+import path from 'node:path'
 import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Config } from '../core/config.ts'
@@ -169,7 +170,7 @@ async function serve(): Promise<number> {
   lock = outcome.lock
   let server: RunningServer
   try {
-    server = await startServer(config, nodeEnv(loggerOf(config)))
+    server = await startServer(config, nodeEnv(loggerOf(config)), { jobScript: path.join(import.meta.dirname, 'job.ts') })
   } catch (thrown) {
     throw explain(thrown, config)
   }

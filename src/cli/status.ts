@@ -40,11 +40,12 @@ export function declare(command: Command, terminal: Terminal): void {
 }
 
 function statusLines(status: StatusAnswer, options: StatusOptions, nowMs: number, { colors }: Terminal): string[] {
+  const { log_bytes, store_bytes, quota_bytes } = status.storage
   const startedMs = Date.parse(status.started_at)
   const state = status.draining ? colors.yellow('draining') : status.ready ? colors.green('ready') : colors.red('not ready')
   const lines = [
     `  kymo ${status.version}  ${state}   pid ${status.pid}   since ${time(startedMs, options.timeZone)} (${ago(startedMs, nowMs)})`,
-    `  data in ${status.data_dir}`,
+    `  data in ${status.data_dir}   log ${bytes(log_bytes)}   store ${bytes(store_bytes)}${quota_bytes === undefined ? '' : `   quota ${bytes(quota_bytes)}`}`,
     '',
     `  messages ${count(status.messages_total)}   readings ${count(status.readings_total)}   rejected ${count(status.rejected_total)}`,
     `  devices ${count(status.devices)}   series ${count(status.series)}   MQTT connections ${count(status.mqtt_connections)}`,

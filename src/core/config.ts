@@ -1,4 +1,5 @@
 import path from 'node:path'
+import { ageUs } from './duration.ts'
 import { KymoError, type FieldError } from './errors.ts'
 import { limits } from './limits.ts'
 
@@ -10,6 +11,10 @@ type About = { readonly description: string; readonly unit?: string; readonly se
 interface TextSetting extends About {
   readonly type: 'string'
   readonly default: string
+}
+/** How long something is kept: `90d`; empty: for ever. */
+interface AgeSetting extends TextSetting {
+  readonly format: 'age'
 }
 interface ChoiceSetting<C extends string> extends About {
   readonly type: 'string'
@@ -27,7 +32,7 @@ interface WholeSetting extends About {
   readonly maximum?: number
 }
 /** A leaf is JSON Schema with a unit; a schema library would cost a fifth of a second at each start (docs/adr/0006). */
-export type Setting = TextSetting | ChoiceSetting<string> | FlagSetting | WholeSetting
+export type Setting = TextSetting | AgeSetting | ChoiceSetting<string> | FlagSetting | WholeSetting
 interface Branch {
   readonly [name: string]: Setting | Branch
 }
@@ -36,6 +41,7 @@ type ValueOf<S> =
 type ValuesOf<B> = { readonly [K in keyof B]: B[K] extends { readonly type: string; readonly description: string } ? ValueOf<B[K]> : ValuesOf<B[K]> }
 
 const text = (o: Omit<TextSetting, 'type'>): TextSetting => ({ type: 'string', ...o })
+const age = (o: About): AgeSetting => ({ type: 'string', format: 'age', default: '', ...o })
 const choice = <C extends string>(values: readonly C[], o: About & { readonly default: NoInfer<C> }): ChoiceSetting<C> => ({
   type: 'string',
   enum: values,
@@ -95,6 +101,25 @@ export const configSchema = {
     url: text({ description: 'The time-series store. duckdb:<dir> is the embedded one; absent: <data_dir>/store.', default: '' }),
     memory_mb: whole({ description: 'Most memory that the embedded store uses for queries and appends.', default: 512, minimum: 64, unit: 'MB' }),
   },
+  retention: {
+    raw: age({ description: 'How long readings are kept at least: 36h, 90d, 26w, 5y. They go with their UTC day. Empty: for ever.' }),
+    minutes: age({ description: 'The same for the rollups of 1 minute; not shorter than retention.raw.' }),
+    hours: age({ description: 'The same for the rollups of 1 hour; not shorter than retention.minutes.' }),
+    store_mb: whole({
+      description: 'When sealed files have more, the oldest days of readings go, then of minutes; hours never, today never. 0: no limit.',
+      default: 0,
+      minimum: 0,
+      unit: 'MB',
+    }),
+  },
+  storage: {
+    quota_mb: whole({
+      description: 'When log and store together have more, acknowledgements wait; nothing is deleted and reads go on. 0: the disk is the limit.',
+      default: 0,
+      minimum: 0,
+      unit: 'MB',
+    }),
+  },
   meta: {
     url: text({ description: 'Devices, tokens and other metadata. sqlite:<file> is the embedded one; absent: <data_dir>/meta.sqlite.', default: '' }),
   },
@@ -142,6 +167,8 @@ function isSetting(node: Setting | Branch): node is Setting {
   return typeof node['type'] === 'string'
 }
 
+const shortestAgeUs = 86_400e6
+
 /** What is wrong with a value; undefined when nothing is. */
 function complaint(setting: Setting, value: unknown): string | undefined {
   if (setting.type === 'boolean') return typeof value === 'boolean' ? undefined : 'must be true or false'
@@ -151,6 +178,12 @@ function complaint(setting: Setting, value: unknown): string | undefined {
     return setting.maximum !== undefined && value > setting.maximum ? `must be <= ${setting.maximum}` : undefined
   }
   if (typeof value !== 'string') return 'must be text'
+  if ('format' in setting) {
+    if (value === '') return undefined
+    const us = ageUs(value)
+    if (us === undefined) return 'must be a number of hours, days, weeks or years, as 36h, 90d, 26w or 5y; empty: for ever'
+    return us < shortestAgeUs ? 'must be 24h or more: days are kept or go as a whole' : undefined
+  }
   if (!('enum' in setting) || setting.enum.includes(value)) return undefined
   const near = suggest(value, setting.enum)
   return `must be one of ${setting.enum.join(', ')}${near === undefined ? '' : `; did you mean ${near}?`}`
@@ -259,6 +292,28 @@ export function loadConfig(
   const first = errors[0]
   if (first !== undefined) throw new KymoError('config_invalid', { detail: `${first.pointer}: ${first.detail}`, errors })
   return config as unknown as Config
+}
+
+/** Microseconds that each is kept; Infinity: for ever. `storeBytes` of sealed files; Infinity: as many as there are. */
+export interface Retention {
+  readonly rawUs: number
+  readonly minutesUs: number
+  readonly hoursUs: number
+  readonly storeBytes: number
+}
+
+/** How long data is kept. Throws config_invalid when rollups would go before what they stand for. */
+export function retentionOf({ retention }: Pick<Config, 'retention'>): Retention {
+  const us = (text: string): number => (text === '' ? Number.POSITIVE_INFINITY : (ageUs(text) ?? Number.POSITIVE_INFINITY))
+  const [rawUs, minutesUs, hoursUs] = [us(retention.raw), us(retention.minutes), us(retention.hours)]
+  const shorter = (name: string, than: string): KymoError =>
+    new KymoError('config_invalid', {
+      detail: `${name} is shorter than ${than}: rollups must be kept as long as what they stand for. Set ${than} to the same or less.`,
+      errors: [{ pointer: name, detail: `must not be shorter than ${than}` }],
+    })
+  if (minutesUs < rawUs) throw shorter('retention.minutes', 'retention.raw')
+  if (hoursUs < minutesUs) throw shorter('retention.hours', 'retention.minutes')
+  return { rawUs, minutesUs, hoursUs, storeBytes: retention.store_mb === 0 ? Number.POSITIVE_INFINITY : retention.store_mb * 1e6 }
 }
 
 export interface Places {

@@ -68,6 +68,12 @@ export const errorTable = {
   shutting_down: { kind: 'unavailable', id: 'KYMO-E211', text: 'The server is shutting down.' },
   log_unavailable: { kind: 'unavailable', id: 'KYMO-E212', text: 'The log does not take writes at the moment.' },
   meta_corrupt: { kind: 'corrupt', id: 'KYMO-E220', text: 'The metadata file is damaged, or is not a metadata file of Kymo.' },
+  store_corrupt: { kind: 'corrupt', id: 'KYMO-E221', text: 'A file of the store is missing or damaged.' },
+  storage_quota: {
+    kind: 'unavailable',
+    id: 'KYMO-E222',
+    text: 'Log and store have reached storage.quota_mb. Readings are not acknowledged until there is room again; reads go on.',
+  },
   record_too_large: { kind: 'invalid', status: 413, id: 'KYMO-E213', text: 'A record is larger than the log takes.' },
   store_failed: {
     kind: 'corrupt',
@@ -130,6 +136,19 @@ export const errorTable = {
   shape_unknown: { kind: 'invalid', status: 400, id: 'KYMO-E327', text: 'The body fits none of the shapes of this route.' },
   batch_too_long: { kind: 'invalid', status: 413, id: 'KYMO-E328', text: 'The batch has more items than the limit.' },
   too_many_attributes: { kind: 'invalid', status: 422, id: 'KYMO-E329', text: 'The device has reached its limit of attributes.' },
+  too_old: {
+    kind: 'invalid',
+    status: 422,
+    id: 'KYMO-E332',
+    text: 'The reading is older than readings are kept (retention.raw, retention.store_mb).',
+  },
+  sql_invalid: { kind: 'invalid', status: 400, id: 'KYMO-E330', text: 'The SQL statement is not valid.' },
+  sql_refused: {
+    kind: 'invalid',
+    status: 422,
+    id: 'KYMO-E331',
+    text: 'The SQL statement uses something that is not allowed here: one SELECT over the documented views is.',
+  },
   // E4xx access and things asked for
   unauthenticated: { kind: 'denied', status: 401, id: 'KYMO-E401', text: 'Credentials are missing or not valid.' },
   forbidden: { kind: 'denied', status: 403, id: 'KYMO-E402', text: 'These credentials do not allow that.' },

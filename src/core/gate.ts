@@ -18,8 +18,9 @@ export interface MessageContext {
   /** MQTT QoS 1: the packet id (0: none), and whether DUP was set. */
   packetId: number
   dup: boolean
-  /** HTTP: the Idempotency-Key and this item's index within the body. */
+  /** HTTP: the Idempotency-Key. */
   readonly idempotencyKey?: string
+  /** The message's index within an array (HTTP: also of lines); absent: 0. */
   item?: number
   readonly contentType?: string
   /** When the message came, for one that is offered again later (a replayed dead letter); absent: now. Epoch microseconds. */

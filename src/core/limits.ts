@@ -25,6 +25,8 @@ export const limits = {
   httpBodyBytesMax: 8 * MiB,
   /** An MQTT packet; telemetry is < 10 kB, firmware travels over HTTP. */
   mqttPacketBytesMax: 1 * MiB,
+  /** Messages of one array in an MQTT packet: 10,000 readings of 50 bytes are 500 kB. */
+  mqttArrayItemsMax: 10_000,
   /** Years 1970 to 2255: microseconds stay exact integers in a double (2^53 us = 285 years). */
   timeUsMax: 9_007_199_254_740_991,
   /** Event time this far beyond received time is a wrong clock: stored and flagged. */
@@ -95,6 +97,16 @@ export const limits = {
   queryPageRows: 2_048,
   querySeriesMax: 10_000,
   queryBucketsMax: 1_000_000,
+  /** One SQL statement: the engine's parser was tried with every way to nest 16 KiB, and its stack held. */
+  sqlTextBytesMax: 16 * KiB,
+  sqlParametersMax: 100,
+  /** Tables and columns of a statement with its common table expressions written out: planning takes milliseconds for each. */
+  sqlTablesMax: 64,
+  sqlColumnsMax: 1_000,
+  /** How many times longer than what it reads a text may become: 16 x 16 KiB x 2,048 rows = 512 MiB of one step of the engine. */
+  sqlTextGrowthMax: 16,
+  /** What the process may grow by while a statement runs, beyond the memory of the store (functions' results are not counted there). */
+  sqlGrowthBytesMax: 512 * MiB,
 
   // --- metadata ---
   /** One document: a device with 1,000 attributes of 1 KiB is the largest we write ourselves. */
@@ -137,6 +149,8 @@ export const limits = {
   httpSocketIdleMs: 120_000,
   /** How long a request that was taken waits for durability while the log is stalled. */
   httpDurableTimeoutMs: 30_000,
+  /** It is answered sooner when the log is stalled at two looks so far apart: a full disk is told within a second, a hiccup is waited out. */
+  httpStalledLookMs: 500,
   /** The longest run of one batch on the event loop before others get their turn. */
   httpSliceMs: 5,
   /** Refused items told one by one in a batch's answer: 1,000 x 200 B = 200 kB; the counts are always of all. */
@@ -178,6 +192,16 @@ export const limits = {
   mqttHeldWillsMax: 10_000,
   /** Topics whose route a connection remembers: a gateway's devices, 300 B each. */
   mqttRoutesPerClientMax: 1_024,
+  /** Messages of arrays that one client may have decoded in a turn of the event loop: 256 bad ones, each a dead letter, take 2 ms. */
+  mqttArrayItemsPerTurn: 256,
+  /**
+   * PUBLISHes over the packet limit that are kept of one address: so many at once, and one more in each interval. Of one that goes on for
+   * ever 8,640 a day x 4.3 KiB = 37 MB, of 64 MiB of dead letters.
+   */
+  mqttOversizedBurst: 100,
+  mqttOversizedIntervalMs: 10_000,
+  /** Addresses of which that is remembered, the oldest forgotten first: 10,000 x about 150 B = 1.5 MB. */
+  mqttOversizedAddressesMax: 10_000,
   /** Filters of one SUBSCRIBE or UNSUBSCRIBE: each takes about 2 us of the event loop. */
   mqttFiltersPerPacketMax: 1_000,
   /** Levels of all subscriptions' filters, equal beginnings counted once: 500,000 x 300 B = 150 MB. */
@@ -202,6 +226,39 @@ export const limits = {
   /** Events gathered into one write to live clients, and how often an idle stream says that it is alive. */
   liveLingerMs: 20,
   liveHeartbeatMs: 15_000,
+
+  // --- sealing ---
+  /** A hot file of this size, or with something in it and this age, is closed and sealed: 25 million readings are read in some 0.1 s. */
+  hotBytesMax: 512 * MiB,
+  hotAgeMaxMs: 3_600_000,
+  /** Engine memory of the process that seals and merges: what is larger it sorts on disk. It counts some 300 MB less than the process takes. */
+  sealMemoryMbMax: 128,
+  sealHeapMbMax: 128,
+  /** Sealed files that stay open while no query reads them: each takes 0.2 MB and two descriptors; opening one takes about 1 ms. */
+  sealedAttachedMax: 32,
+  /** Runs that are merged at once must be smaller: a month of 60 million readings a day stays in days. */
+  mergeBytesMax: 4 * 1024 * MiB,
+
+  // --- history in and out ---
+  /** One record of a CSV or NDJSON file; a quote that is never closed would otherwise gather the whole file. As the largest packet. */
+  tableRecordBytesMax: 1 * MiB,
+  /** Columns of a table: a message holds 2,000 values. */
+  tableColumnsMax: 4_096,
+  /** Jobs that run at once: each is a process of 100 to 450 MB that keeps one core busy. */
+  jobsRunningMax: 2,
+  /** Jobs that wait for their turn; each may hold a spooled file. */
+  jobsWaitingMax: 32,
+  /** Jobs that are remembered after their end, oldest forgotten first, and for how long their files are kept. */
+  jobsKeptMax: 1_000,
+  jobsListedDefault: 100,
+  jobAgeMaxUs: 7 * 24 * 3600 * 1e6,
+  /** Uploads and results of all jobs on disk; uploads are refused beyond it. */
+  jobSpoolBytesMax: 16 * 1024 * MiB,
+  /** JavaScript heap of a job's process, and the table engine's memory within it. */
+  jobHeapMbMax: 256,
+  tableEngineMbMax: 256,
+  /** How long a job may take to save where it is when it is told to stop. */
+  jobStopTimeoutMs: 5_000,
 
   // --- running ---
   drainTimeoutMs: 20_000,

@@ -94,6 +94,12 @@ export interface QueryPage {
   readonly meta?: ReadonlyMap<number, string>
 }
 
+/** A page of series: at most `limit`, ordered by device and metric (UTF-16 units), strictly after `after`. */
+export interface SeriesPage {
+  readonly limit: number
+  readonly after?: Pick<SeriesKey, 'device' | 'metric'>
+}
+
 /** What one series has in the store. */
 export interface SeriesInfo {
   readonly key: SeriesKey
@@ -157,7 +163,8 @@ export interface Store {
   query(q: RangeQuery, signal: AbortSignal): AsyncIterable<QueryPage>
   /** The last reading of each series (by event time, rows with clock ahead excluded unless there is no other). */
   latest(match: SeriesMatch, signal: AbortSignal): Promise<Batch>
-  series(match: SeriesMatch, signal: AbortSignal): Promise<readonly SeriesInfo[]>
+  /** Ordered by device and metric; all of them, or a page. */
+  series(match: SeriesMatch, signal: AbortSignal, page?: SeriesPage): Promise<readonly SeriesInfo[]>
   close(): Promise<void>
 }
 

@@ -9,7 +9,21 @@ export interface DeviceEntry {
   /** Metric name to series id. */
   readonly series: Map<string, number>
   /** Attribute name (`firmware`, `location`, `unit.<metric>`) to its last value, so that only changes reach the log. */
+  readonly attributes: ReadonlyMap<string, string>
+  /** Grows with each change of an attribute. */
+  readonly attributesVersion: number
+}
+
+interface OwnEntry extends DeviceEntry {
   readonly attributes: Map<string, string>
+  attributesVersion: number
+}
+
+/** The one way to change what a device said of itself. */
+export function setAttribute(entry: DeviceEntry, name: string, value: string): void {
+  const own = entry as OwnEntry
+  own.attributes.set(name, value)
+  own.attributesVersion++
 }
 
 /** May a device that is not known yet become known? Undefined: yes. */
@@ -60,7 +74,7 @@ export class SeriesTable {
     if (devices === undefined) this.#tenants.set(tenant, (devices = new Map<string, DeviceEntry>()))
     let entry = devices.get(device)
     if (entry === undefined) {
-      entry = { tenant, id: device, series: new Map(), attributes: new Map() }
+      entry = { tenant, id: device, series: new Map(), attributes: new Map(), attributesVersion: 0 }
       devices.set(device, entry)
       this.#devices++
     }

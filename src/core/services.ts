@@ -1,3 +1,4 @@
+import type { Code } from './errors.ts'
 import type { Batch } from './batch.ts'
 import type { PartitionLag, SeriesMatch } from './ports.ts'
 
@@ -50,6 +51,8 @@ export interface DeviceService {
     patch: Partial<Pick<Device, 'name' | 'type' | 'status' | 'metadata'>>,
     expectVersion?: number,
   ): Promise<VersionedDevice>
+  /** The device was heard, in received time; kept in memory, written every few seconds and on close. Unknown devices: nothing. */
+  seen(tenant: string, id: string, receivedUs: number): void
 }
 export type VersionedDevice = Device & { readonly version: number }
 
@@ -136,6 +139,15 @@ export interface DeadLetterService {
     readonly failed: number
     readonly results: readonly { readonly id: string; readonly ok: boolean; readonly code?: string; readonly detail?: string }[]
   }>
+  /** Letters that nobody needs any more: no longer waiting, never replayed, still kept until they are old. Durable when it resolves. */
+  dismiss(
+    tenant: string,
+    ids: readonly string[] | 'all',
+  ): Promise<{
+    readonly dismissed: number
+    readonly failed: number
+    readonly results: readonly { readonly id: string; readonly ok: boolean; readonly code?: Code; readonly detail?: string }[]
+  }>
 }
 
 /** What `/readyz?verbose`, `/api/v1/status` and `kymo status` show. */
@@ -153,5 +165,46 @@ export interface SystemStatus {
   readonly series: number
   readonly mqtt_connections: number
   readonly data_dir: string
+  /** Bytes of log and store on disk, and storage.quota_mb in bytes; no quota: absent. */
+  readonly storage: { readonly log_bytes: number; readonly store_bytes: number; readonly quota_bytes?: number }
   readonly pid: number
+}
+
+export type JobKind = 'import' | 'export'
+/** `failed` says why in `error`; `cancelled` was asked for. What a restart of the server interrupts goes on after it. */
+export type JobState = 'waiting' | 'running' | 'done' | 'failed' | 'cancelled'
+
+/** Long work that goes on after its request was answered. */
+export interface Job {
+  readonly id: string
+  readonly kind: JobKind
+  readonly state: JobState
+  /** What was asked for. */
+  readonly parameters: Readonly<Record<string, unknown>>
+  readonly created_us: number
+  /** Of the latest start. */
+  readonly started_us?: number
+  readonly finished_us?: number
+  /** How often it was begun: more than once when the server was restarted meanwhile. */
+  readonly attempts: number
+  /** What it counts, as `kymo import --json` and `kymo export --json` say it. */
+  readonly progress: Readonly<Record<string, unknown>>
+  readonly error?: { readonly code: string; readonly detail: string }
+  /** Files that can be fetched, and their bytes. */
+  readonly files: Readonly<Partial<Record<JobFile, number>>>
+}
+export type JobFile = 'result' | 'rejects'
+
+/** Imports and exports as jobs: `src/roles/jobs/`. Durable: a job that was answered for is run, however often the server restarts. */
+export interface JobService {
+  /** Takes all of `body` onto disk first. Rejects with overloaded (too many wait, or too much is spooled) or disk_full. */
+  createImport(tenant: string, parameters: Readonly<Record<string, unknown>>, body: AsyncIterable<Uint8Array>): Promise<Job>
+  createExport(tenant: string, parameters: Readonly<Record<string, unknown>>): Promise<Job>
+  /** Newest first; `after` is an id. */
+  list(tenant: string, o: { readonly after?: string; readonly limit: number; readonly kind?: JobKind; readonly state?: JobState }): Page<Job>
+  get(tenant: string, id: string): Job | undefined
+  /** Ends it when it runs or waits; forgets it with its files when it has ended. Undefined: there is none. */
+  cancel(tenant: string, id: string): Promise<Job | undefined>
+  /** Where a file of an ended job lies. */
+  file(tenant: string, id: string, file: JobFile): { readonly path: string; readonly bytes: number } | undefined
 }

@@ -3,7 +3,7 @@ import { asKymoError, KymoError } from '../core/errors.ts'
 import { limits } from '../core/limits.ts'
 import type { Metrics } from '../core/metrics.ts'
 import type { MetaStore } from '../core/ports.ts'
-import type { Admission, SeriesTable } from '../core/series-table.ts'
+import { setAttribute, type Admission, type SeriesTable } from '../core/series-table.ts'
 import type { Device, DeviceService, Page, VersionedDevice } from '../core/services.ts'
 import { createAdmission } from './admission.ts'
 import { DeviceDirectory } from './directory.ts'
@@ -43,7 +43,6 @@ export interface DeviceRegistry extends DeviceService {
   indexOf(tenant: string, device: string): number
   /** The device with this number was heard, in received time. Memory only; written every few seconds and on close. */
   seenAt(index: number, receivedUs: number): void
-  seen(tenant: string, device: string, receivedUs: number): void
   close(): Promise<void>
 }
 
@@ -233,7 +232,7 @@ class Registry implements DeviceRegistry {
 
   #tellDoors(state: DeviceState): void {
     const entry = this.#o.series.register(state.tenant, state.id)
-    for (const [name, value] of Object.entries(state.attributes)) entry.attributes.set(name, value)
+    for (const [name, value] of Object.entries(state.attributes)) setAttribute(entry, name, value)
   }
 
   #takeChanges(state: DeviceState, changes: Readonly<Record<string, string>>, receivedUs: number): void {

@@ -10,16 +10,27 @@ import { Topic } from '../core/record.ts'
 import type { OpaqueRecord } from '../core/record.ts'
 import type { DeadLetter, DeadLetterService, Page } from '../core/services.ts'
 import { encodeDeadLetterMark } from '../wire/dead-letter.ts'
+import type { DeadLetterMark } from '../wire/dead-letter.ts'
+import { firstByte, ItemSplitter } from '../wire/payload/items.ts'
 import { DeadLetterIndex, IndexSink } from './dead-letters-index.ts'
 import type { IndexedLetter } from './dead-letters-index.ts'
 import { readLetters } from './dead-letters-reader.ts'
 
 /** Letters whose bodies are in memory at a time during a replay: 64 x 64 KiB = 4 MB. */
 const replayChunk = 64
+/** Marks of one write: 1,000 of 60 bytes. */
+const marksPerWrite = 1_000
 /** How long a replay waits for a gate that takes nothing, and for its readings to be durable. */
 const replayWaitMs = 30_000
 
-type ReplayResult = Awaited<ReturnType<DeadLetterService['replay']>>['results'][number]
+const openBracket = 0x5b
+
+interface Offered {
+  readonly ticket: number
+  readonly refusal: KymoError | undefined
+}
+
+type Result = Awaited<ReturnType<DeadLetterService['dismiss']>>['results'][number]
 
 export interface DeadLetters extends DeadLetterService {
   stop(): Promise<void>
@@ -114,10 +125,10 @@ class DeadLetterRole implements DeadLetters {
    */
   async replay(tenant: string, ids: readonly string[] | 'all'): ReturnType<DeadLetterService['replay']> {
     await this.#ready()
-    const results: ReplayResult[] = []
+    const results: Result[] = []
     let replayed = 0
     let failed = 0
-    const tell = (result: ReplayResult): void => {
+    const tell = (result: Result): void => {
       if (result.ok) replayed++
       else failed++
       if (results.length < limits.deadLetterResultsMax) results.push(result)
@@ -131,6 +142,26 @@ class DeadLetterRole implements DeadLetters {
       else for (const letter of some) tell(refused(String(letter.offset), closed))
     }
     return { replayed, failed, results }
+  }
+
+  /** Replayed letters stay replayed (`dead_letter_settled`); one that was dismissed before counts as dismissed again. */
+  async dismiss(tenant: string, ids: readonly string[] | 'all'): ReturnType<DeadLetterService['dismiss']> {
+    await this.#ready()
+    const results: Result[] = []
+    let failed = 0
+    let dismissed = 0
+    const tell = (result: Result): void => {
+      if (result.ok) dismissed++
+      else failed++
+      if (results.length < limits.deadLetterResultsMax) results.push(result)
+    }
+    const letters = ids === 'all' ? this.#index.waitingOf(tenant) : this.#named(tenant, ids, tell, 'dismissed')
+    for (let i = 0; i < letters.length; i += marksPerWrite) {
+      const some = letters.slice(i, i + marksPerWrite)
+      const error = await this.#mark(some, 'dismissed').then(() => undefined, asKymoError)
+      for (const { offset } of some) tell(error === undefined ? { id: String(offset), ok: true } : refused(String(offset), error))
+    }
+    return { dismissed, failed, results }
   }
 
   async stop(): Promise<void> {
@@ -152,12 +183,13 @@ class DeadLetterRole implements DeadLetters {
     return letter?.tenant === tenant ? letter : undefined
   }
 
-  /** In the order of the log; ids that name no letter, or one that is settled, are told as failed. */
-  #named(tenant: string, ids: readonly string[], tell: (result: ReplayResult) => void): IndexedLetter[] {
+  /** In the order of the log; ids that name no letter, or one that is settled, are told as failed; those that are `already` so, as done. */
+  #named(tenant: string, ids: readonly string[], tell: (result: Result) => void, already?: DeadLetter['status']): IndexedLetter[] {
     const letters = new Set<IndexedLetter>()
     for (const id of new Set(ids)) {
       const letter = this.#find(tenant, id)
       if (letter === undefined) tell(refused(id, new KymoError('not_found', { detail: 'There is no dead letter with this id.' })))
+      else if (letter.status === already) tell({ id, ok: true })
       else if (letter.status !== 'waiting') tell(refused(id, new KymoError('dead_letter_settled')))
       else letters.add(letter)
     }
@@ -169,9 +201,9 @@ class DeadLetterRole implements DeadLetters {
   }
 
   /** Gives back why the gate takes nothing, if so. */
-  async #replaySome(letters: readonly IndexedLetter[], tell: (result: ReplayResult) => void): Promise<KymoError | undefined> {
+  async #replaySome(letters: readonly IndexedLetter[], tell: (result: Result) => void): Promise<KymoError | undefined> {
     const read = new Map((await this.#read(letters)).map((letter) => [letter.id, letter]))
-    const offered: { readonly indexed: IndexedLetter; readonly result: ReplayResult }[] = []
+    const offered: { readonly indexed: IndexedLetter; readonly result: Result }[] = []
     let lastTicket = 0
     let closed: KymoError | undefined
     for (const indexed of letters) {
@@ -195,7 +227,10 @@ class DeadLetterRole implements DeadLetters {
     if (offered.length === 0) return closed
     try {
       await this.#o.gate.whenDurable(lastTicket, replayWaitMs)
-      await this.#mark(offered.map(({ indexed }) => indexed))
+      await this.#mark(
+        offered.map(({ indexed }) => indexed),
+        'replayed',
+      )
     } catch (thrown) {
       const error = asKymoError(thrown)
       for (const { indexed } of offered) tell(refused(String(indexed.offset), error))
@@ -205,13 +240,30 @@ class DeadLetterRole implements DeadLetters {
     return closed
   }
 
-  /** Offers the bytes to the gate until it takes them, or for so long. Ticket 0: it did not. */
-  async #offer(letter: DeadLetter): Promise<{ readonly ticket: number; readonly refusal: KymoError | undefined }> {
-    const { gate, env } = this.#o
+  /** Offers the bytes to the gate until it takes them, or for so long. Ticket 0: it did not, or of an array not all. */
+  async #offer(letter: DeadLetter): Promise<Offered> {
+    const { body } = letter
     const context = contextOf(letter)
-    const untilMs = env.clock.monotonicMs() + replayWaitMs
+    const untilMs = this.#o.env.clock.monotonicMs() + replayWaitMs
+    if (firstByte(body, 0, body.length) !== openBracket) return this.#offerOne(context, body, 0, body.length, untilMs)
+    // Kept whole for its topic, say: what is wrong with one item is not its neighbours' fault. Without times of their own the items need different ones.
+    const items = new ItemSplitter(body, 0, body.length, 'array')
+    let last = this.#o.gate.durable
+    let first: KymoError | undefined
+    while (items.next()) {
+      const { start, end, index } = items
+      const { ticket, refusal } = await this.#offerOne({ ...context, arrivedUs: letter.time_us + index }, body, start, end, untilMs)
+      if (ticket === 0) return { ticket, refusal }
+      last = Math.max(last, ticket)
+      first ??= refusal
+    }
+    return { ticket: Math.max(1, last), refusal: first }
+  }
+
+  async #offerOne(context: MessageContext, bytes: Uint8Array, start: number, end: number, untilMs: number): Promise<Offered> {
+    const { gate, env } = this.#o
     for (;;) {
-      const ticket = gate.submit(context, letter.body, 0, letter.body.length)
+      const ticket = gate.submit(context, bytes, start, end)
       const { refusal } = gate
       const leftMs = untilMs - env.clock.monotonicMs()
       if (ticket !== 0 || leftMs <= 0 || this.#abort.signal.aborted) return { ticket, refusal }
@@ -231,17 +283,17 @@ class DeadLetterRole implements DeadLetters {
     })
   }
 
-  async #mark(letters: readonly IndexedLetter[]): Promise<void> {
+  async #mark(letters: readonly IndexedLetter[], status: DeadLetterMark['status']): Promise<void> {
     const receivedUs = this.#o.env.clock.nowUs()
     const records = letters.map(({ offset }): OpaqueRecord => ({
       topic: Topic.deadLetters,
       kind: 'dead-letter-mark',
       key: '',
       receivedUs,
-      body: encodeDeadLetterMark({ letter: String(offset), status: 'replayed' }),
+      body: encodeDeadLetterMark({ letter: String(offset), status }),
     }))
     await this.#o.log.write(records, undefined, this.#abort.signal)
-    for (const letter of letters) this.#index.mark(letter.offset, 'replayed')
+    for (const letter of letters) this.#index.mark(letter.offset, status)
   }
 }
 
@@ -249,7 +301,7 @@ function letterOffset(id: string): number | undefined {
   return /^\d{1,15}$/.test(id) ? Number(id) : undefined
 }
 
-function refused(id: string, error: KymoError): ReplayResult & { readonly code: Code } {
+function refused(id: string, error: KymoError): Result & { readonly code: Code } {
   return { id, ok: false, code: error.code, detail: error.message }
 }
 

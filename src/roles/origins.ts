@@ -3,7 +3,7 @@ import { limits } from '../core/limits.ts'
 const ways = 4
 
 /**
- * Recently taken messages that had no time of their own, by a 64-bit identity: (client, packet id, payload) for MQTT,
+ * Recently taken messages that had no time of their own, by a 64-bit identity: (client, packet id, item, payload) for MQTT,
  * (Idempotency-Key, item) for HTTP. A set-associative table: bounded without any bookkeeping, the oldest of a set gives way.
  * Rebuilt from the log's tail at start (docs/ARCHITECTURE.md, "Exactly once").
  */

@@ -1,13 +1,14 @@
 import fs from 'node:fs'
+import path from 'node:path'
 import type { Config } from '../core/config.ts'
-import { places } from '../core/config.ts'
+import { places, retentionOf } from '../core/config.ts'
 import type { Env } from '../core/env.ts'
-import { createLogger, nodeEnv } from '../core/env/node-env.ts'
 import { asKymoError, KymoError } from '../core/errors.ts'
 import { limits } from '../core/limits.ts'
 import { Metrics } from '../core/metrics.ts'
 import { Topic } from '../core/record.ts'
 import { SeriesTable } from '../core/series-table.ts'
+import type { TokenService } from '../core/services.ts'
 import type { HttpAuth } from '../doors/http/options.ts'
 import { createTokenAuthorizer } from '../doors/mqtt/authorizer.ts'
 import type { MqttDoor } from '../doors/mqtt/door.ts'
@@ -18,13 +19,20 @@ import { openDeviceRegistry } from '../devices/registry.ts'
 import { openTokens } from '../devices/tokens.ts'
 import { openSqliteMeta } from '../store/meta/sqlite.ts'
 import { startDeadLetters } from './dead-letters.ts'
+import { type Jobs, openJobs } from './jobs/jobs.ts'
 import { announceFirst, type FirstMessage } from './first-message.ts'
 import { Ingest } from './ingest.ts'
 import { startLive } from './live.ts'
 import { openStoreThread } from './store-thread.ts'
 import { systemStatus } from './status.ts'
+import { watchStorage } from './storage.ts'
 
 export type { FirstMessage }
+
+export interface ServerOptions {
+  /** The program that runs a command line as a job: a process of its own. */
+  readonly jobScript: string
+}
 
 /** One part of the start, as the banner prints it. */
 export interface StartedComponent {
@@ -66,6 +74,19 @@ export function effectiveAuth(config: Config, tokensExist: boolean): HttpAuth {
   return 'token'
 }
 
+/** Tokens of running jobs are good at the HTTP door, beside those that were given out. */
+function withJobs(tokens: TokenService, jobs: Pick<Jobs, 'verify'>): TokenService {
+  return {
+    create: (o) => tokens.create(o),
+    list: () => tokens.list(),
+    revoke: (id) => tokens.revoke(id),
+    verify: (token) => jobs.verify(token) ?? tokens.verify(token),
+    get any() {
+      return tokens.any
+    },
+  }
+}
+
 /** What is started is stopped in the opposite order, also when a later part does not start. */
 class Stack {
   readonly #closers: (() => Promise<unknown>)[] = []
@@ -83,26 +104,21 @@ class Stack {
   }
 }
 
-function serverEnv(config: Config): Env {
-  const format = config.log.format === 'auto' ? (process.stderr.isTTY ? 'text' : 'json') : config.log.format
-  return nodeEnv(createLogger({ level: config.log.level, format }))
-}
-
 /**
  * The whole platform in one process: log, store, metadata, the roles between them, and the doors last, so that the first message
  * that is taken can be kept. Rejects with a KymoError when a part does not start; what had started is closed again.
  */
-export async function startServer(config: Config, env: Env = serverEnv(config)): Promise<RunningServer> {
+export async function startServer(config: Config, env: Env, o: ServerOptions): Promise<RunningServer> {
   const stack = new Stack()
   try {
-    return await compose(config, env, stack)
+    return await compose(config, env, o, stack)
   } catch (thrown) {
     await stack.unwind(env)
     throw thrown
   }
 }
 
-async function compose(config: Config, env: Env, stack: Stack): Promise<RunningServer> {
+async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack): Promise<RunningServer> {
   const startedUs = env.clock.nowUs()
   const components: StartedComponent[] = []
   const timed = async <T>(name: string, detail: (made: T) => string, make: () => Promise<T>): Promise<T> => {
@@ -119,12 +135,13 @@ async function compose(config: Config, env: Env, stack: Stack): Promise<RunningS
     for (const listener of fatalListeners) listener(error)
   }
   const where = places(config)
+  const retention = retentionOf(config)
   const fresh = !fs.existsSync(where.logDir)
   env.disk.mkdir(where.dataDir)
   const metrics = new Metrics()
   const series = new SeriesTable()
 
-  const storage = await timed(
+  const opened = await timed(
     'storage',
     () => (fresh ? 'opened (new)' : 'opened'),
     async () => {
@@ -150,6 +167,7 @@ async function compose(config: Config, env: Env, stack: Stack): Promise<RunningS
           metrics,
           memoryLimitMb: config.store.memory_mb,
           reserveBytes: config.log.reserve_bytes,
+          retention,
           onFatal,
         }),
         openSqliteMeta({ path: where.metaFile, env, thread: true }),
@@ -159,7 +177,7 @@ async function compose(config: Config, env: Env, stack: Stack): Promise<RunningS
       return { log, store, meta }
     },
   )
-  const { log, store, meta } = storage
+  const { log, store, meta } = opened
   const registry = await openDeviceRegistry({
     meta,
     series,
@@ -175,11 +193,22 @@ async function compose(config: Config, env: Env, stack: Stack): Promise<RunningS
   const auth = effectiveAuth(config, tokens.any)
   const live = await startLive({ log, store, series, registry, env, metrics, onFatal })
   stack.push(() => live.stop())
-  const ingest = new Ingest({ log, series, decoder: new PayloadDecoder({ series, aliases: config.payload.aliases }), env, metrics, onFatal })
+  const decoder = new PayloadDecoder({ series, aliases: config.payload.aliases })
+  const storage = watchStorage({ log, store, decoder, env, metrics, rawUs: retention.rawUs, quotaBytes: config.storage.quota_mb * 1e6 })
+  stack.push(() => storage.close())
+  const ingest = new Ingest({ log, series, decoder, env, metrics, onFatal, held: storage.held })
   await ingest.rebuildOrigins(log.end(Topic.telemetry), log.earliest(Topic.telemetry))
   series.admission = registry.admission
   const deadLetters = await startDeadLetters({ log, gate: ingest, env, metrics, onFatal })
   stack.push(() => deadLetters.stop())
+  const jobs = await openJobs({
+    meta,
+    env,
+    dir: path.join(where.dataDir, 'jobs'),
+    reserveBytes: config.log.reserve_bytes,
+    script: o.jobScript,
+  })
+  stack.push(() => jobs.stop())
 
   const [{ openHttpDoor }, { openMqttDoor }] = await Promise.all([import('../doors/http/door.ts'), import('../doors/mqtt/door.ts')])
   const mqtt: MqttDoor = await timed(
@@ -210,7 +239,8 @@ async function compose(config: Config, env: Env, stack: Stack): Promise<RunningS
         gate: ingest,
         store,
         devices: registry,
-        tokens,
+        tokens: withJobs(tokens, jobs),
+        jobs,
         latest: live,
         live,
         deadLetters,
@@ -219,6 +249,7 @@ async function compose(config: Config, env: Env, stack: Stack): Promise<RunningS
             version,
             startedUs,
             dataDir: where.dataDir,
+            storage: storage.use(),
             draining,
             fatal,
             ingest,
@@ -238,9 +269,12 @@ async function compose(config: Config, env: Env, stack: Stack): Promise<RunningS
   )
   stack.push(() => http.close(limits.drainTimeoutMs))
   http.setReady(true)
+  jobs.begin(http.url)
 
   const stop = async (): Promise<{ drained: number; lost: number }> => {
     draining = true
+    // They are clients of this server: they save where they are while it still answers.
+    await jobs.stop()
     http.stopAccepting()
     mqtt.stopAccepting()
     // Requests that are half taken are finished first: their rest would otherwise be refused.

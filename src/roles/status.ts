@@ -9,6 +9,7 @@ export interface StatusSources {
   readonly version: string
   readonly startedUs: number
   readonly dataDir: string
+  readonly storage: SystemStatus['storage']
   readonly draining: boolean
   readonly fatal: KymoError | undefined
   readonly ingest: Ingest
@@ -44,6 +45,7 @@ export async function systemStatus(s: StatusSources): Promise<SystemStatus> {
     series: s.series.keys.length,
     mqtt_connections: s.mqttConnections,
     data_dir: s.dataDir,
+    storage: s.storage,
     pid: process.pid,
   }
 }

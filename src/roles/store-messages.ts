@@ -1,7 +1,9 @@
 import type { Batch, SeriesKey } from '../core/batch.ts'
+import type { Retention } from '../core/config.ts'
 import type { PlainError } from '../core/errors.ts'
 import type { LogFields } from '../core/env.ts'
-import type { OperatorState, QueryPage, RangeQuery, SeriesInfo, SeriesMatch } from '../core/ports.ts'
+import type { OperatorState, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, SeriesPage } from '../core/ports.ts'
+import type { SqlQuery, SqlRows } from '../core/sql.ts'
 import type { LogHandle } from '../log/embedded/log.ts'
 import type { Committed } from './store.ts'
 
@@ -11,6 +13,35 @@ export interface StoreThreadStart {
   readonly log: LogHandle
   readonly memoryLimitMb: number
   readonly reserveBytes: number
+  /** Absent: all is kept for ever. */
+  readonly retention?: Retention
+}
+
+/** Series as columns: 10,000 objects would hold the receiving thread for 15 ms. */
+export interface InfoColumns {
+  readonly tenants: readonly string[]
+  readonly devices: readonly string[]
+  readonly metrics: readonly string[]
+  readonly firstUs: Float64Array
+  readonly lastUs: Float64Array
+}
+
+export function toInfoColumns(infos: readonly SeriesInfo[]): InfoColumns {
+  return {
+    tenants: infos.map(({ key }) => key.tenant),
+    devices: infos.map(({ key }) => key.device),
+    metrics: infos.map(({ key }) => key.metric),
+    firstUs: Float64Array.from(infos, (info) => info.firstUs),
+    lastUs: Float64Array.from(infos, (info) => info.lastUs),
+  }
+}
+
+export function fromInfoColumns({ tenants, devices, metrics, firstUs, lastUs }: InfoColumns): SeriesInfo[] {
+  return tenants.map((tenant, i) => ({
+    key: { tenant, device: devices[i]!, metric: metrics[i]! },
+    firstUs: firstUs[i]!,
+    lastUs: lastUs[i]!,
+  }))
 }
 
 /** What the main thread asks. Each answer carries the id of its question. */
@@ -20,7 +51,8 @@ export type StoreAsk =
   | { readonly type: 'more'; readonly id: number; readonly pages: number }
   | { readonly type: 'abort'; readonly id: number; readonly error: PlainError }
   | { readonly type: 'latest'; readonly id: number; readonly match: SeriesMatch }
-  | { readonly type: 'series'; readonly id: number; readonly match: SeriesMatch }
+  | { readonly type: 'series'; readonly id: number; readonly match: SeriesMatch; readonly page?: SeriesPage }
+  | { readonly type: 'sql'; readonly id: number; readonly query: SqlQuery }
   | { readonly type: 'resume'; readonly id: number; readonly log: string; readonly topic: string; readonly partition: number }
   | { readonly type: 'close' }
 
@@ -29,6 +61,8 @@ export interface StoreSizes {
   readonly series: number
   readonly running: number
   readonly waiting: number
+  readonly rawFromUs: number
+  readonly expiredBytes: Readonly<Record<'age' | 'size', number>>
 }
 
 export type StoreTell =
@@ -39,13 +73,16 @@ export type StoreTell =
   | { readonly type: 'end'; readonly id: number }
   | { readonly type: 'failed'; readonly id: number; readonly error: PlainError }
   | { readonly type: 'batch'; readonly id: number; readonly batch: Batch }
-  | { readonly type: 'infos'; readonly id: number; readonly infos: readonly SeriesInfo[] }
+  | { readonly type: 'infos'; readonly id: number; readonly infos: InfoColumns }
+  | { readonly type: 'sql-rows'; readonly id: number; readonly answer: SqlRows | 'needs devices' }
   | {
       readonly type: 'resumed'
       readonly id: number
       readonly resumed: { readonly next: bigint; readonly states: readonly OperatorState[] } | undefined
     }
   | { readonly type: 'committed'; readonly commit: Committed; readonly sizes?: StoreSizes; readonly counts: StoreCounts }
+  /** Sealing and retention change sizes without a commit. */
+  | { readonly type: 'sizes'; readonly sizes: StoreSizes }
   | { readonly type: 'retry'; readonly error: PlainError }
   | { readonly type: 'log'; readonly level: 'debug' | 'info' | 'warn' | 'error'; readonly message: string; readonly fields?: LogFields }
   | { readonly type: 'fatal'; readonly error: PlainError }

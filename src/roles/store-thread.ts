@@ -1,14 +1,24 @@
 import path from 'node:path'
 import { Worker } from 'node:worker_threads'
 import type { Batch } from '../core/batch.ts'
+import type { Retention } from '../core/config.ts'
 import type { Env } from '../core/env.ts'
 import { fromPlainError, KymoError, toPlainError } from '../core/errors.ts'
 import { limits } from '../core/limits.ts'
 import type { HistogramCell, Metrics } from '../core/metrics.ts'
-import type { QueryPage, RangeQuery, SeriesInfo, SeriesMatch, Store } from '../core/ports.ts'
+import type { QueryPage, RangeQuery, SeriesInfo, SeriesMatch, SeriesPage, Store } from '../core/ports.ts'
+import type { SqlQuery, SqlRows, SqlStore } from '../core/sql.ts'
 import type { LogHandle } from '../log/embedded/log.ts'
 import { StoreMetrics } from './store-metrics.ts'
-import { pagesAhead, type StoreAsk, type StoreCounts, type StoreSizes, type StoreTell, type StoreThreadStart } from './store-messages.ts'
+import {
+  fromInfoColumns,
+  pagesAhead,
+  type StoreAsk,
+  type StoreCounts,
+  type StoreSizes,
+  type StoreTell,
+  type StoreThreadStart,
+} from './store-messages.ts'
 import type { Committed } from './store.ts'
 
 export interface StoreThreadOptions {
@@ -19,12 +29,14 @@ export interface StoreThreadOptions {
   readonly memoryLimitMb?: number
   /** Commits wait when the file system has less than this left. */
   readonly reserveBytes?: number
+  /** Absent: all is kept for ever. */
+  readonly retention?: Retention
   /** The store cannot go on (corrupt, fenced off, or its thread is gone): the process should end. */
   readonly onFatal: (error: KymoError) => void
 }
 
 /** The store as the other roles see it: its thread reads the log and commits by itself. */
-export interface StoreThread extends Omit<Store, 'commit'> {
+export interface StoreThread extends Omit<Store, 'commit'>, SqlStore {
   /** Called after each commit, when its records can be queried. Returns the way to stop. */
   onCommitted(listener: (commit: Committed) => void): () => void
   /** The offset below which everything was committed since the start; undefined before the first commit. */
@@ -54,7 +66,7 @@ class Thread implements StoreThread {
   readonly #listeners = new Set<(commit: Committed) => void>()
   readonly #open = Promise.withResolvers<void>()
   readonly #closed = Promise.withResolvers<void>()
-  #sizes: StoreSizes = { bytes: 0, series: 0, running: 0, waiting: 0 }
+  #sizes: StoreSizes = { bytes: 0, series: 0, running: 0, waiting: 0, rawFromUs: 0, expiredBytes: { age: 0, size: 0 } }
   #counts: StoreCounts = { duplicates: 0, corrections: 0, late: 0 }
   #lastId = 0
   #closing: Promise<void> | undefined
@@ -69,6 +81,7 @@ class Thread implements StoreThread {
       log: o.log,
       memoryLimitMb: o.memoryLimitMb ?? 512,
       reserveBytes: o.reserveBytes ?? limits.diskReserveBytes,
+      ...(o.retention === undefined ? {} : { retention: o.retention }),
     }
     // Built code has .js where the source has .ts; the worker lies beside this file in both.
     this.#worker = new Worker(new URL(`./store-worker${path.extname(import.meta.url)}`, import.meta.url), {
@@ -122,12 +135,21 @@ class Thread implements StoreThread {
     )
   }
 
-  series(match: SeriesMatch, signal: AbortSignal): Promise<readonly SeriesInfo[]> {
+  series(match: SeriesMatch, signal: AbortSignal, page?: SeriesPage): Promise<readonly SeriesInfo[]> {
     return this.#once(
       'series',
       signal,
-      (id) => ({ type: 'series', id, match }),
-      (message) => (message.type === 'infos' ? message.infos : undefined),
+      (id) => ({ type: 'series', id, match, ...(page === undefined ? {} : { page }) }),
+      (message) => (message.type === 'infos' ? fromInfoColumns(message.infos) : undefined),
+    )
+  }
+
+  sql(query: SqlQuery, signal: AbortSignal): Promise<SqlRows | 'needs devices'> {
+    return this.#once(
+      'sql',
+      signal,
+      (id) => ({ type: 'sql', id, query }),
+      (message) => (message.type === 'sql-rows' ? message.answer : undefined),
     )
   }
 
@@ -216,6 +238,9 @@ class Thread implements StoreThread {
         return this.#end(fromPlainError(message.error))
       case 'committed':
         return this.#committed(message)
+      case 'sizes':
+        this.#sizes = message.sizes
+        return
       case 'retry':
         this.#metrics.writeErrors.value++
         return this.#o.env.logger.warn(`The store does not take writes: ${message.error.message}`, { code: message.error.code })
@@ -232,6 +257,7 @@ class Thread implements StoreThread {
       case 'end':
       case 'batch':
       case 'infos':
+      case 'sql-rows':
       case 'resumed':
         return this.#asked.get(message.id)?.tell(message)
     }

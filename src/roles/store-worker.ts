@@ -4,12 +4,14 @@ import { nodeEnv } from '../core/env/node-env.ts'
 import { fromPlainError, KymoError, toPlainError } from '../core/errors.ts'
 import { attachEmbeddedLog } from '../log/embedded/log.ts'
 import { openDuckdbStore, type DuckdbStore } from '../store/duckdb/store.ts'
-import { pagesAhead, type StoreAsk, type StoreTell, type StoreThreadStart } from './store-messages.ts'
+import { pagesAhead, toInfoColumns, type StoreAsk, type StoreTell, type StoreThreadStart } from './store-messages.ts'
 import { startStoreRole, type StoreRole } from './store.ts'
 
 /** The thread that owns DuckDB: reads the log's segments itself, commits, and answers queries. Started by store-thread.ts. */
 const start = workerData as StoreThreadStart
 const sizesEveryMs = 1000
+/** While nothing is committed. */
+const sizesIdleEveryMs = 2000
 
 function tell(message: StoreTell, transfer: readonly ArrayBuffer[] = []): void {
   parentPort?.postMessage(message, [...transfer])
@@ -29,7 +31,8 @@ const asked = new Map<number, { readonly abort: AbortController; credit: number;
 async function main(): Promise<void> {
   let store: DuckdbStore
   try {
-    store = await openDuckdbStore({ dir: start.dir, env, memoryLimitMb: start.memoryLimitMb, reserveBytes: start.reserveBytes })
+    const { dir, memoryLimitMb, reserveBytes, retention } = start
+    store = await openDuckdbStore({ dir, env, memoryLimitMb, reserveBytes, ...(retention === undefined ? {} : { retention }) })
   } catch (thrown) {
     tell({ type: 'refused', error: toPlainError(thrown) })
     return
@@ -54,9 +57,17 @@ async function main(): Promise<void> {
     (ask: StoreAsk) => void answer(ask, store, role).catch((thrown: unknown) => tell({ type: 'fatal', error: toPlainError(thrown) })),
   )
   tell({ type: 'opened', sizes: store.stats() })
+  let closing = false
+  const tellSizes = (): void => {
+    if (closing) return
+    if (env.clock.monotonicMs() - sizesMs > sizesEveryMs) tell({ type: 'sizes', sizes: store.stats() })
+    env.clock.after(sizesIdleEveryMs, tellSizes)
+  }
+  env.clock.after(sizesIdleEveryMs, tellSizes)
 
   async function answer(ask: StoreAsk, store: DuckdbStore, role: StoreRole): Promise<void> {
     if (ask.type === 'close') {
+      closing = true
       await role.stop().catch(() => undefined) // told as fatal already
       await log.close()
       await store.close()
@@ -80,8 +91,9 @@ async function serve(ask: Question, store: DuckdbStore): Promise<void> {
   const { signal } = one.abort
   try {
     if (ask.type === 'query') await pages(ask, store)
+    else if (ask.type === 'sql') tell({ type: 'sql-rows', id, answer: await store.sql(ask.query, signal) })
     else if (ask.type === 'latest') tell({ type: 'batch', id, batch: await store.latest(ask.match, signal) })
-    else if (ask.type === 'series') tell({ type: 'infos', id, infos: await store.series(ask.match, signal) })
+    else if (ask.type === 'series') tell({ type: 'infos', id, infos: toInfoColumns(await store.series(ask.match, signal, ask.page)) })
     else tell({ type: 'resumed', id, resumed: await store.resume(ask.log, ask.topic, ask.partition) })
   } catch (thrown) {
     tell({ type: 'failed', id, error: toPlainError(thrown) })

@@ -191,7 +191,7 @@ export const seedShapes: readonly BadInput[] = [
 export const batches: readonly BadInput[] = [
   {
     name: 'one bad item among three',
-    routes: ['telemetry'],
+    routes: ['telemetry', 'mqtt'],
     judge: 'decoder',
     status: 207,
     stored: 2,
@@ -206,7 +206,7 @@ export const batches: readonly BadInput[] = [
   },
   {
     name: 'items that are no messages',
-    routes: ['telemetry'],
+    routes: ['telemetry', 'mqtt'],
     judge: 'decoder',
     status: 207,
     stored: 1,
@@ -222,7 +222,7 @@ export const batches: readonly BadInput[] = [
   },
   {
     name: 'an array that breaks in the middle',
-    routes: ['telemetry'],
+    routes: ['telemetry', 'mqtt'],
     judge: 'decoder',
     status: 207,
     stored: 1,
@@ -234,7 +234,7 @@ export const batches: readonly BadInput[] = [
   },
   {
     name: 'a comma that is missing',
-    routes: ['telemetry'],
+    routes: ['telemetry', 'mqtt'],
     judge: 'decoder',
     status: 207,
     stored: 1,
@@ -274,7 +274,7 @@ export const batches: readonly BadInput[] = [
   },
   {
     name: 'an empty array',
-    routes: ['telemetry'],
+    routes: ['telemetry', 'mqtt'],
     judge: 'decoder',
     status: 202,
     stored: 0,
@@ -284,7 +284,14 @@ export const batches: readonly BadInput[] = [
     results: [],
     why: 'Nothing was asked for.',
   },
-  refused('an array of bad items only', 'values_missing', (d) => `[{"device_id":${id(d)}}]`, 'No item was taken.', { routes: ['telemetry'] }),
+  refused(
+    'NDJSON in an MQTT message',
+    'body_not_json',
+    (d) => `{"device_id":${id(d)},"x":1}\n{"device_id":${id(d)},"x":2}`,
+    'MQTT tells no content type. Send an array, or a message each.',
+    { routes: ['mqtt'] },
+  ),
+  refused('an array of bad items only', 'values_missing', (d) => `[{"device_id":${id(d)}}]`, 'No item was taken.'),
 ]
 
 export const doors: readonly BadInput[] = [

@@ -50,7 +50,7 @@ class Bench {
     }
     const ndjson = row.headers?.['content-type'] === 'application/x-ndjson'
     const first = firstByte(bytes, 0, bytes.length)
-    if (route !== 'mqtt' && (ndjson || first === 0x5b)) {
+    if (ndjson || first === 0x5b) {
       const items = new ItemSplitter(bytes, 0, bytes.length, ndjson ? 'ndjson' : 'array')
       while (items.next()) this.#one(context, bytes, items.start, items.end, items.index, items.refusal)
     } else this.#one(context, bytes, 0, bytes.length, 0, undefined)

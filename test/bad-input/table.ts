@@ -3,7 +3,7 @@ import { batches, documents, doors, seedShapes, times } from './bodies.ts'
 import { routePaths, type BadInput } from './case.ts'
 import { names, numbers, types } from './fields.ts'
 
-export { routePaths, type BadInput, type Route, type StoredValue } from './case.ts'
+export { routePaths, type BadInput, type Route } from './case.ts'
 
 /** What comes in and should not, and what becomes of it. Documentation and tests are made from this. */
 export const badInput: readonly BadInput[] = [...numbers, ...types, ...names, ...times, ...documents, ...seedShapes, ...batches, ...doors]
@@ -18,7 +18,10 @@ from the same table.
 - What is refused is kept in the dead letters with its original bytes, and can be replayed after a fix (\`kymo dlq\`).
 - An item of an array or a line of NDJSON is judged alone: the answer is 207 when some were taken, and \`results\` names the others.
 - On S2's routes (\`/ingest\` with \`metric\`, \`/ingest/batch\`) what is refused is 400. The seeds' routes answer 200 where ours answers 202.
-- On MQTT a refused message is acknowledged once its dead letter is durable; the code stands there.
+- On MQTT a refused message is acknowledged once its dead letter is durable; the code stands there. An array is acknowledged once all of it is
+  durable, each bad item in a dead letter of its own.
+- On MQTT a message over the packet limit (1 MiB) ends the connection, as the standard allows no other answer; its size and first 4 KiB are kept as
+  \`body_too_large\`, unless its address sends too many such. No bytes with RETAIN clear a retained message: acknowledged, no dead letter.
 - 429 (new devices arrive faster than the limit, or overload) is no fault of the message: it is neither stored nor kept; send it again.
 `
 

@@ -103,6 +103,8 @@ test('values that are not valid say what is', async () => {
     [['replay', 'x.csv', '--speed', '0'], /above 0/],
     [['replay'], /missing required argument 'file'/],
     [['dlq', 'replay'], /--all/],
+    [['dlq', 'dismiss'], /letters to dismiss.*--all/],
+    [['dlq', 'dismiss', '7', '--all'], /--all/],
     [['tokens', 'create', '--name', 'x', '--scopes', 'root'], /"root" is none of ingest, read, admin/],
     [['status', '--url', 'ftp://x'], /is not an address of a server/],
   ]
@@ -229,7 +231,14 @@ async function fakeApi(t: { after(fn: () => void): void }): Promise<string> {
     } else if (url.pathname === '/api/v1/dead-letters') send({ items: [letter], next_cursor: null })
     else if (url.pathname === '/api/v1/dead-letters/replay')
       send({ replayed: 0, failed: 1, results: [{ id: '7', ok: false, code: 'value_invalid', detail: 'still' }] })
-    else if (url.pathname === '/api/v1/query') {
+    else if (url.pathname === '/api/v1/dead-letters/dismiss') {
+      let body = ''
+      request.on('data', (chunk: Buffer) => (body += String(chunk)))
+      request.on('end', () => {
+        const { ids = ['1', '2'] } = JSON.parse(body) as { ids?: string[] }
+        send({ dismissed: ids.length, failed: 0, results: ids.map((id) => ({ id, ok: true })) })
+      })
+    } else if (url.pathname === '/api/v1/query') {
       const first = url.searchParams.get('cursor') === null
       send({
         from: null,
@@ -277,6 +286,14 @@ test('commands that read from a server: pages, problems, and nothing that steers
   const replayed = await inProcess('dlq', 'replay', '7', ...common)
   assert.deepEqual([replayed.code, /7 {2}value_invalid {2}still/.test(replayed.stdout)], [1, true])
   assert.equal((await inProcess('dlq', 'show', '9', ...common)).code, 1)
+  const dismissed = await inProcess('dlq', 'dismiss', '7', '8', '9', ...common)
+  assert.deepEqual([dismissed.code, dismissed.stdout], [0, '  dismissed 3  failed 0'])
+  assert.equal((await inProcess('dlq', 'dismiss', '--all', ...common)).stdout, '  dismissed 2  failed 0')
+  assert.deepEqual(JSON.parse((await inProcess('dlq', 'dismiss', '7', '--json', ...common)).stdout), {
+    dismissed: 1,
+    failed: 0,
+    results: [{ id: '7', ok: true }],
+  })
 })
 
 test('tail: a table with times in the wanted zone, a gap told, an end after so many', async (t) => {

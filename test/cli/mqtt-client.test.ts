@@ -30,6 +30,7 @@ function sink(o: { connect?: (c: Connect) => void; publish?: (p: Published) => v
       o.publish?.({ topic: text(b, ts, te), payload: text(b, ps, pe), qos: (flags >> 1) & 3, packetId }),
     pingreq: () => o.pingreq?.(),
     disconnect: () => o.disconnect?.(),
+    oversized: unexpected,
     acknowledged: unexpected,
     unsupported: unexpected,
     subscribe: unexpected,

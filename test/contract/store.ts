@@ -495,6 +495,14 @@ function heads(using: Using, subject: StoreSubject): void {
           ['d', 900, 900],
         ],
       )
+      const page = async (limit: number, after?: string): Promise<string[]> => {
+        const found = await store.series({ tenant: 'default' }, signal, {
+          limit,
+          ...(after === undefined ? {} : { after: { device: after, metric: 't' } }),
+        })
+        return found.map((info) => info.key.device)
+      }
+      assert.deepEqual([await page(3), await page(2, 'a'), await page(9, 'bb'), await page(9, 'd')], [['a', 'b', 'c'], ['b', 'c'], ['c', 'd'], []])
       store = await subject.reopen(store)
     }
     return store

@@ -80,6 +80,8 @@ test('all routes of this door are in it, and only those that exist', async (t) =
     .flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`))
     .sort()
   assert.deepEqual(listed, [
+    'DELETE /api/v1/dead-letters/{id}',
+    'DELETE /api/v1/jobs/{id}',
     'DELETE /api/v1/tokens/{id}',
     'GET /',
     'GET /api/v1/dead-letters',
@@ -87,6 +89,10 @@ test('all routes of this door are in it, and only those that exist', async (t) =
     'GET /api/v1/devices',
     'GET /api/v1/devices/{id}',
     'GET /api/v1/devices/{id}/latest',
+    'GET /api/v1/jobs',
+    'GET /api/v1/jobs/{id}',
+    'GET /api/v1/jobs/{id}/download',
+    'GET /api/v1/jobs/{id}/rejects',
     'GET /api/v1/latest',
     'GET /api/v1/live',
     'GET /api/v1/query',
@@ -102,9 +108,13 @@ test('all routes of this door are in it, and only those that exist', async (t) =
     'GET /metrics',
     'GET /readyz',
     'PATCH /api/v1/devices/{id}',
+    'POST /api/v1/dead-letters/dismiss',
     'POST /api/v1/dead-letters/replay',
     'POST /api/v1/dead-letters/{id}/replay',
     'POST /api/v1/devices',
+    'POST /api/v1/exports',
+    'POST /api/v1/imports',
+    'POST /api/v1/sql',
     'POST /api/v1/telemetry',
     'POST /api/v1/tokens',
     'POST /devices',

@@ -27,6 +27,50 @@ async function withSample(t: Parameters<typeof serve>[0], o?: Parameters<typeof 
   return s
 }
 
+test('an answer is the same text however it is sliced, and gives way between its slices', async (t) => {
+  const readings: TestReading[] = []
+  for (let i = 0; i < 20_000; i++) {
+    const value = i % 50 === 0 ? `text ${i}` : i / 7
+    readings.push({
+      device: `d${i % 3}`,
+      metric: 'm',
+      timeUs: at(i),
+      value,
+      flags: i % 9 === 0 ? Flag.late : 0,
+      ...(i % 11 === 0 ? { meta: `{"n":${i}}` } : {}),
+    })
+  }
+  // An answer that is never over its slice, and one that always is.
+  const [whole, sliced] = [await serve(t, { limits: { sliceMs: 60_000 } }), await serve(t, { limits: { sliceMs: -1 } })]
+  for (const s of [whole, sliced]) {
+    s.store.readings = readings
+    s.store.pageRows = 2_048
+    for (let i = 0; i < 200; i++) await s.devices.create('default', { id: `d${i}` })
+  }
+  const paths = ['json', 'ndjson', 'csv'].map((format) => `/api/v1/query?limit=15000&format=${format}`)
+  paths.push('/api/v1/query?limit=15000&step=2s&agg=min&agg=max', '/api/v1/devices?limit=200', '/devices', '/devices?fields=id')
+  paths.push('/api/v1/latest', '/api/v1/series', '/devices/d1/metrics', '/devices/d1/aggregated?metric=m&aggregation=max&interval=1m')
+  for (const path of paths) {
+    const [one, other] = [await whole.call(path), await sliced.call(path)]
+    assert.equal(one.status, 200, `${path}: ${one.text}`)
+    assert.equal(other.text, one.text, path)
+    assert.equal(other.headers.get('x-next-cursor'), one.headers.get('x-next-cursor'), path)
+    assert.equal(one.text.length > 2, true, path)
+  }
+  let turns = 0
+  const count = (): void => {
+    turns++
+    next = setImmediate(count)
+  }
+  const before = sliced.store.asked.length
+  const answer = sliced.call(paths[0]!)
+  while (sliced.store.asked.length === before) await new Promise((resolve) => setImmediate(resolve))
+  let next = setImmediate(count)
+  await answer
+  clearImmediate(next)
+  assert.ok(turns >= 15_000 / 64, `${turns} turns`)
+})
+
 test('JSON columns: values as they were sent, NaN as null, units, flags, metadata', async (t) => {
   const s = await withSample(t)
   const reply = await s.call('/api/v1/query?order=asc')

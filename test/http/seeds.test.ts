@@ -146,13 +146,20 @@ test('S2 devices: register, read, set status; the server makes the id', async (t
     body: '{"status":"maintenance"}',
   })
   assert.deepEqual([set.status, set.json], [200, { message: 'Device status updated' }])
-  assert.equal((await s.call(`/devices/${id}`)).json['status'], 'maintenance')
+  const after = (await s.call(`/devices/${id}`)).json
+  assert.equal(after['status'], 'maintenance')
+  assert.ok(Date.parse(String(after['last_seen'])) > Date.parse(String(made.json['last_seen'])), 'setting its status counts as seeing it')
+  // As Go's encoder writes the seed's Device with nothing but a name set.
+  const zero = '0001-01-01T00:00:00Z'
+  const go = { id: '', name: 'go', type: '', status: '', tenant_id: '', created_at: zero, updated_at: zero, last_seen: zero, metadata: null }
+  const fromGo = await s.post('/devices', go)
+  assert.deepEqual([fromGo.status, fromGo.json['name'], fromGo.json['status'], fromGo.json['metadata']], [201, 'go', 'active', {}])
 
   const missing = await s.call('/devices/none')
   assert.deepEqual([missing.status, missing.json['error']], [404, 'Device not found'])
   const wrong = await s.post('/devices', { name: 5 })
   assert.equal(wrong.status, 400)
-  assert.match(String(wrong.json['error']), /\/name: must be string/)
+  assert.equal(wrong.json['error'], '/name: must be string or null, is number')
   const empty = await s.call(`/devices/${id}/status`, { method: 'PUT', headers: { 'content-type': 'application/json' }, body: '{}' })
   assert.equal(empty.status, 400)
   s.devices.failing = new KymoError('store_unavailable')
@@ -213,6 +220,8 @@ test('S2 metrics and aggregates: numbers, bins by their start, anything not on t
     assert.equal(wrong.status, 400, query)
     assert.equal(typeof wrong.json['error'], 'string')
   }
+  const badTime = await s.call('/devices/a/metrics?metric=m&startTime=soon')
+  assert.match(String(badTime.json['error']), /^The query parameter startTime is not a time\. \/startTime: must be RFC 3339/)
   s.store.slow = () => Promise.reject(new KymoError('store_unavailable'))
   const down = [await s.call('/devices/a/metrics?metric=m'), await s.call('/devices/a/aggregated?metric=m&aggregation=avg&interval=1h')]
   assert.deepEqual(

@@ -4,9 +4,10 @@ import type { Batch, SeriesKey } from '../../src/core/batch.ts'
 import type { Env } from '../../src/core/env.ts'
 import { nodeEnv, silentLogger } from '../../src/core/env/node-env.ts'
 import { KymoError } from '../../src/core/errors.ts'
+import type { Code } from '../../src/core/errors.ts'
 import type { IngestGate, MessageContext } from '../../src/core/gate.ts'
 import { Metrics } from '../../src/core/metrics.ts'
-import type { Position, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, Store } from '../../src/core/ports.ts'
+import type { Position, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, SeriesPage, Store } from '../../src/core/ports.ts'
 import type {
   DeadLetter,
   DeadLetterService,
@@ -21,8 +22,19 @@ import type {
   TokenService,
   VersionedDevice,
 } from '../../src/core/services.ts'
+import type { SqlQuery, SqlRows, SqlStore } from '../../src/core/sql.ts'
 import { openHttpDoor } from '../../src/doors/http/door.ts'
 import type { HttpDoor, HttpDoorOptions } from '../../src/doors/http/options.ts'
+
+const noJob = () => Promise.reject(new KymoError('not_found'))
+const noJobs: HttpDoorOptions['jobs'] = {
+  createImport: noJob,
+  createExport: noJob,
+  list: () => ({ items: [] }),
+  get: () => undefined,
+  cancel: () => Promise.resolve(undefined),
+  file: () => undefined,
+}
 
 /** A gate that decodes with JSON.parse. Items are refused for what the test needs: no device, a text for `temperature`. */
 export class TestGate implements IngestGate {
@@ -147,13 +159,22 @@ function toBatch(readings: readonly TestReading[]): Batch {
 }
 
 /** A store over an array, with pages of a few rows. */
-export class TestStore implements Pick<Store, 'query' | 'latest' | 'series'> {
+export class TestStore implements Pick<Store, 'query' | 'latest' | 'series'>, SqlStore {
   readings: TestReading[] = []
   pageRows = 7
   asked: RangeQuery[] = []
   aborted = 0
   /** Awaited before each page. */
   slow: (signal: AbortSignal) => Promise<void> = () => Promise.resolve()
+
+  /** What SQL answers; each query that was asked. */
+  sqlAnswer: SqlRows = { columns: [], rows: 0, values: [] }
+  sqlAsked: SqlQuery[] = []
+
+  sql(query: SqlQuery): Promise<SqlRows | 'needs devices'> {
+    this.sqlAsked.push(query)
+    return Promise.resolve(query.sql.includes('devices') && query.devices === undefined ? 'needs devices' : this.sqlAnswer)
+  }
 
   async *query(q: RangeQuery, signal: AbortSignal): AsyncIterable<QueryPage> {
     this.asked.push(q)
@@ -218,7 +239,7 @@ export class TestStore implements Pick<Store, 'query' | 'latest' | 'series'> {
     return this.latestOf(match)
   }
 
-  async series(match: SeriesMatch): Promise<readonly SeriesInfo[]> {
+  async series(match: SeriesMatch, _signal: AbortSignal, page?: SeriesPage): Promise<readonly SeriesInfo[]> {
     const found = new Map<string, SeriesInfo>()
     for (const r of this.readings) {
       if (!matches(match, r)) continue
@@ -230,7 +251,12 @@ export class TestStore implements Pick<Store, 'query' | 'latest' | 'series'> {
         lastUs: Math.max(known?.lastUs ?? 0, r.timeUs),
       })
     }
+    const name = (key: { readonly device: string; readonly metric: string }): string => `${key.device}\u0000${key.metric}`
+    const after = page?.after
     return [...found.values()]
+      .sort((a, b) => (name(a.key) < name(b.key) ? -1 : 1))
+      .filter((info) => after === undefined || name(info.key) > name(after))
+      .slice(0, page?.limit)
   }
 }
 
@@ -276,6 +302,10 @@ export class TestDevices implements DeviceService {
     const changed = { ...device, ...patch, version: device.version + 1, updated_us: device.updated_us + 1e6 }
     this.byId.set(id, changed)
     return changed
+  }
+  seen(_tenant: string, id: string, receivedUs: number): void {
+    const device = this.byId.get(id)
+    if (device !== undefined) this.byId.set(id, { ...device, last_seen_us: receivedUs })
   }
 }
 
@@ -338,6 +368,15 @@ export class TestLetters implements DeadLetterService {
     const results = (ids === 'all' ? this.letters.map((l) => l.id) : ids).map((id) => ({ id, ok: true }))
     return { replayed: results.length, failed: 0, results }
   }
+  /** What the next dismissal fails with. */
+  dismissFails: Code | undefined
+  async dismiss(_tenant: string, ids: readonly string[] | 'all'): ReturnType<DeadLetterService['dismiss']> {
+    const code = this.dismissFails
+    const chosen = this.letters.filter((l) => (ids === 'all' ? l.status === 'waiting' : ids.includes(l.id)))
+    if (code === undefined) this.letters = this.letters.map((l) => (chosen.includes(l) ? { ...l, status: 'dismissed' } : l))
+    const results = chosen.map(({ id }) => (code === undefined ? { id, ok: true } : { id, ok: false, code, detail: 'The log takes nothing.' }))
+    return { dismissed: code === undefined ? chosen.length : 0, failed: code === undefined ? 0 : chosen.length, results }
+  }
 }
 
 export interface Served {
@@ -387,6 +426,7 @@ export const okStatus: SystemStatus = {
   series: 2,
   mqtt_connections: 0,
   data_dir: '/data',
+  storage: { log_bytes: 0, store_bytes: 0 },
   pid: 1,
 }
 
@@ -420,6 +460,7 @@ export async function serve(t: TestContext, o: Partial<HttpDoorOptions> = {}): P
     port: 0,
     ...parts,
     deadLetters: letters,
+    jobs: noJobs,
     latest,
     status: async () => okStatus,
     auth: 'loopback',

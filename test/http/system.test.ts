@@ -100,6 +100,34 @@ test('the text format: histograms add up, labels and help are escaped', () => {
   )
 })
 
+test('a turn that holds the event loop shows, time spent waiting does not', async (t) => {
+  const s = await serve(t)
+  const longest = async (window: string): Promise<number> => {
+    const { text } = await s.call('/metrics')
+    return Number(new RegExp(`^kymo_event_loop_stall_max_seconds\\{window="${window}"\\} (\\S+)$`, 'm').exec(text)?.[1])
+  }
+  const held = async (): Promise<number> => Number(/^kymo_event_loop_stall_seconds_sum (\S+)$/m.exec((await s.call('/metrics')).text)?.[1])
+  const [before, began] = [await held(), performance.now()]
+  await new Promise((resolve) => setTimeout(resolve, 700))
+  const waited = (performance.now() - began) / 1e3
+  assert.ok((await held()) - before < waited / 2, 'time spent waiting is no stall')
+  await new Promise<void>((resolve) =>
+    setImmediate(() => {
+      const end = performance.now() + 120
+      while (performance.now() < end);
+      resolve()
+    }),
+  )
+  // The turn is counted at its end.
+  await new Promise((resolve) => setImmediate(resolve))
+  assert.ok((await longest('start')) >= 0.12)
+  assert.ok((await longest('minute')) >= 0.12)
+  const { text } = await s.call('/metrics')
+  const count = (le: string): number =>
+    Number(new RegExp(`^kymo_event_loop_stall_seconds_bucket\\{le="${le.replace('+', '\\+')}"\\} (\\d+)$`, 'm').exec(text)?.[1])
+  assert.ok(count('+Inf') - count('0.1') >= 1)
+})
+
 test('draining: what is under way is finished, what comes anew is 503 and the connection closed', async (t) => {
   const s = await serve(t)
   let release = (): void => undefined
@@ -122,7 +150,7 @@ test('draining: what is under way is finished, what comes anew is 503 and the co
 })
 
 test('close cuts what does not end in time', async (t) => {
-  const s = await serve(t)
+  const s = await serve(t, { limits: { durableTimeoutMs: 100 } })
   s.gate.durability = () => new Promise(() => undefined)
   const pending = s.post('/api/v1/telemetry', { device: 'a', temperature: 1 })
   const refused = assert.rejects(pending)

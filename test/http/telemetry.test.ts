@@ -185,6 +185,61 @@ test('room that does not come: what was taken is acknowledged, the rest is 429 i
   )
 })
 
+test('what was taken when the log stalls is 503 soon, and may be sent again under its key', async (t) => {
+  const s = await serve(t, { limits: { stalledLookMs: 20 } })
+  let durable = (): void => undefined
+  s.gate.durability = () => new Promise((resolve) => (durable = resolve))
+  const key = { 'idempotency-key': 'k1' }
+  const pending = s.post(
+    '/api/v1/telemetry',
+    [
+      { device: 'a', v: 1 },
+      { device: 'b', v: 2 },
+    ],
+    key,
+  )
+  while (s.gate.taken.length < 2) await new Promise((resolve) => setImmediate(resolve))
+  s.gate.stalled = new KymoError('disk_full', { detail: 'The disk is full.', retryAfterS: 2 })
+  const reply = await pending
+  assert.deepEqual([reply.status, reply.json['code'], reply.headers.get('retry-after')], [503, 'disk_full', '2'])
+  assert.match(String(reply.json['detail']), /^The disk is full\. .*may still become durable.*counts once.*Idempotency-Key/)
+  durable()
+  s.gate.stalled = undefined
+  s.gate.durability = () => Promise.resolve()
+  const again = await s.post(
+    '/api/v1/telemetry',
+    [
+      { device: 'a', v: 1 },
+      { device: 'b', v: 2 },
+    ],
+    key,
+  )
+  assert.deepEqual([again.status, again.headers.get('idempotent-replayed'), s.gate.taken.length], [202, null, 4])
+  assert.deepEqual([s.gate.taken[3]!.context.idempotencyKey, s.gate.taken[3]!.context.item], ['k1', 1])
+})
+
+test('a stall that passes between two looks is waited out', async (t) => {
+  const looks: (() => void)[] = []
+  const { env } = await serve(t)
+  const after = (ms: number, fn: () => void): { cancel(): void } => {
+    if (ms !== 77) return env.clock.after(ms, fn)
+    looks.push(fn)
+    return { cancel: () => undefined }
+  }
+  const clock = { nowUs: () => env.clock.nowUs(), monotonicMs: () => env.clock.monotonicMs(), after }
+  const s = await serve(t, { limits: { stalledLookMs: 77 }, env: { ...env, clock } })
+  let durable = (): void => undefined
+  s.gate.durability = () => new Promise((resolve) => (durable = resolve))
+  const pending = s.post('/api/v1/telemetry', { device: 'a', v: 1 })
+  while (looks.length === 0) await new Promise((resolve) => setImmediate(resolve))
+  for (const stalled of [true, false, true, false]) {
+    s.gate.stalled = stalled ? new KymoError('log_unavailable') : undefined
+    looks.at(-1)!()
+  }
+  durable()
+  assert.equal((await pending).status, 202)
+})
+
 test('a stalled log is 503 before anything is taken', async (t) => {
   const s = await serve(t)
   s.gate.stalled = new KymoError('log_quota', { retryAfterS: 7 })

@@ -57,7 +57,17 @@ export interface Taken {
 /** A gate that makes durable what a test tells it to. Texts that begin with "bad" are refused: they go to the dead letters. */
 export class TestGate implements IngestGate {
   readonly taken: Taken[] = []
-  readonly deadLetters: { readonly error: KymoError; readonly text: string }[] = []
+  readonly deadLetters: {
+    readonly error: KymoError
+    readonly text: string
+    readonly totalBytes: number
+    readonly client: string
+    readonly topic: string
+  }[] = []
+  /** Of each message taken: its index within an array. */
+  readonly items: (number | undefined)[] = []
+  /** Takes so many more, then is overloaded. */
+  room = Infinity
   overloaded = false
   readonly stalled = undefined
   durable = 0
@@ -69,17 +79,20 @@ export class TestGate implements IngestGate {
   submit(context: MessageContext, bytes: Uint8Array, start: number, end: number): number {
     this.refusal = undefined
     if (this.failsWith !== undefined) throw this.failsWith
+    if (this.room-- <= 0) this.overloaded = true
     if (this.overloaded) return 0
     const text = new TextDecoder().decode(bytes.subarray(start, end))
     if (text.startsWith('bad'))
       return this.deadLetter(context, (this.refusal = new KymoError('body_not_json')), bytes.subarray(start, end), end - start)
     const { topic, tenant, client, packetId, dup } = context
+    this.items.push(context.item)
     this.taken.push({ topic, tenant, client, device: context.topicDevice, packetId, dup, text })
     return ++this.#ticket
   }
-  deadLetter(_context: MessageContext, error: KymoError, bytes: Uint8Array, _totalBytes: number): number {
+  deadLetter(context: MessageContext, error: KymoError, bytes: Uint8Array, totalBytes: number): number {
     if (this.overloaded) return 0
-    this.deadLetters.push({ error, text: new TextDecoder().decode(bytes) })
+    const { client, topic } = context
+    this.deadLetters.push({ error, text: new TextDecoder().decode(bytes), totalBytes, client, topic })
     return ++this.#ticket
   }
   onDurable(listener: (durable: number) => void): () => void {

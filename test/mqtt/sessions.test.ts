@@ -257,7 +257,7 @@ test('a packet over the limit ends the connection at its header; before CONNECT 
   const client = world.client('c1')
   client.send(publish('chat', 'x'.repeat(900), { qos: 1, id: 1 }))
   client.expect(puback(1))
-  client.send(bytesOf('32 e9 07'))
+  client.send(bytesOf('82 e9 07'))
   assert.equal(client.ended, true)
   const line = world.line()
   line.send(bytesOf('10 ad 02'))

@@ -311,3 +311,85 @@ describe('dead letters: replay', () => {
     await letters.stop()
   })
 })
+
+describe('dead letters: replay of arrays', () => {
+  it('offers each message alone, and tells times that were not there apart', async () => {
+    const h = house()
+    const id = await append(h.log, letter({ body: bytes(' [{"x":1},bad,{"x":1}]'), code: 'topic_invalid' }))
+    h.gate.refuse = (text) => (text === 'bad' ? new KymoError('body_not_json', { detail: 'Still bad.' }) : undefined)
+    const letters = await h.start()
+    const result = await letters.replay('default', [id])
+    assert.deepEqual(result, { replayed: 0, failed: 1, results: [{ id, ok: false, code: 'body_not_json', detail: 'Still bad.' }] })
+    assert.deepEqual(
+      h.gate.taken.map(({ text, context }) => [text, context.arrivedUs]),
+      [
+        ['{"x":1}', 1_000],
+        ['{"x":1}', 1_002],
+      ],
+    )
+    const waiting = await letters.list('default', { limit: 10, status: 'waiting' })
+    assert.deepEqual(
+      waiting.items.map((item) => [Buffer.from(item.body).toString(), item.code]),
+      [['bad', 'body_not_json']],
+    )
+    const empty = await append(h.log, letter({ body: bytes('[]') }))
+    assert.deepEqual((await letters.replay('default', [empty])).results, [{ id: empty, ok: true }])
+    await letters.stop()
+  })
+})
+
+describe('dead letters: dismiss', () => {
+  it('settles letters for good, also after a restart, and keeps them readable', async () => {
+    const h = house()
+    const [one, two, three] = [await append(h.log, letter()), await append(h.log, letter()), await append(h.log, letter())]
+    const letters = await h.start()
+    await letters.replay('default', [three])
+    const { dismissed, failed, results } = await letters.dismiss('default', [one, '77', three, one])
+    assert.deepEqual([dismissed, failed], [1, 2])
+    assert.deepEqual(Object.fromEntries(results.map(({ id, ok, code }) => [id, code ?? ok])), {
+      [one]: true,
+      77: 'not_found',
+      [three]: 'dead_letter_settled',
+    })
+    assert.deepEqual((await letters.dismiss('default', [one])).results, [{ id: one, ok: true }], 'a second time is no failure')
+    await letters.stop()
+    const again = await h.start()
+    assert.deepEqual(
+      (await again.list('default', { limit: 10 })).items.map(({ id, status }) => [id, status]),
+      [
+        [three, 'replayed'],
+        [two, 'waiting'],
+        [one, 'dismissed'],
+      ],
+    )
+    assert.equal(Buffer.from((await again.get('default', one))!.body).toString(), '{"device":"d1"}')
+    assert.equal((await again.replay('default', [one])).results[0]?.code, 'dead_letter_settled')
+    assert.equal(h.gate.taken.length, 1, 'what was dismissed is not replayed')
+    await again.stop()
+  })
+
+  it('dismisses all that wait of one tenant', async () => {
+    const h = house()
+    for (let n = 0; n < 2_500; n++) await append(h.log, letter({ tenant: n === 20 ? 'acme' : 'default' }))
+    const letters = await h.start()
+    const { dismissed, failed } = await letters.dismiss('default', 'all')
+    assert.deepEqual([dismissed, failed], [2_499, 0])
+    assert.deepEqual(ids(await letters.list('acme', { limit: 10, status: 'waiting' })), ['20'])
+    assert.equal((await letters.dismiss('default', ['20'])).results[0]?.code, 'not_found', 'another tenant has none of that id')
+    await letters.stop()
+  })
+
+  it('leaves a letter waiting when the mark could not be written', async () => {
+    const h = house()
+    const id = await append(h.log, letter())
+    const letters = await h.start()
+    h.log.failWrites = new KymoError('disk_full')
+    assert.deepEqual(
+      (await letters.dismiss('default', [id])).results.map(({ ok, code }) => [ok, code]),
+      [[false, 'disk_full']],
+    )
+    h.log.failWrites = undefined
+    assert.equal((await letters.get('default', id))?.status, 'waiting')
+    await letters.stop()
+  })
+})

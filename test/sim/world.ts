@@ -182,7 +182,7 @@ export class World {
       resume: (log, topic, partition) => store.resume(log, topic, partition),
       query: (q, signal) => store.query(q, signal),
       latest: (match) => store.latest(match),
-      series: (match) => store.series(match),
+      series: (match, signal, page) => store.series(match, signal, page),
       close: () => Promise.resolve(),
     }
   }

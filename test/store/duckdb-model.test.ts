@@ -9,7 +9,7 @@ import { nodeEnv, silentLogger } from '../../src/core/env/node-env.ts'
 import { aggregations, type RangeQuery, type RollupColumns, type Store, type Tables } from '../../src/core/ports.ts'
 import { Dedupe } from '../../src/compute/window/dedupe.ts'
 import { Rollup } from '../../src/compute/window/rollup.ts'
-import { openDuckdbStore } from '../../src/store/duckdb/store.ts'
+import { openDuckdbStore, type DuckdbStore } from '../../src/store/duckdb/store.ts'
 import { ModelStore } from '../support/model-store.ts'
 import { answer, batchOf, signal, spanOf, type AnswerRow, type TestRow } from '../support/store-batches.ts'
 
@@ -19,7 +19,7 @@ const runs = Number(process.env['KYMO_TEST_RUNS'] ?? 8)
 
 type Step =
   | { readonly do: 'feed'; readonly rows: readonly (readonly [device: number, how: number, amount: number])[]; readonly passUs: number }
-  | { readonly do: 'reopen' | 'crash' | 'restart' | 'new log' }
+  | { readonly do: 'reopen' | 'crash' | 'restart' | 'new log' | 'seal' }
   | {
       readonly do: 'ask'
       readonly from: number
@@ -41,6 +41,7 @@ const steps: fc.Arbitrary<Step[]> = fc.array(
       }),
     },
     { weight: 1, arbitrary: fc.record({ do: fc.constantFrom('reopen' as const, 'crash' as const, 'restart' as const, 'new log' as const) }) },
+    { weight: 1, arbitrary: fc.record({ do: fc.constant('seal' as const) }) },
     {
       weight: 6,
       arbitrary: fc.record({
@@ -59,7 +60,7 @@ const steps: fc.Arbitrary<Step[]> = fc.array(
 
 /** A store, the model beside it, and what heads them both. */
 class Pair {
-  store!: Store
+  store!: DuckdbStore
   dir: string
   readonly #root = fs.mkdtempSync(path.join(os.tmpdir(), 'kymo-pair-'))
   readonly #model = new ModelStore()
@@ -70,13 +71,23 @@ class Pair {
   #log = 1
   #next = 0
   #lives = 0
+  readonly #dense: number
 
-  constructor() {
+  /** `dense`: readings that make a minute worth keeping; the generator makes few, so that keeping begins and ends often. */
+  constructor(dense: number) {
+    this.#dense = dense
     this.dir = path.join(this.#root, 'store-0')
   }
 
   async open(): Promise<void> {
-    this.store = await openDuckdbStore({ dir: this.dir, env: nodeEnv(silentLogger), memoryLimitMb: 128, checkpointBytes: 20_000 })
+    this.store = await openDuckdbStore({
+      dir: this.dir,
+      env: nodeEnv(silentLogger),
+      memoryLimitMb: 128,
+      checkpointBytes: 20_000,
+      sealBytes: 0,
+      keepMinutes: { dense: this.#dense, sparse: 1, minutes: 2 },
+    })
   }
 
   async take(step: Step): Promise<void> {
@@ -84,6 +95,7 @@ class Pair {
     else if (step.do === 'ask') await this.#ask(step)
     else if (step.do === 'restart') this.#restart()
     else if (step.do === 'new log') await this.#newLog()
+    else if (step.do === 'seal') await this.store.seal()
     else {
       // As kill -9 leaves them: the files as they are between two commits.
       const dir = path.join(this.#root, `store-${++this.#lives}`)
@@ -202,8 +214,8 @@ function same(found: readonly AnswerRow[], expected: readonly AnswerRow[], what:
 
 test('whatever is committed and asked, the DuckDB store answers as the model does', async () => {
   await fc.assert(
-    fc.asyncProperty(steps, async (list) => {
-      const pair = new Pair()
+    fc.asyncProperty(steps, fc.integer({ min: 1, max: 3 }), async (list, dense) => {
+      const pair = new Pair(dense)
       await pair.open()
       try {
         for (const step of list) await pair.take(step)

@@ -109,7 +109,7 @@ void describe('The store role', () => {
       resume: (l, t, p) => store.resume(l, t, p),
       query: (q, a) => store.query(q, a),
       latest: (m) => store.latest(m),
-      series: (m) => store.series(m),
+      series: (m, a, page) => store.series(m, a, page),
       close: () => store.close(),
     }
     const bench = new Bench(flaky)
@@ -232,7 +232,7 @@ async function killed(store: Store, kills: readonly number[], perDelivery: numbe
       resume: (l, t, p) => store.resume(l, t, p),
       query: (q, a) => store.query(q, a),
       latest: (m, a) => store.latest(m, a),
-      series: (m, a) => store.series(m, a),
+      series: (m, a, page) => store.series(m, a, page),
       close: () => Promise.resolve(),
     }
     const bench = new Bench(doomed, log)

@@ -1,7 +1,7 @@
 import { Flag, type Batch, type SeriesKey } from '../../src/core/batch.ts'
 import { BatchBuilder } from '../../src/core/batch-builder.ts'
 import { KymoError } from '../../src/core/errors.ts'
-import type { Aggregation, OperatorState, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, Store, Tables } from '../../src/core/ports.ts'
+import type { Aggregation, OperatorState, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, SeriesPage, Store, Tables } from '../../src/core/ports.ts'
 import type { Span } from '../../src/core/record.ts'
 
 interface Row {
@@ -109,12 +109,16 @@ export class ModelStore implements Store {
     return builder.view()
   }
 
-  async series(match: SeriesMatch, _signal?: AbortSignal): Promise<readonly SeriesInfo[]> {
+  async series(match: SeriesMatch, _signal?: AbortSignal, page?: SeriesPage): Promise<readonly SeriesInfo[]> {
     await Promise.resolve()
-    return this.#match(match).map((one) => {
+    const infos = this.#match(match).map((one) => {
       const rows = readable(one)
       return { key: one.key, firstUs: rows[0]!.timeUs, lastUs: rows.at(-1)!.timeUs }
     })
+    if (page === undefined) return infos
+    const name = (key: Pick<SeriesKey, 'device' | 'metric'>): string => `${key.device}\u0000${key.metric}`
+    const { after, limit } = page
+    return infos.filter(({ key }) => after === undefined || name(key) > name(after)).slice(0, limit)
   }
 
   close(): Promise<void> {

@@ -111,6 +111,36 @@ test('the length limit counts the whole packet and is enforced at its header', (
   assert.ok(process.memoryUsage().arrayBuffers - before < 1 << 20, 'nothing is set aside for what a header announces')
 })
 
+test('of a PUBLISH over the limit the beginning is read when that is asked for, however it is cut', () => {
+  const bytes = publish('a/b', 'x'.repeat(300), { qos: 1, id: 9, dup: true })
+  for (let cut = 1; cut < bytes.length; cut++) {
+    const recorder = new Recorder(100)
+    recorder.framer.oversizedBytes = 40
+    recorder.framer.push(bytes, 0, cut)
+    const wrong = recorder.framer.push(bytes, cut, bytes.length)
+    assert.equal(wrong?.kind, 'limit', `cut at ${cut}`)
+    assert.deepEqual(recorder.events, [['oversized', 0b1010, 'a/b', 9, 'x'.repeat(40), 300]])
+    assert.ok(recorder.framer.pendingBytes <= 50)
+    recorder.framer.finish()
+    assert.equal(recorder.events.length, 1)
+  }
+  for (let length = 0; length < 50; length++) {
+    const recorder = new Recorder(100)
+    recorder.framer.oversizedBytes = 40
+    recorder.framer.push(bytes, 0, length)
+    recorder.framer.finish()
+    // Header 3, topic 5, packet id 2.
+    assert.deepEqual(recorder.events, length < 10 ? [] : [['oversized', 0b1010, 'a/b', 9, 'x'.repeat(length - 10), 300]])
+  }
+  const longTopic = new Recorder(100)
+  longTopic.framer.oversizedBytes = 40
+  assert.equal(longTopic.framer.push(bytesOf('30 ff ff 7f ff ff'), 0, 6)?.kind, 'limit', 'a topic over its limit is not waited for')
+  const truncated = new Recorder(3)
+  truncated.framer.oversizedBytes = 40
+  assert.equal(truncated.framer.push(bytesOf('30 02 00 09'), 0, 4)?.statement, 'section 3.3.2')
+  assert.equal(new Recorder(3).framer.push(bytesOf('30 01'), 0, 2), undefined)
+})
+
 test('packets of fixed size have no other', () => {
   for (const wrong of ['40 03', '40 01', '50 00', '62 04', '70 01', 'c0 01', 'e0 02']) assert.equal(violated(bytesOf(wrong)), 'section 2.2.3', wrong)
 })

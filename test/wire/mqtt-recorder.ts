@@ -15,6 +15,19 @@ export class Recorder implements PacketSink {
     const text = (from: number, to: number): string => Buffer.from(bytes.subarray(from, to)).toString('latin1')
     this.#note(['publish', flags, text(topicStart, topicEnd), packetId, text(start, end)])
   }
+  oversized(
+    bytes: Uint8Array,
+    flags: number,
+    topicStart: number,
+    topicEnd: number,
+    packetId: number,
+    start: number,
+    end: number,
+    payloadBytes: number,
+  ): void {
+    const text = (from: number, to: number): string => Buffer.from(bytes.subarray(from, to)).toString('latin1')
+    this.#note(['oversized', flags, text(topicStart, topicEnd), packetId, text(start, end), payloadBytes])
+  }
   acknowledged(type: AckType, packetId: number): void {
     this.#note(['ack', type, packetId])
   }

@@ -6,7 +6,6 @@ import { beginState, StateReader } from './state-bytes.ts'
 
 export const minuteUs = 60e6
 export const hourUs = 3600e6
-export const rollupStepsUs = [minuteUs, hourUs] as const
 
 /** A bucket is closed by time alone once its end is this long past in received time and its series was silent for as long. */
 const idleUs = 120e6
@@ -144,6 +143,8 @@ export class Rollup implements Operator<RollupColumns> {
     }
     if (state[at]! >= 0) this.#closeMinute(at)
     if (state[at + hour]! >= 0 && minute >= state[at + hour]! + hourUs) this.#closeHour(at)
+    // Silence has closed the hour: its row lacks this reading until the hour is computed again.
+    if (minute < state[at + closedHour]!) this.#hours.again(at / stride, t - (t % hourUs))
     begin(state, at, minute, t, v)
   }
 

@@ -13,10 +13,12 @@ import { sendProblem } from './problem.ts'
 import { deadLetterRoutes } from './routes/dead-letters.ts'
 import { deviceRoutes } from './routes/devices.ts'
 import { docsRoutes } from './routes/docs.ts'
+import { jobRoutes } from './routes/jobs.ts'
 import { liveRoutes } from './routes/live.ts'
 import { queryRoutes } from './routes/query.ts'
 import { seedDeviceRoutes } from './routes/seed-devices.ts'
 import { seriesRoutes } from './routes/series.ts'
+import { sqlRoutes } from './routes/sql.ts'
 import { measureRequests, systemRoutes } from './routes/system.ts'
 import { telemetryRoutes } from './routes/telemetry.ts'
 import { tokenRoutes } from './routes/tokens.ts'
@@ -175,11 +177,13 @@ export async function buildApp(context: HttpContext, before?: (app: App) => Prom
   const answers = new IdempotentAnswers(context)
   telemetryRoutes(app, context, answers)
   queryRoutes(app, context)
+  sqlRoutes(app, context)
   seriesRoutes(app, context)
   liveRoutes(app, context, hub)
   deviceRoutes(app, context)
   seedDeviceRoutes(app, context)
   deadLetterRoutes(app, context)
+  jobRoutes(app, context)
   tokenRoutes(app, context)
   systemRoutes(app, context)
   docsRoutes(app, context)

@@ -2,9 +2,11 @@ import http from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { KymoError } from '../../core/errors.ts'
 import { buildApp } from './app.ts'
+import { measureTurns } from './loop-turns.ts'
 import { processMetrics } from './metrics-text.ts'
 import { httpLimits } from './options.ts'
 import type { HttpContext, HttpDoor, HttpDoorOptions, HttpLimits } from './options.ts'
+import { makeReference } from './pages/reference.ts'
 import { problemOf, problemType } from './problem.ts'
 
 /** What Node's parser refuses never becomes a request: answered on the bare socket. */
@@ -95,11 +97,17 @@ export async function openHttpDoor(o: HttpDoorOptions): Promise<HttpDoor> {
   const context: HttpContext = {
     ...services,
     mqttPort: o.mqttPort ?? 1883,
-    describe: async (version) => (await import('./openapi.ts')).openApiDocument(version),
+    describe: makeReference,
     limits: { ...httpLimits, ...limits },
     state: { ready: false, draining: false, bodyBytes: 0 },
   }
-  const stopMeasuring = processMetrics(o.metrics)
+  const stopProcess = processMetrics(o.metrics)
+  // Begins when the server is ready: nobody waits for the turns of a start.
+  let stopTurns: (() => void) | undefined
+  const stopMeasuring = (): void => {
+    stopProcess()
+    stopTurns?.()
+  }
   const { app, hub } = await buildApp(context)
   await app.ready()
   const handler: http.RequestListener = (request, response) => app.routing(request, response)
@@ -135,6 +143,7 @@ export async function openHttpDoor(o: HttpDoorOptions): Promise<HttpDoor> {
     ports,
     setReady(ready) {
       context.state.ready = ready
+      if (ready) stopTurns ??= measureTurns(o.metrics)
     },
     stopAccepting,
     async close(drainMs) {

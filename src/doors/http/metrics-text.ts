@@ -1,5 +1,5 @@
 import fs from 'node:fs'
-import { constants, monitorEventLoopDelay, PerformanceObserver } from 'node:perf_hooks'
+import { constants, PerformanceObserver } from 'node:perf_hooks'
 import type { PerformanceEntry } from 'node:perf_hooks'
 import type { Cell, Family, HistogramCell, Metrics } from '../../core/metrics.ts'
 
@@ -57,7 +57,7 @@ function openFiles(): number {
 }
 
 /**
- * The process as prom-client names it, without its 55 ms of loading: CPU, memory, open files, event-loop delay, garbage collection.
+ * The process as prom-client names it, without its 55 ms of loading: CPU, memory, open files, garbage collection.
  * Returns what stops the measuring.
  */
 export function processMetrics(metrics: Metrics): () => void {
@@ -67,11 +67,7 @@ export function processMetrics(metrics: Metrics): () => void {
   const resident = metrics.gauge('process_resident_memory_bytes', 'Resident memory in bytes.')
   const files = metrics.gauge('process_open_fds', 'Open file descriptors.')
   const heap = metrics.gauge('nodejs_heap_size_used_bytes', 'Used heap of the main thread in bytes.')
-  const external = metrics.gauge('nodejs_external_memory_bytes', 'Memory outside the heap that the main thread holds, in bytes.')
-  const delay = monitorEventLoopDelay({ resolution: 20 })
-  delay.enable()
-  const p99 = metrics.gauge('nodejs_eventloop_lag_p99_seconds', 'Event-loop delay since the last scrape, 99th percentile.')
-  const max = metrics.gauge('nodejs_eventloop_lag_max_seconds', 'Event-loop delay since the last scrape, maximum.', {}, () => {
+  const external = metrics.gauge('nodejs_external_memory_bytes', 'Memory outside the heap that the main thread holds, in bytes.', {}, () => {
     const usage = process.cpuUsage()
     cpu.value = (usage.user + usage.system) / 1e6
     const memory = process.memoryUsage()
@@ -79,9 +75,6 @@ export function processMetrics(metrics: Metrics): () => void {
     heap.value = memory.heapUsed
     external.value = memory.external
     files.value = openFiles()
-    p99.value = delay.percentile(99) / 1e9
-    max.value = delay.max / 1e9
-    delay.reset()
   })
   const kinds: Readonly<Record<number, string>> = {
     [constants.NODE_PERFORMANCE_GC_MINOR]: 'minor',
@@ -97,7 +90,6 @@ export function processMetrics(metrics: Metrics): () => void {
   })
   observer.observe({ entryTypes: ['gc'] })
   return () => {
-    delay.disable()
     observer.disconnect()
   }
 }

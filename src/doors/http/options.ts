@@ -2,9 +2,10 @@ import type { Env } from '../../core/env.ts'
 import type { IngestGate } from '../../core/gate.ts'
 import type { Metrics } from '../../core/metrics.ts'
 import type { Store } from '../../core/ports.ts'
-import type { DeadLetterService, DeviceService, LatestValues, LiveFeed, SystemStatus, TokenService } from '../../core/services.ts'
+import type { SqlStore } from '../../core/sql.ts'
+import type { DeadLetterService, DeviceService, JobService, LatestValues, LiveFeed, SystemStatus, TokenService } from '../../core/services.ts'
 import { limits } from '../../core/limits.ts'
-import type { OpenApiDocument } from './pages/docs.ts'
+import type { Reference } from './pages/reference.ts'
 
 /** The limits of the door that a user or a test may change; the rest is core/limits.ts. */
 export const httpLimits = {
@@ -19,6 +20,7 @@ export const httpLimits = {
   socketIdleMs: limits.httpSocketIdleMs as number,
   connectionsMax: limits.httpConnectionsMax as number,
   durableTimeoutMs: limits.httpDurableTimeoutMs as number,
+  stalledLookMs: limits.httpStalledLookMs as number,
   sliceMs: limits.httpSliceMs as number,
   resultsMax: limits.httpResultsMax as number,
   idempotencyKeysMax: limits.idempotencyKeysMax as number,
@@ -43,12 +45,13 @@ export type HttpAuth = 'loopback' | 'token' | 'open'
 /** What the routes work on. */
 export interface HttpServices {
   readonly gate: IngestGate
-  readonly store: Pick<Store, 'query' | 'latest' | 'series'>
+  readonly store: Pick<Store, 'query' | 'latest' | 'series'> & SqlStore
   readonly devices: DeviceService
   readonly tokens: TokenService
   readonly latest: LatestValues
   readonly live: LiveFeed
   readonly deadLetters: DeadLetterService
+  readonly jobs: JobService
   readonly status: () => Promise<SystemStatus>
   readonly metrics: Metrics
   readonly env: Env
@@ -87,7 +90,7 @@ export interface HttpContext extends HttpServices {
   readonly version: string
   readonly mqttPort: number
   readonly limits: HttpLimits
-  /** Makes the OpenAPI document; handed in, as it is made from these same routes. */
-  readonly describe: (version: string) => Promise<OpenApiDocument>
+  /** Makes the reference; handed in, as it is made from these same routes. */
+  readonly describe: (version: string) => Promise<Reference>
   readonly state: { ready: boolean; draining: boolean; bodyBytes: number }
 }

@@ -47,7 +47,9 @@ export function problemOf(error: KymoError, requestId: string, compat?: CompatEr
 /** S2's readers show one line: the field belongs into it. */
 function compatText(error: KymoError, detail: string): string {
   const first = error.details.errors?.[0]
-  return first === undefined ? detail : `${detail} ${first.pointer}: ${first.detail}`
+  if (first === undefined || first.pointer === '') return detail
+  const field = `${first.pointer}: ${first.detail}`
+  return detail.includes(first.detail) ? field : `${detail} ${field}`
 }
 
 export function retryAfterOf(error: KymoError): string | undefined {

@@ -94,7 +94,12 @@ export const rangeQuery = {
     order: { type: 'string', enum: ['asc', 'desc'], description: 'By time; asc when absent.' },
     limit: queryLimit,
     cursor,
-    format: { type: 'string', enum: ['json', 'ndjson', 'csv'], description: 'Instead of the Accept header.' },
+    format: {
+      type: 'string',
+      enum: ['json', 'ndjson', 'csv'],
+      description:
+        '`json`: one document with an array per column (the default); `ndjson`: an object a line; `csv`: a table. Goes before the Accept header.',
+    },
     time: {
       type: 'string',
       enum: ['ms', 'rfc3339'],
@@ -138,6 +143,7 @@ export const seedDevicesQuery = {
 
 const metadata = { type: 'object', maxProperties: 1_000, additionalProperties: true, description: 'Free members; kept and given back.' } as const
 const label = { type: 'string', maxLength: 256 } as const
+const optionalLabel = { type: ['string', 'null'], maxLength: 256 } as const
 
 export const deviceCreate = {
   type: 'object',
@@ -155,7 +161,7 @@ export const deviceCreate = {
 export const seedDeviceCreate = {
   type: 'object',
   additionalProperties: true,
-  properties: { name: label, type: label, tenant_id: label, metadata },
+  properties: { name: optionalLabel, type: optionalLabel, tenant_id: optionalLabel, metadata: { ...metadata, type: ['object', 'null'] } },
 } as const
 
 export const devicePatch = {

@@ -12,12 +12,14 @@ import type { Connection } from './connection.ts'
 import { createCounters } from './counters.ts'
 import type { MqttCounters } from './counters.ts'
 import { Fifo } from './fifo.ts'
+import { isArray, MessageArray } from './array.ts'
 import { contextOf } from './host.ts'
 import type { HostedSession, MqttHost, TelemetryTopics, Waiting } from './host.ts'
 import { defaultMqttLimits } from './limits.ts'
 import type { MqttLimits } from './limits.ts'
 import { deliverTo } from './message.ts'
 import type { Subscriber } from './message.ts'
+import { OversizedThrottle } from './oversized-throttle.ts'
 import { createMqttSession } from './session.ts'
 import type { MqttSession } from './session.ts'
 import { Subscriptions } from './subscriptions.ts'
@@ -41,6 +43,8 @@ interface HeldWill {
   readonly principal: MqttPrincipal
   readonly will: Will
   readonly device: string | undefined
+  /** Of a will that is an array: how far it was taken. */
+  readonly array: MessageArray | undefined
 }
 
 /** The sessions of one door and what they share. Knows no sockets. */
@@ -54,6 +58,7 @@ export class Broker implements MqttHost {
   readonly limits: MqttLimits
   readonly counters: MqttCounters
   readonly throttle: AuthThrottle
+  readonly oversized: OversizedThrottle
   readonly held: Budget
   readonly partial: Budget
   readonly sending: Budget
@@ -82,6 +87,7 @@ export class Broker implements MqttHost {
     this.limits = { ...defaultMqttLimits, ...o.limits }
     this.counters = createCounters(o.metrics)
     this.throttle = new AuthThrottle(this.clock, this.limits)
+    this.oversized = new OversizedThrottle(this.clock, this.limits)
     this.held = new Budget(this.limits.holdTotalBytesMax)
     this.partial = new Budget(this.limits.partialTotalBytesMax)
     this.sending = new Budget(this.limits.sendTotalBytesMax)
@@ -197,8 +203,11 @@ export class Broker implements MqttHost {
       return
     }
     const found = this.topics.match(will.topic)
-    if (found.telemetry && found.refused === undefined) {
-      const held: HeldWill = { principal, will, device: found.device }
+    const { payload } = will
+    if (found.telemetry && payload.length === 0 && will.retain) this.counters.dropped.empty_retained.value++
+    else if (found.telemetry && found.refused === undefined) {
+      const array = isArray(payload, 0, payload.length) ? new MessageArray(payload, 0, payload.length, this.limits.arrayItemsMax) : undefined
+      const held: HeldWill = { principal, will, device: found.device, array }
       if (this.#heldWills.length > 0 || !this.#submitWill(held)) this.#holdWill(held)
     }
     const match = this.subscriptions(principal.tenant).match(will.topic)
@@ -219,8 +228,12 @@ export class Broker implements MqttHost {
   }
 
   /** False: the gate takes nothing at the moment. */
-  #submitWill({ principal, will, device }: HeldWill): boolean {
+  #submitWill({ principal, will, device, array }: HeldWill): boolean {
     try {
+      if (array !== undefined) {
+        array.offer(this.gate, contextOf(principal, will.topic, device), this.limits.arrayItemsPerTurn)
+        return array.done
+      }
       return this.gate.submit(contextOf(principal, will.topic, device), will.payload, 0, will.payload.length) !== 0
     } catch (thrown) {
       this.logger.error('mqtt will failed', { client: principal.clientId, error: String(thrown) })

@@ -1,7 +1,20 @@
 import type { Cell, Metrics } from '../../core/metrics.ts'
 
-const dropReasons = ['overload', 'slow_subscriber', 'queue_full', 'denied', 'reserved_topic', 'refused', 'shutdown'] as const
-/** Why a message was not passed on (or, `refused`: went to the dead letters). */
+const dropReasons = [
+  'overload',
+  'slow_subscriber',
+  'queue_full',
+  'denied',
+  'reserved_topic',
+  'refused',
+  'oversized',
+  'empty_retained',
+  'shutdown',
+] as const
+/**
+ * Why a message was not passed on. `refused`: it went to the dead letters. `oversized`: it did not, its address sends too many such.
+ * `empty_retained`: no bytes and RETAIN, which clears what is retained for the topic and is no telemetry (section 3.3.1.3).
+ */
 export type DropReason = (typeof dropReasons)[number]
 
 const closeReasons = [

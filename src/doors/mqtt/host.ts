@@ -8,6 +8,7 @@ import type { MqttCounters } from './counters.ts'
 import type { MqttLimits } from './limits.ts'
 import type { Subscriber } from './message.ts'
 import type { Subscriptions } from './subscriptions.ts'
+import type { OversizedThrottle } from './oversized-throttle.ts'
 import type { PacketWriter } from './writer.ts'
 
 /** Which topics are telemetry, and what device a topic names. */
@@ -48,6 +49,7 @@ export interface MqttHost {
   readonly limits: MqttLimits
   readonly counters: MqttCounters
   readonly throttle: AuthThrottle
+  readonly oversized: OversizedThrottle
   /** Publishes held while the gate is overloaded; packets not complete; what waits for slow readers. */
   readonly held: Budget
   readonly partial: Budget
@@ -72,5 +74,6 @@ export function contextOf(principal: MqttPrincipal, topic: string, device: strin
     ...(device === undefined ? {} : { topicDevice: device }),
     packetId: 0,
     dup: false,
+    item: 0,
   }
 }

@@ -1,9 +1,11 @@
+import type { Timer } from '../../core/env.ts'
 import { KymoError } from '../../core/errors.ts'
 import { ackBytes, encodeAck, writeAck } from '../../wire/mqtt/encode.ts'
 import type { AckType } from '../../wire/mqtt/packets.ts'
 import { PacketType } from '../../wire/mqtt/packets.ts'
 import { copyBytes, decodeText } from '../../wire/mqtt/text.ts'
 import { AckRing } from './ack-ring.ts'
+import { isArray, MessageArray } from './array.ts'
 import type { MqttPrincipal } from './authorizer.ts'
 import type { CloseReason } from './counters.ts'
 import { Fifo } from './fifo.ts'
@@ -22,6 +24,8 @@ interface Held {
   readonly flags: number
   readonly packetId: number
   readonly payload: Uint8Array
+  /** Of an array that was taken in part: the rest of it. */
+  array: MessageArray | undefined
 }
 
 const nothing = new Uint8Array(0)
@@ -54,11 +58,17 @@ export class Inbound implements Waiting {
   #holdBytes = 0
   /** QoS 2 packet ids between PUBLISH and PUBREL; true once PUBREC was sent. */
   #exactlyOnce: Map<number, boolean> | undefined
+  /** Messages of arrays that may still be decoded in this turn, and the timer that begins the next one when there are none. */
+  #itemsLeft: number
+  #nextTurn: Timer | undefined
+  readonly #address: string
   #paused = false
   #closed = false
 
-  constructor(host: MqttHost, principal: MqttPrincipal, control: InboundControl, writer: PacketWriter) {
+  constructor(host: MqttHost, principal: MqttPrincipal, control: InboundControl, address: string, writer: PacketWriter) {
     this.#host = host
+    this.#address = address
+    this.#itemsLeft = host.limits.arrayItemsPerTurn
     this.#principal = principal
     this.#control = control
     this.#writer = writer
@@ -77,18 +87,57 @@ export class Inbound implements Waiting {
     if (route === undefined) return
     this.#host.counters.received[qos]!.value++
     if (qos === 2 && !this.#first(packetId)) return
-    if (route.use === 'telemetry' || route.use === 'misfit') {
+    const telemetry = route.use === 'telemetry' || route.use === 'misfit'
+    // No bytes and RETAIN: nothing is measured, a retained message is cleared (section 3.3.1.3).
+    const clears = start === end && (flags & 0x01) !== 0
+    if (telemetry && !clears) {
       if (this.#hold.length === 0 && this.#offer(route, flags, packetId, bytes, start, end)) return
       if (qos > 0) return this.#keep(route, flags, packetId, copyBytes(bytes, start, end))
       // The store cannot take it; those who listen at this moment still can.
       this.#host.counters.dropped.overload.value++
       return this.#deliver(route, qos, bytes, start, end)
     }
-    if (route.use === 'routed') this.#deliver(route, qos, bytes, start, end)
+    if (telemetry) this.#host.counters.dropped.empty_retained.value++
+    if (route.use !== 'reserved') this.#deliver(route, qos, bytes, start, end)
     else this.#host.counters.dropped.reserved_topic.value++
     if (qos === 0) return
     if (this.#hold.length > 0) this.#keep(undefined, flags, packetId, nothing)
     else this.#acknowledge(flags, packetId, 0)
+  }
+
+  /**
+   * A publish over the packet limit, of which the beginning is there; the connection ends over it. Telemetry is kept in the dead letters, as
+   * far as its address did not send too many such.
+   */
+  oversized(
+    bytes: Uint8Array,
+    flags: number,
+    topicStart: number,
+    topicEnd: number,
+    packetId: number,
+    start: number,
+    end: number,
+    payloadBytes: number,
+  ): void {
+    const { gate, counters, limits, oversized } = this.#host
+    const route = this.#routes.find(bytes, topicStart, topicEnd) ?? this.#learn(bytes, topicStart, topicEnd)
+    if (route === undefined) return
+    counters.received[(flags >> 1) & 3]!.value++
+    if (route.use !== 'telemetry' && route.use !== 'misfit') return
+    if (!oversized.admits(this.#address)) {
+      counters.dropped.oversized.value++
+      return
+    }
+    const { context } = route
+    context.packetId = packetId
+    context.dup = (flags & 0x08) !== 0
+    const detail =
+      `The message has ${payloadBytes} bytes; an MQTT packet may have ${limits.packetBytesMax}, with its topic. ` +
+      'Send it in parts, or over HTTP. The connection was closed.'
+    const error = new KymoError('body_too_large', { detail, errors: [{ pointer: '', detail }] })
+    const kept = copyBytes(bytes, start, Math.min(end, start + limits.oversizedBytes))
+    if (gate.deadLetter(context, error, kept, payloadBytes) === 0) counters.dropped.overload.value++
+    else counters.dropped.refused.value++
   }
 
   /** PUBREL: the packet id may be used anew. Answered whether it was known or not (figure 4.3). */
@@ -101,7 +150,7 @@ export class Inbound implements Waiting {
     if (this.#closed) return false
     this.#acknowledgeDurable(durable)
     try {
-      while (this.#hold.length > 0 && this.#offerHeld()) continue
+      while (this.#hold.length > 0 && this.#nextTurn === undefined && this.#offerHeld()) continue
     } catch (thrown) {
       this.#control.failed(thrown)
       return false
@@ -121,6 +170,7 @@ export class Inbound implements Waiting {
 
   close(): void {
     this.#closed = true
+    this.#nextTurn?.cancel()
     this.#releaseHold()
   }
 
@@ -146,6 +196,7 @@ export class Inbound implements Waiting {
     context.dup = (flags & 0x08) !== 0
     let ticket: number
     if (route.use === 'telemetry') {
+      if (isArray(bytes, start, end)) return this.#offerArray(route, flags, packetId, bytes, start, end)
       ticket = gate.submit(context, bytes, start, end)
       if (ticket === 0) return false
       if (gate.refusal !== undefined) this.#host.counters.dropped.refused.value++
@@ -155,24 +206,66 @@ export class Inbound implements Waiting {
       if (ticket === 0) return false
       this.#host.counters.dropped.refused.value++
     }
+    this.#taken(route, flags, packetId, ticket, bytes, start, end)
+    return true
+  }
+
+  /** As `#offer`, for an array. Of one that is taken in part the rest is held, and counts as handed over. */
+  #offerArray(route: Route, flags: number, packetId: number, bytes: Uint8Array, start: number, end: number): boolean {
+    const array = new MessageArray(bytes, start, end, this.#host.limits.arrayItemsMax)
+    this.#offerItems(route, array)
+    if (array.done) this.#taken(route, flags, packetId, array.ticket, bytes, start, end)
+    else if (array.taken === 0) return false
+    else {
+      const payload = copyBytes(bytes, start, end)
+      this.#keep(route, flags, packetId, payload, array.moved(payload))
+    }
+    return true
+  }
+
+  #offerItems(route: Route, array: MessageArray): void {
+    const { gate, counters } = this.#host
+    this.#itemsLeft -= array.offer(gate, route.context, this.#itemsLeft)
+    counters.dropped.refused.value += array.refused
+    if (this.#itemsLeft <= 0) this.#endTurn()
+  }
+
+  /** Others get their turn: no more of this client is read or offered until then. */
+  #endTurn(): void {
+    this.#nextTurn ??= this.#host.clock.after(1, () => {
+      this.#nextTurn = undefined
+      this.#itemsLeft = this.#host.limits.arrayItemsPerTurn
+      if (this.settle(this.#host.gate.durable)) this.#host.wait(this)
+    })
+    this.#pauseWhenFull()
+  }
+
+  #taken(route: Route, flags: number, packetId: number, ticket: number, bytes: Uint8Array, start: number, end: number): void {
     if (packetId !== 0) this.#acknowledge(flags, packetId, ticket)
     this.#deliver(route, (flags >> 1) & 3, bytes, start, end)
-    return true
   }
 
   #offerHeld(): boolean {
     const held = this.#hold.peek()!
-    if (held.route === undefined) this.#acknowledge(held.flags, held.packetId, 0)
-    else if (!this.#offer(held.route, held.flags, held.packetId, held.payload, 0, held.payload.length)) return false
+    const { route, flags, packetId, payload } = held
+    if (route?.use === 'telemetry' && isArray(payload, 0, payload.length)) {
+      const array = (held.array ??= new MessageArray(payload, 0, payload.length, this.#host.limits.arrayItemsMax))
+      route.context.packetId = packetId
+      route.context.dup = (flags & 0x08) !== 0
+      this.#offerItems(route, array)
+      if (!array.done) return false
+      this.#taken(route, flags, packetId, array.ticket, payload, 0, payload.length)
+    } else if (route === undefined) this.#acknowledge(flags, packetId, 0)
+    else if (!this.#offer(route, flags, packetId, payload, 0, payload.length)) return false
     this.#hold.shift()
-    this.#holdBytes -= held.payload.length + heldOverheadBytes
-    this.#host.held.used -= held.payload.length + heldOverheadBytes
+    this.#holdBytes -= payload.length + heldOverheadBytes
+    this.#host.held.used -= payload.length + heldOverheadBytes
     return true
   }
 
-  #keep(route: Route | undefined, flags: number, packetId: number, payload: Uint8Array): void {
+  #keep(route: Route | undefined, flags: number, packetId: number, payload: Uint8Array, array?: MessageArray): void {
     const { held } = this.#host
-    this.#hold.push({ route, flags, packetId, payload })
+    this.#hold.push({ route, flags, packetId, payload, array })
     this.#holdBytes += payload.length + heldOverheadBytes
     held.used += payload.length + heldOverheadBytes
     this.#host.wait(this)
@@ -204,7 +297,8 @@ export class Inbound implements Waiting {
     return (
       (this.#acks.count + this.#hold.length) * share >= limits.receiveInflightMax ||
       this.#holdBytes * share >= limits.holdBytesMax ||
-      (this.#hold.length > 0 && held.exceeded)
+      (this.#hold.length > 0 && held.exceeded) ||
+      this.#nextTurn !== undefined
     )
   }
 

@@ -31,6 +31,12 @@ export interface MqttLimits {
   readonly authDelayMs: number
   readonly authPendingMax: number
   readonly authPendingPerAddressMax: number
+  readonly arrayItemsMax: number
+  readonly arrayItemsPerTurn: number
+  readonly oversizedBytes: number
+  readonly oversizedBurst: number
+  readonly oversizedIntervalMs: number
+  readonly oversizedAddressesMax: number
 }
 
 export const defaultMqttLimits: MqttLimits = {
@@ -63,4 +69,10 @@ export const defaultMqttLimits: MqttLimits = {
   authDelayMs: limits.mqttAuthDelayMs,
   authPendingMax: limits.mqttAuthPendingMax,
   authPendingPerAddressMax: limits.mqttAuthPendingPerAddressMax,
+  arrayItemsMax: limits.mqttArrayItemsMax,
+  arrayItemsPerTurn: limits.mqttArrayItemsPerTurn,
+  oversizedBytes: limits.deadLetterTooLargeBytes,
+  oversizedBurst: limits.mqttOversizedBurst,
+  oversizedIntervalMs: limits.mqttOversizedIntervalMs,
+  oversizedAddressesMax: limits.mqttOversizedAddressesMax,
 }

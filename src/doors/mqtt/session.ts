@@ -112,6 +112,19 @@ class Session implements MqttSession, HostedSession, PacketSink {
     else this.#inbound.publish(bytes, flags, topicStart, topicEnd, packetId, start, end)
   }
 
+  oversized(
+    bytes: Uint8Array,
+    flags: number,
+    topicStart: number,
+    topicEnd: number,
+    packetId: number,
+    start: number,
+    end: number,
+    payloadBytes: number,
+  ): void {
+    this.#inbound?.oversized(bytes, flags, topicStart, topicEnd, packetId, start, end, payloadBytes)
+  }
+
   acknowledged(type: AckType, packetId: number): void {
     if (this.#state !== 'open') return this.#notConnected()
     if (type === PacketType.puback) this.#outbox?.acknowledged(packetId)
@@ -190,6 +203,7 @@ class Session implements MqttSession, HostedSession, PacketSink {
     this.principal = principal
     this.#will = packet.will
     this.#framer.packetBytesMax = limits.packetBytesMax
+    this.#framer.oversizedBytes = limits.oversizedBytes
     this.#inbound = new Inbound(
       this.#host,
       principal,
@@ -199,6 +213,7 @@ class Session implements MqttSession, HostedSession, PacketSink {
         end: (reason, detail) => this.#end(reason, detail),
         failed: (thrown) => this.#failed(thrown),
       },
+      this.#connection.remoteAddress,
       this.#writer,
     )
     this.#outbox = new Outbox(this.#host, this.#writer, () => this.#expectDrain())
@@ -235,7 +250,7 @@ class Session implements MqttSession, HostedSession, PacketSink {
     host.counters.closed[reason].value++
     this.#timer.cancel()
     this.#writeTimer?.cancel()
-    this.#framer.stop()
+    this.#finishReading()
     this.#inbound?.close()
     this.#outbox?.close()
     if (this.principal !== undefined) {
@@ -274,6 +289,16 @@ class Session implements MqttSession, HostedSession, PacketSink {
       this.#expectDrain()
       this.#hold(Hold.writes)
     }
+  }
+
+  /** Nothing more is read; what came of a publish over the limit is kept. */
+  #finishReading(): void {
+    try {
+      this.#framer.finish()
+    } catch (thrown) {
+      this.#host.logger.error('mqtt session failed', { client: this.principal?.clientId, error: String(thrown) })
+    }
+    this.#framer.stop()
   }
 
   #failed(thrown: unknown): void {

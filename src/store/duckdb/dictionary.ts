@@ -1,7 +1,7 @@
 import type { SeriesKey } from '../../core/batch.ts'
 import { KymoError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
-import type { SeriesMatch } from '../../core/ports.ts'
+import type { SeriesMatch, SeriesPage } from '../../core/ports.ts'
 
 interface Mapped {
   ids: Uint32Array
@@ -89,6 +89,14 @@ export class Dictionary {
       else for (const device of new Set(match.devices)) take(devices.get(device))
     }
     return Uint32Array.from(found.sort((a, b) => compareKeys(this.keys[a]!, this.keys[b]!)))
+  }
+
+  /** The part of `sorted` (an answer of `match`) that the page asks for. */
+  page(sorted: Uint32Array, page: SeriesPage | undefined): Uint32Array {
+    if (page === undefined) return sorted
+    const { after, limit } = page
+    const first = after === undefined ? 0 : sorted.findIndex((id) => compareKeys(this.keys[id]!, after) > 0)
+    return first < 0 ? sorted.subarray(0, 0) : sorted.subarray(first, first + limit)
   }
 }
 

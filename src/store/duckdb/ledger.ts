@@ -2,6 +2,7 @@ import { quotedString, type DuckDBConnection, type DuckDBPreparedStatement } fro
 import type { OperatorState } from '../../core/ports.ts'
 import type { Span } from '../../core/record.ts'
 import { hot } from './schema.ts'
+import { union, type Sources } from './sources.ts'
 
 /** How far a partition of a log is stored. */
 export interface SpanRow {
@@ -105,6 +106,7 @@ export class Ledger {
   async keepMark(mark: Mark, bytes: Uint8Array): Promise<void> {
     await this.#connection.run(`DELETE FROM ${hot}.series_state`)
     await this.#connection.run(`DELETE FROM ${hot}.pending`)
+    await this.#connection.run(`DELETE FROM ${hot}.minutes_kept`)
     const keep = await this.#connection.prepare(`INSERT INTO ${hot}.series_state SELECT $1, $2, (SELECT count(*) FROM ${hot}.texts), $3, $4`)
     keep.bindUBigInt(1, BigInt(mark.gen))
     keep.bindUBigInt(2, BigInt(mark.readings))
@@ -115,11 +117,15 @@ export class Ledger {
   }
 
   /** The texts of these series at these times. */
-  async texts(series: readonly number[], timesUs: readonly number[]): Promise<Map<number, string>> {
+  async texts(sources: Sources, series: readonly number[], timesUs: readonly number[]): Promise<Map<number, string>> {
+    const { texts, late } = sources.rows(series, {
+      fromUs: timesUs.reduce((a, b) => Math.min(a, b)),
+      toUs: timesUs.reduce((a, b) => Math.max(a, b)) + 1,
+    })
     const sql = `WITH w AS (SELECT unnest([${series.join(',')}]::UINTEGER[]) AS series, unnest([${timesUs.join(',')}]::BIGINT[]) AS us)
       SELECT series, arg_max(text, seq) FROM (
-        SELECT t.series, t.text, 0::UBIGINT AS seq FROM ${hot}.texts t JOIN w ON t.series = w.series AND t.ts = make_timestamp(w.us)
-        UNION ALL SELECT l.series, l.text, l.seq FROM ${hot}.late l JOIN w ON l.series = w.series AND l.ts = make_timestamp(w.us))
+        SELECT t.series, t.text, 0::UBIGINT AS seq FROM (${union(texts)}) t JOIN w ON t.series = w.series AND t.ts = make_timestamp(w.us)
+        UNION ALL SELECT l.series, l.text, l.seq FROM (${union(late)}) l JOIN w ON l.series = w.series AND l.ts = make_timestamp(w.us))
       WHERE text IS NOT NULL GROUP BY series`
     const rows = (await (await this.#connection.run(sql)).getRowsJS()) as [number, string][]
     return new Map(rows)

@@ -5,7 +5,9 @@ import type { QueryPage, RangeQuery } from '../../core/ports.ts'
 import { readBytes, readDoubles, readLongs, readUints } from './chunk.ts'
 import { engineError } from './database.ts'
 import type { Dictionary } from './dictionary.ts'
-import { planRange, windowedRowsMax, type RangePlan } from './range-sql.ts'
+import type { SourcesLease, StoreFiles } from './files.ts'
+import { needsOf, planRange, windowedRowsMax, type RangePlan, type Window } from './range-plan.ts'
+import { columnsOf, rangeSql } from './range-sql.ts'
 import { hot } from './schema.ts'
 import type { SeriesState } from './series-state.ts'
 import { abortError, interruptAgainMs, type QuerySlots } from './slots.ts'
@@ -16,6 +18,7 @@ export interface QueryParts {
   readonly turn: Turn
   readonly dictionary: Dictionary
   readonly state: SeriesState
+  readonly files: StoreFiles
   /** The number of the last commit. */
   readonly gen: () => number
 }
@@ -39,15 +42,29 @@ export async function* runRange(parts: QueryParts, query: RangeQuery, signal: Ab
     await connection.run('ROLLBACK').catch(() => undefined) // nothing was begun, or the engine ended it itself
     parts.slots.release(connection)
   }
+  let begun: Begun | undefined
   try {
-    const plan = await begin(parts, connection, query, signal)
-    if (plan === undefined) return
     if (query.limit > windowedRowsMax) {
-      const result = await connection.stream(plan.statements[0]!(query.limit))
+      begun = await begin(parts, connection, query, undefined, signal)
+      if (begun === undefined) return
+      const { plan, lease } = begun
+      const result = await connection.stream(rangeSql(plan, lease.sources, query.limit))
       for (let page = await nextPage(plan, result, signal); page !== undefined; page = await nextPage(plan, result, signal)) yield page
       return
     }
-    const pages = await take(plan, connection, query.limit, signal)
+    const pages: QueryPage[] = []
+    for (let left = query.limit, window: Window | undefined; ;) {
+      begun = await begin(parts, connection, query, window, signal)
+      if (begun === undefined) break
+      left -= await take(begun, connection, left, pages, signal)
+      window = begun.plan.rest
+      if (left <= 0 || window === undefined) break
+      await connection.run('ROLLBACK')
+      begun.lease.release()
+      begun = undefined
+    }
+    begun?.lease.release()
+    begun = undefined
     await release()
     yield* pages
   } catch (thrown) {
@@ -56,22 +73,19 @@ export async function* runRange(parts: QueryParts, query: RangeQuery, signal: Ab
     throw engineError(thrown)
   } finally {
     await release()
+    begun?.lease.release()
   }
 }
 
-/** The whole answer at once (at most 3 MB): its place is free again, however slow its reader is. */
-async function take(plan: RangePlan, connection: DuckDBConnection, limit: number, signal: AbortSignal): Promise<QueryPage[]> {
-  const pages: QueryPage[] = []
-  let left = limit
-  for (const statement of plan.statements) {
-    const result = await connection.run(statement(left))
-    for (let page = await nextPage(plan, result, signal); page !== undefined; page = await nextPage(plan, result, signal)) {
-      pages.push(page)
-      left -= page.rows
-    }
-    if (left <= 0) break
+/** Adds the whole answer of a plan to `pages` (at most 3 MB): its place is free again, however slow its reader is. Returns the number of rows. */
+async function take({ plan, lease }: Begun, connection: DuckDBConnection, limit: number, pages: QueryPage[], signal: AbortSignal): Promise<number> {
+  let rows = 0
+  const result = await connection.run(rangeSql(plan, lease.sources, limit))
+  for (let page = await nextPage(plan, result, signal); page !== undefined; page = await nextPage(plan, result, signal)) {
+    pages.push(page)
+    rows += page.rows
   }
-  return pages
+  return rows
 }
 
 async function nextPage(plan: RangePlan, result: DuckDBResult, signal: AbortSignal): Promise<QueryPage | undefined> {
@@ -88,26 +102,51 @@ function checkQuery(query: RangeQuery): void {
   if (!(query.fromUs <= query.toUs)) throw new KymoError('request_invalid', { detail: 'The range ends before it begins.' })
 }
 
+interface Begun {
+  readonly plan: RangePlan
+  readonly lease: SourcesLease
+}
+
 /**
- * Plans from the series' state between two commits, then fixes the snapshot, and checks that both are of the same commit.
- * Only after losing that race twice does it make commits wait.
+ * Plans from the series' state between two commits, attaches the files that the plan reads, then fixes the snapshot, and checks that plan and
+ * snapshot are of the same commit. Only after losing that race twice does it make commits wait.
  */
-async function begin(parts: QueryParts, connection: DuckDBConnection, query: RangeQuery, signal: AbortSignal): Promise<RangePlan | undefined> {
+async function begin(
+  parts: QueryParts,
+  connection: DuckDBConnection,
+  query: RangeQuery,
+  window: Window | undefined,
+  signal: AbortSignal,
+): Promise<Begun | undefined> {
   const planned = (): { readonly plan: RangePlan | undefined; readonly gen: number } => {
     if (signal.aborted) throw abortError(signal)
     const ids = parts.dictionary.match(query.match, limits.querySeriesMax)
-    return { plan: planRange(query, ids, parts.dictionary.keys, parts.state.cells), gen: parts.gen() }
+    return { plan: planRange(query, ids, parts.dictionary.keys, parts.state.cells, window), gen: parts.gen() }
+  }
+  const fixed = async (plan: RangePlan, gen: number): Promise<Begun | undefined> => {
+    const lease = await parts.files.lease(needsOf(plan), plan.ids)
+    try {
+      if ((await snapshot(connection)) === gen) return { plan, lease }
+      await connection.run('ROLLBACK')
+    } catch (thrown) {
+      lease.release()
+      throw thrown
+    }
+    lease.release()
+    return undefined
   }
   for (let tries = 0; tries < racesMax; tries++) {
     const { plan, gen } = await parts.turn.run(() => Promise.resolve(planned()))
     if (plan === undefined) return undefined
-    if ((await snapshot(connection)) === gen) return plan
-    await connection.run('ROLLBACK')
+    const begun = await fixed(plan, gen)
+    if (begun !== undefined) return begun
   }
   return parts.turn.run(async () => {
-    const { plan } = planned()
-    if (plan !== undefined) await snapshot(connection)
-    return plan
+    const { plan, gen } = planned()
+    if (plan === undefined) return undefined
+    const begun = await fixed(plan, gen)
+    if (begun === undefined) throw new KymoError('bug', { detail: 'A commit came between while none could.' })
+    return begun
   })
 }
 
@@ -133,9 +172,9 @@ function interruptOnAbort(connection: DuckDBConnection, signal: AbortSignal): ()
 
 function toPage(plan: RangePlan, chunk: DuckDBDataChunk): QueryPage {
   const columns: Record<string, Float64Array> = {}
-  plan.columns.forEach((name, i) => (columns[name] = readDoubles(chunk, 2 + i)))
+  columnsOf(plan).forEach((name, i) => (columns[name] = readDoubles(chunk, 2 + i)))
   const page = { rows: chunk.rowCount, keys: plan.keys, series: readUints(chunk, 0), timeUs: readLongs(chunk, 1), columns }
-  if (!plan.raw) return page
+  if (plan.query.stepUs !== undefined) return page
   const flags = readBytes(chunk, 3)
   if (!plan.texts) return { ...page, flags }
   const text = words(chunk, 4)

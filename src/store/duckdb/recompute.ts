@@ -1,10 +1,8 @@
 import type { DuckDBConnection } from '@duckdb/node-api'
 import { readLongs, readUints } from './chunk.ts'
-import { hot, rollupTables } from './schema.ts'
-import { bucketOf, integers, rollupOfRows, timestamp } from './sql.ts'
-
-export type Level = 'minute' | 'hour'
-export const stepOf = { minute: 60e6, hour: 3600e6 } as const
+import { correctedTables } from './schema.ts'
+import { union, type Sources } from './sources.ts'
+import { bucketOf, integers, lastTimeUs, rollupOfRows, stepOf, timestamp, type Level } from './sql.ts'
 
 /** Buckets to compute again from the rows: for each level, series and [lo, hi) on the level's grid. Ranges of a series may overlap. */
 export class Ranges {
@@ -23,6 +21,23 @@ export class Ranges {
     }
     const last = list.at(-1)!
     if (lo < last[0] || hi > last[1]) list.push([lo, hi])
+  }
+
+  get series(): readonly number[] {
+    return [...new Set([...this.#byLevel.minute.keys(), ...this.#byLevel.hour.keys()])]
+  }
+
+  /** All of them lie within it. */
+  get span(): { readonly fromUs: number; readonly toUs: number } {
+    let fromUs = Number.POSITIVE_INFINITY
+    let toUs = Number.NEGATIVE_INFINITY
+    for (const ranges of Object.values(this.#byLevel)) {
+      for (const [lo, hi] of [...ranges.values()].flat()) {
+        fromUs = Math.min(fromUs, lo)
+        toUs = Math.max(toUs, hi)
+      }
+    }
+    return { fromUs, toUs }
   }
 
   clear(): void {
@@ -54,33 +69,48 @@ export class Ranges {
   }
 }
 
-/** Replaces the rollup rows of these ranges by what the rows say, late ones included. Runs in the connection's open transaction. */
-export async function recompute(connection: DuckDBConnection, ranges: Ranges, gen: number): Promise<void> {
+/**
+ * Writes down what the rows of these ranges say, late ones included, to count instead of what their rollup rows say. Rollup rows are left
+ * alone: they may lie in files that are never written again. Runs in the connection's open transaction.
+ */
+export async function recompute(connection: DuckDBConnection, sources: Sources, ranges: Ranges, gen: number): Promise<void> {
   for (const level of ['minute', 'hour'] as const) {
     const { series, lo, hi } = ranges.columns(level)
     if (series.length === 0) continue
-    const from = timestamp(lo.reduce((a, b) => Math.min(a, b)))
-    const to = timestamp(hi.reduce((a, b) => Math.max(a, b)))
+    const between = { fromUs: least(lo), toUs: hi.reduce((a, b) => Math.max(a, b)) }
     const wanted = `(SELECT series, make_timestamp(lo) AS lo, make_timestamp(hi) AS hi
       FROM (SELECT ${integers(series, 'UINTEGER')} AS series, ${integers(lo, 'BIGINT')} AS lo, ${integers(hi, 'BIGINT')} AS hi))`
-    const table = rollupTables[level]
+    const table = correctedTables[level]
     await connection.run(`DELETE FROM ${table} AS r USING ${wanted} AS w
-      WHERE r.series = w.series AND r.bucket >= w.lo AND r.bucket < w.hi AND r.bucket >= ${from} AND r.bucket < ${to}`)
+      WHERE r.series = w.series AND r.bucket >= w.lo AND r.bucket < w.hi
+      AND r.bucket >= ${timestamp(between.fromUs)} AND r.bucket < ${timestamp(between.toUs)}`)
+    const { base, late } = sources.rows([...new Set(series)], between)
+    const within = 'JOIN w ON r.series = w.series AND r.ts >= w.lo AND r.ts < w.hi'
     await connection.run(`INSERT INTO ${table}
       WITH w AS MATERIALIZED ${wanted},
-      l AS MATERIALIZED (SELECT r.series, r.ts, arg_max(r.v, r.seq) AS v FROM ${hot}.late r
-        JOIN w ON r.series = w.series AND r.ts >= w.lo AND r.ts < w.hi WHERE r.ts >= ${from} AND r.ts < ${to} GROUP BY r.series, r.ts),
-      h AS (SELECT r.series, r.ts, r.v FROM ${hot}.readings r JOIN w ON r.series = w.series AND r.ts >= w.lo AND r.ts < w.hi
-        WHERE r.ts >= ${from} AND r.ts < ${to})
-      SELECT series, make_timestamp(${bucketOf(stepOf[level])}) AS bucket, ${rollupOfRows}, ${gen}::UBIGINT
-      FROM (SELECT series, ts, v FROM h ANTI JOIN l USING (series, ts) UNION ALL SELECT series, ts, v FROM l)
-      WHERE NOT isnan(v) GROUP BY 1, 2`)
+      l AS MATERIALIZED (SELECT r.series, r.ts, arg_max(r.v, r.seq) AS v FROM (${union(late)}) r ${within} GROUP BY r.series, r.ts),
+      h AS (SELECT r.series, r.ts, r.v FROM (${union(base)}) r ${within}),
+      x AS MATERIALIZED (SELECT series, make_timestamp(${bucketOf(stepOf[level])}) AS bucket, ts, v
+        FROM (SELECT series, ts, v FROM h ANTI JOIN l USING (series, ts) UNION ALL SELECT series, ts, v FROM l))
+      SELECT series, bucket, ${rollupOfRows}, ${gen}::UBIGINT FROM x WHERE NOT isnan(v) GROUP BY 1, 2
+      UNION ALL SELECT series, bucket, 0, 0, 0, 0, 0, 0, bucket, 0, bucket, ${gen}::UBIGINT FROM x GROUP BY 1, 2 HAVING bool_and(isnan(v))`)
   }
 }
 
-/** The first late row of each series at or after a time; a series without any is absent. */
-export async function firstLate(connection: DuckDBConnection, series: readonly number[], fromUs: readonly number[]): Promise<Map<number, number>> {
-  const result = await connection.run(`SELECT l.series, min(l.ts) FROM ${hot}.late l
+const least = (numbers: readonly number[]): number => numbers.reduce((a, b) => Math.min(a, b))
+
+/**
+ * The first row of each series at or after a time that came late; a series without any is absent. Sealing puts late rows among the others, so
+ * any sealed row may be one: at worst a bucket is computed from rows that could have been taken as it came.
+ */
+export async function firstLate(
+  connection: DuckDBConnection,
+  sources: Sources,
+  series: readonly number[],
+  fromUs: readonly number[],
+): Promise<Map<number, number>> {
+  const late = sources.lateRows(series, { fromUs: least(fromUs), toUs: lastTimeUs })
+  const result = await connection.run(`SELECT l.series, min(l.ts) FROM (${union(late)}) l
     JOIN (SELECT ${integers(series, 'UINTEGER')} AS series, ${integers(fromUs, 'BIGINT')} AS lo) w
     ON l.series = w.series AND l.ts >= make_timestamp(w.lo)
     GROUP BY l.series`)

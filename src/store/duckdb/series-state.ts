@@ -29,9 +29,31 @@ export const field = {
   pending: 12,
   /** The last row that waits for its bucket to close and is not in the late table. */
   pendingLast: 13,
+  /** Minute rows are kept from here on; what lies before is only in rows (and hours). Infinity: none ever were. */
+  minuteFrom: 18,
+  /** Sparse minutes in a row; Infinity: minutes are not kept. */
+  sparse: 19,
+  /** Between these times lie the buckets of either width that were computed again. */
+  correctedFirst: 20,
+  correctedLast: 21,
 } as const
 export const levelWidth = 4
-export const stateWidth = 18
+export const stateWidth = 22
+
+/** When the minutes of a series are kept: from one with `dense` readings on, until `minutes` in a row had `sparse` or fewer. */
+export interface KeepMinutes {
+  readonly dense: number
+  readonly sparse: number
+  readonly minutes: number
+}
+
+/** In `minutes_kept`: from here on minutes are not kept. No bucket begins there. */
+export const notKept = 1
+
+/** A minute row costs as much as five readings, on disk and to write, and is quicker to read only where it stands for more. */
+export const keepMinutes: KeepMinutes = { dense: 6, sparse: 2, minutes: 60 }
+
+const format1Width = 18
 
 export const trait = { text: 1, meta: 2 } as const
 
@@ -41,6 +63,10 @@ fresh[field.last] = never
 fresh[field.aheadLast] = never
 fresh[field.lateFirst] = none
 fresh[field.lateLast] = never
+fresh[field.minuteFrom] = none
+fresh[field.sparse] = none
+fresh[field.correctedFirst] = none
+fresh[field.correctedLast] = never
 for (const level of [0, levelWidth]) {
   fresh[field.closed + level] = never
   fresh[field.open + level] = none
@@ -82,11 +108,28 @@ export class SeriesState {
 
   restore(bytes: Uint8Array): void {
     const numbers = new Float64Array(new Uint8Array(bytes).buffer)
+    if (numbers[0] === format1Width) {
+      this.#restoreFormat1(numbers.subarray(1))
+      return
+    }
     if (numbers[0] !== stateWidth || (numbers.length - 1) % stateWidth !== 0) {
       throw new KymoError('store_format', { detail: `The state of the series has ${numbers[0]} numbers each; this version knows ${stateWidth}.` })
     }
     this.clear()
     this.reserve((numbers.length - 1) / stateWidth)
     this.cells.set(numbers.subarray(1))
+  }
+
+  /** Format 1 kept all minutes of all series. */
+  #restoreFormat1(numbers: Float64Array): void {
+    this.clear()
+    this.reserve(numbers.length / format1Width)
+    for (let id = 0; id < this.#size; id++) {
+      const at = id * stateWidth
+      this.cells.set(numbers.subarray(id * format1Width, (id + 1) * format1Width), at)
+      if (this.cells[at + field.closed] === never) continue
+      this.cells[at + field.minuteFrom] = never
+      this.cells[at + field.sparse] = 0
+    }
   }
 }

@@ -22,7 +22,8 @@ export class QuerySlots {
   readonly #waiting: Waiting[] = []
   readonly #heavy = new Set<DuckDBConnection>()
   readonly #heavyMax: number
-  #held = false
+  /** Each of those who hold lets go for itself. */
+  #holds = 0
   #closed = false
   readonly #whenIdle = new Set<() => void>()
 
@@ -44,7 +45,7 @@ export class QuerySlots {
     return new Promise((resolve, reject) => {
       if (signal.aborted) return reject(abortError(signal))
       if (this.#closed) return reject(new KymoError('shutting_down'))
-      const connection = this.#held || !this.#hasPlace(light) ? undefined : this.#take(light)
+      const connection = this.#holds > 0 || !this.#hasPlace(light) ? undefined : this.#take(light)
       if (connection !== undefined) return resolve(connection)
       if (this.#waiting.length >= limits.queryWaitingMax) {
         return reject(new KymoError('overloaded', { detail: `${limits.queryWaitingMax} queries are waiting already.`, retryAfterS: 1 }))
@@ -76,13 +77,13 @@ export class QuerySlots {
     if (this.running === 0) for (const hear of this.#whenIdle) hear()
   }
 
-  /** Lets no query start until `letGo`. */
+  /** Lets no query start until `letGo`, which is to be called once for each call. */
   hold(): void {
-    this.#held = true
+    this.#holds++
   }
 
   letGo(): void {
-    this.#held = false
+    this.#holds--
     this.#next()
   }
 
@@ -122,7 +123,7 @@ export class QuerySlots {
 
   /** Whoever has waited longest and has a place. */
   #next(): void {
-    while (!this.#held) {
+    while (this.#holds === 0) {
       const at = this.#waiting.findIndex((entry) => this.#hasPlace(entry.light))
       if (at < 0) return
       const [entry] = this.#waiting.splice(at, 1)

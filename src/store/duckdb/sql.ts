@@ -1,5 +1,11 @@
 /** Pieces of statements. Only numbers that Kymo itself made enter a text; what comes from outside never does. */
 
+/** The widths of rollups, and their length in microseconds. */
+export type Level = 'minute' | 'hour'
+export const stepOf = { minute: 60e6, hour: 3600e6 } as const
+/** Beyond every time that a reading can have, and exact as a number. */
+export const lastTimeUs = Number.MAX_SAFE_INTEGER
+
 /** Microseconds as a TIMESTAMP: comparing anything else with the column `ts` would disable zone maps. */
 export function timestamp(us: number): string {
   if (!Number.isSafeInteger(us)) throw new RangeError(`${us} is not a time in microseconds`)

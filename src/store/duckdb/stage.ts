@@ -2,8 +2,9 @@ import { Flag, type Batch } from '../../core/batch.ts'
 import { KymoError } from '../../core/errors.ts'
 import type { RollupColumns, Tables } from '../../core/ports.ts'
 import type { Dictionary } from './dictionary.ts'
-import { stepOf, type Level, type Ranges } from './recompute.ts'
-import { field, levelWidth, stateWidth, trait, type SeriesState } from './series-state.ts'
+import type { Ranges } from './recompute.ts'
+import { field, levelWidth, notKept, stateWidth, trait, type KeepMinutes, type SeriesState } from './series-state.ts'
+import { stepOf, type Level } from './sql.ts'
 import type { HotTables } from './tables.ts'
 
 const levels = [
@@ -20,23 +21,33 @@ export type Refine = Map<number, Set<Level>>
  * - a row before `closed` has its bucket computed again in this commit;
  * - a row at or after `closed` that the bucket to come will not contain is `pending`: when that bucket closes, it is computed from
  *   rows instead of taken as it comes.
+ * Minutes are kept only of series that fill them (series-state.ts): of the others `closed` stays where it is, and reads take their rows.
  */
 export class Stage {
   readonly #dictionary: Dictionary
   readonly #state: SeriesState
-  readonly #tables: HotTables
+  #tables: HotTables
+  readonly #keep: KeepMinutes
   readonly ranges: Ranges
+  /** No bucket before it is computed again; the beginning of a day, in microseconds. */
+  rawFromUs = 0
   readonly refine: Refine = new Map()
   /** Arrival number of the next late row. */
   seq = 1
   /** Rows in `readings`. */
   readings = 0
 
-  constructor(dictionary: Dictionary, state: SeriesState, tables: HotTables, ranges: Ranges) {
+  constructor(dictionary: Dictionary, state: SeriesState, tables: HotTables, ranges: Ranges, keep: KeepMinutes) {
     this.#dictionary = dictionary
     this.#state = state
     this.#tables = tables
     this.ranges = ranges
+    this.#keep = keep
+  }
+
+  /** The appenders of another hot file. */
+  use(tables: HotTables): void {
+    this.#tables = tables
   }
 
   add(tables: Tables, gen: number): void {
@@ -119,9 +130,20 @@ export class Stage {
   }
 
   #again(level: Level, id: number, t: number): void {
+    if (level === 'minute' && t < this.#state.cells[id * stateWidth + field.minuteFrom]!) return
     const step = stepOf[level]
     const bucket = t - (t % step)
-    this.ranges.add(level, id, bucket, bucket + step)
+    this.#recompute(level, id, bucket, bucket + step)
+  }
+
+  #recompute(level: Level, id: number, lo: number, hi: number): void {
+    const { cells } = this.#state
+    const at = id * stateWidth
+    if (lo < cells[at + field.correctedFirst]!) cells[at + field.correctedFirst] = lo
+    if (hi > cells[at + field.correctedLast]!) cells[at + field.correctedLast] = hi
+    // Retention has taken rows from what lies before: the rollup row that was made of all of them is the better one.
+    const from = Math.max(lo, this.rawFromUs)
+    if (from < hi) this.ranges.add(level, id, from, hi)
   }
 
   #late(batch: Batch, ahead: boolean): void {
@@ -192,16 +214,38 @@ export class Stage {
       this.#again(level, id, bucket)
       return
     }
+    if (level === 'minute' && !this.#keeps(id, at, bucket, columns.count[i]!)) return
     const pending = cells[l + field.pending]!
     if (pending >= end) this.#tables.rollup(level, id, columns, i, gen)
     else {
-      this.ranges.add(level, id, pending - (pending % stepOf[level]), end)
+      this.#recompute(level, id, pending - (pending % stepOf[level]), end)
       const more = cells[l + field.pendingLast]! >= end || cells[at + field.lateLast]! >= end
       cells[l + field.pending] = more ? end : Number.POSITIVE_INFINITY
       if (cells[at + field.lateLast]! >= end) this.#refine(id, level)
     }
     cells[l + field.closed] = end
     cells[l + field.open] = cells[at + field.last]! >= end ? end : cells[l + field.pending]!
+  }
+
+  /** Is this minute to be kept? Where keeping begins anew, what lies before it is left to its rows. */
+  #keeps(id: number, at: number, bucket: number, count: number): boolean {
+    const { cells } = this.#state
+    const { dense, sparse, minutes } = this.#keep
+    if (cells[at + field.sparse]! < minutes) {
+      const sparseInARow = count > sparse ? 0 : cells[at + field.sparse]! + 1
+      cells[at + field.sparse] = sparseInARow < minutes ? sparseInARow : Number.POSITIVE_INFINITY
+      if (sparseInARow === minutes) this.#tables.minutesKept(id, notKept)
+      return true
+    }
+    if (count < dense) return false
+    cells[at + field.sparse] = 0
+    cells[at + field.minuteFrom] = bucket
+    this.#tables.minutesKept(id, bucket)
+    if (cells[at + field.pending]! < bucket) {
+      const waits = cells[at + field.pendingLast]! >= bucket || cells[at + field.lateLast]! >= bucket
+      cells[at + field.pending] = waits ? bucket : Number.POSITIVE_INFINITY
+    }
+    return true
   }
 
   #refine(id: number, level: Level): void {

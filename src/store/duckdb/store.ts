@@ -1,23 +1,33 @@
-import type { DuckDBConnection, DuckDBPreparedStatement } from '@duckdb/node-api'
+import type { DuckDBConnection } from '@duckdb/node-api'
 import { availableParallelism } from 'node:os'
 import { BatchBuilder } from '../../core/batch-builder.ts'
 import { Flag, type Batch, type SeriesKey } from '../../core/batch.ts'
+import type { Retention } from '../../core/config.ts'
 import type { Env } from '../../core/env.ts'
 import { KymoError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
-import type { OperatorState, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, Store, Tables } from '../../core/ports.ts'
+import type { OperatorState, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, SeriesPage, Store, Tables } from '../../core/ports.ts'
 import type { Span } from '../../core/record.ts'
+import type { SqlQuery, SqlRows, SqlStore } from '../../core/sql.ts'
 import { Database, engineError } from './database.ts'
 import { Dictionary } from './dictionary.ts'
-import { Ledger, spanName, type SpanRow } from './ledger.ts'
+import { StoreFiles } from './files.ts'
+import { HotWriter } from './hot-writer.ts'
+import { spanName, type SpanRow } from './ledger.ts'
 import { loadState } from './load.ts'
-import { runRange } from './query.ts'
+import { runRange, type QueryParts } from './query.ts'
 import { firstLate, Ranges, recompute } from './recompute.ts'
+import { bytesOf, keepAll, type Expiry } from './retention.ts'
 import { hot } from './schema.ts'
-import { field, levelWidth, SeriesState, stateWidth } from './series-state.ts'
+import { field, keepMinutes, levelWidth, SeriesState, stateWidth, type KeepMinutes } from './series-state.ts'
 import { abortError, QuerySlots } from './slots.ts'
+import { lastTimeUs } from './sql.ts'
+import { runSql } from './sql/run.ts'
+import { writeManifest } from './sealed/manifest-file.ts'
+import { withFrozen, type Manifest } from './sealed/manifest.ts'
+import { linkStore, type StoreSnapshot } from './snapshot.ts'
 import { Stage } from './stage.ts'
-import { HotTables } from './tables.ts'
+import { Upkeep } from './upkeep.ts'
 import { Turn } from './turn.ts'
 
 export interface DuckdbOptions {
@@ -31,6 +41,28 @@ export interface DuckdbOptions {
   readonly checkpointBytes?: number
   /** Commits are refused with `disk_full` when the file system has less than this left. */
   readonly reserveBytes?: number
+  /** The hot file is closed and sealed when it has so many bytes, or something in it and this age. */
+  readonly sealBytes?: number
+  readonly sealAfterMs?: number
+  /** Absent: all is kept for ever. */
+  readonly retention?: Retention
+  /** For tests: the child that seals kills itself after this step. */
+  readonly exitAfter?: () => string | undefined
+  /** For tests: other thresholds than `keepMinutes`. */
+  readonly keepMinutes?: KeepMinutes
+}
+
+export interface StoreStats {
+  /** Of all files: the hot one, those that wait to be sealed, and sealed ones. */
+  readonly bytes: number
+  readonly series: number
+  /** Queries. */
+  readonly running: number
+  readonly waiting: number
+  /** Readings before it have been removed by retention; microseconds, 0: none were. */
+  readonly rawFromUs: number
+  /** Bytes that retention has removed since the start. */
+  readonly expiredBytes: Readonly<Record<'age' | 'size', number>>
 }
 
 export interface CommitArgument {
@@ -41,29 +73,37 @@ export interface CommitArgument {
 
 /** 32 MB are 1.5 million readings: a checkpoint of about 100 ms every 25 s at 60,000 a second, and reopening after a crash in under a second. */
 const defaultCheckpointBytes = 32 * 1024 * 1024
+const defaultMemoryMb = 512
 /** While queries run, a checkpoint waits for a gap: new ones are held for a while, and for good only beyond this many thresholds. */
 const urgentFactor = 8
 const holdMs = 1000
 const holdAgainMs = 10_000
 
 /** The Store port over DuckDB files, in the calling thread. Open with `openDuckdbStore`. */
-export class DuckdbStore implements Store {
+export class DuckdbStore implements Store, SqlStore {
   readonly #env: Env
   readonly #checkpointBytes: number
+  readonly #memoryLimitBytes: number
   readonly #reserveBytes: number
   readonly #database: Database
   readonly #writer: DuckDBConnection
-  readonly #tables: HotTables
+  readonly #admin: DuckDBConnection
+  readonly #files: StoreFiles
+  readonly #upkeep: Upkeep
+  #hot: HotWriter
   readonly #slots: QuerySlots
   readonly #turn = new Turn()
   readonly #dictionary = new Dictionary()
   readonly #state = new SeriesState()
   readonly #stage: Stage
   #spans = new Map<string, SpanRow>()
-  readonly #begin: DuckDBPreparedStatement
-  readonly #ledger: Ledger
   #gen = 0
+  /** Bytes that retention has removed since the start. */
+  readonly #expired: Record<Expiry['reason'], number> = { age: 0, size: 0 }
   #rowsAtMark = 0
+  /** When the hot file began, and the store's commits then. */
+  #hotSinceMs: number
+  #genAtRotation = 0
   #holding: Promise<void> | undefined
   #holdNextMs = 0
   #failed: KymoError | undefined
@@ -73,43 +113,53 @@ export class DuckdbStore implements Store {
     o: DuckdbOptions,
     database: Database,
     writer: DuckDBConnection,
-    tables: HotTables,
+    admin: DuckDBConnection,
+    hotWriter: HotWriter,
     slots: QuerySlots,
-    ledger: Ledger,
-    begin: DuckDBPreparedStatement,
   ) {
     this.#env = o.env
+    this.#memoryLimitBytes = (o.memoryLimitMb ?? defaultMemoryMb) * 1e6
     this.#checkpointBytes = o.checkpointBytes ?? defaultCheckpointBytes
     this.#reserveBytes = o.reserveBytes ?? limits.diskReserveBytes
     this.#database = database
     this.#writer = writer
-    this.#tables = tables
+    this.#admin = admin
+    this.#hot = hotWriter
     this.#slots = slots
-    this.#ledger = ledger
-    this.#begin = begin
-    this.#stage = new Stage(this.#dictionary, this.#state, tables, new Ranges())
+    this.#stage = new Stage(this.#dictionary, this.#state, hotWriter.tables, new Ranges(), o.keepMinutes ?? keepMinutes)
+    this.#files = new StoreFiles(admin, database.dir, database.found)
+    this.#hotSinceMs = o.env.clock.monotonicMs()
+    this.#upkeep = new Upkeep({
+      dir: database.dir,
+      env: o.env,
+      files: this.#files,
+      rotationDue: () => this.#rotationDue(o.sealBytes ?? limits.hotBytesMax, o.sealAfterMs ?? limits.hotAgeMaxMs),
+      rotate: () => this.#rotate(),
+      retention: o.retention ?? keepAll,
+      // Between commits: one that has begun may compute from the rows that go.
+      expiring: (manifest, expiries) =>
+        this.#turn.run(async () => {
+          await Promise.resolve()
+          for (const one of expiries) this.#expired[one.reason] += one.bytes
+          this.#forget(manifest)
+        }),
+      detach: async (catalog) => void (await admin.run(`DETACH ${catalog}`)),
+      ...(o.exitAfter === undefined ? {} : { exitAfter: o.exitAfter }),
+    })
   }
 
   static async open(o: DuckdbOptions): Promise<DuckdbStore> {
     const database = await Database.open({
       dir: o.dir,
       env: o.env,
-      memoryLimitMb: o.memoryLimitMb ?? 512,
+      memoryLimitMb: o.memoryLimitMb ?? defaultMemoryMb,
       threads: o.threads ?? Math.max(1, Math.min(4, availableParallelism() >> 1)),
     })
     try {
       const writer = await database.connect()
       const readers: DuckDBConnection[] = []
       for (let i = 0; i < limits.queryInFlightMax; i++) readers.push(await database.connect())
-      const store = new DuckdbStore(
-        o,
-        database,
-        writer,
-        await HotTables.open(writer),
-        new QuerySlots(readers),
-        await Ledger.open(writer),
-        await writer.prepare('BEGIN'),
-      )
+      const store = new DuckdbStore(o, database, writer, await database.connect(), await HotWriter.open(writer), new QuerySlots(readers))
       await store.#load()
       return store
     } catch (thrown) {
@@ -146,7 +196,7 @@ export class DuckdbStore implements Store {
       this.#check()
       const span = this.#spans.get(spanName({ log, topic, partition }))
       if (span === undefined) return undefined
-      return { next: span.next, states: await this.#ledger.states(log, topic, partition) }
+      return { next: span.next, states: await this.#hot.ledger.states(log, topic, partition) }
     })
   }
 
@@ -157,7 +207,12 @@ export class DuckdbStore implements Store {
 
   async *query(q: RangeQuery, signal: AbortSignal): AsyncGenerator<QueryPage, void, void> {
     this.#check()
-    yield* runRange({ slots: this.#slots, turn: this.#turn, dictionary: this.#dictionary, state: this.#state, gen: () => this.#gen }, q, signal)
+    yield* runRange(this.#queryParts, q, signal)
+  }
+
+  sql(q: SqlQuery, signal: AbortSignal): Promise<SqlRows | 'needs devices'> {
+    this.#check()
+    return runSql({ ...this.#queryParts, memoryLimitBytes: this.#memoryLimitBytes }, q, signal)
   }
 
   latest(match: SeriesMatch, signal: AbortSignal): Promise<Batch> {
@@ -178,10 +233,10 @@ export class DuckdbStore implements Store {
       }
       const batch = builder.view()
       if (withText.length === 0) return batch
-      const texts = await this.#ledger.texts(
-        withText.map(([id]) => id),
-        withText.map(([, timeUs]) => timeUs),
-      )
+      const [series, times] = [withText.map(([id]) => id), withText.map(([, timeUs]) => timeUs)]
+      const [fromUs, toUs] = [times.reduce((a, b) => Math.min(a, b)), times.reduce((a, b) => Math.max(a, b)) + 1]
+      const lease = await this.#files.lease([{ kind: 'raw', fromUs, toUs }], series)
+      const texts = await this.#hot.ledger.texts(lease.sources, series, times).finally(() => lease.release())
       const text = new Map<number, string>()
       keys.forEach((key, row) => {
         const found = texts.get(this.#dictionary.id(key))
@@ -191,13 +246,13 @@ export class DuckdbStore implements Store {
     })
   }
 
-  async series(match: SeriesMatch, signal: AbortSignal): Promise<readonly SeriesInfo[]> {
+  async series(match: SeriesMatch, signal: AbortSignal, page?: SeriesPage): Promise<readonly SeriesInfo[]> {
     return this.#turn.run(async () => {
       if (signal.aborted) throw abortError(signal)
       this.#check()
       const { cells } = this.#state
       await Promise.resolve()
-      return Array.from(this.#dictionary.match(match), (id) => {
+      return Array.from(this.#dictionary.page(this.#dictionary.match(match), page), (id) => {
         const at = id * stateWidth
         const lastUs = Math.max(cells[at + field.last]!, cells[at + field.lateLast]!)
         return { key: this.#dictionary.keys[id]!, firstUs: cells[at + field.first]!, lastUs }
@@ -206,12 +261,26 @@ export class DuckdbStore implements Store {
   }
 
   /** Bytes on disk, and what waits and runs. */
-  stats(): { readonly bytes: number; readonly series: number; readonly running: number; readonly waiting: number } {
-    return { bytes: this.#database.bytes, series: this.#dictionary.size, running: this.#slots.running, waiting: this.#slots.waiting }
+  stats(): StoreStats {
+    const { manifest, frozen } = this.#files.view
+    return {
+      bytes: this.#database.hotBytes + frozen.reduce((sum, file) => sum + this.#database.frozenBytes(file.hot), 0) + bytesOf(manifest),
+      series: this.#dictionary.size,
+      running: this.#slots.running,
+      waiting: this.#slots.waiting,
+      rawFromUs: this.#stage.rawFromUs,
+      expiredBytes: { ...this.#expired },
+    }
+  }
+
+  /** Closes the hot file when it is due, seals what waits and merges what is due; resolves when nothing is. Rejects with what went wrong. */
+  seal(): Promise<void> {
+    return this.#upkeep.run()
   }
 
   close(): Promise<void> {
     this.#closing ??= (async () => {
+      await this.#upkeep.close()
       await this.#slots.close(this.#env.clock)
       await this.#holding
       await this.#turn.run(async () => {
@@ -220,10 +289,9 @@ export class DuckdbStore implements Store {
             this.#env.logger.warn('The store was closed without a checkpoint.', { detail: engineError(thrown).message }),
           )
         this.#failed ??= new KymoError('shutting_down')
-        this.#tables.close()
-        this.#ledger.close()
-        this.#begin.destroySync()
+        this.#hot.close()
         this.#writer.closeSync()
+        this.#admin.closeSync()
         this.#database.close()
       })
     })()
@@ -237,24 +305,30 @@ export class DuckdbStore implements Store {
 
   async #transaction(c: CommitArgument, known: SpanRow | undefined): Promise<void> {
     const gen = this.#gen + 1
-    await this.#begin.run()
+    await this.#hot.begin.run()
     const another = known === undefined && this.knowsAnotherLog(c.span.log, c.span.topic, c.span.partition)
     if (another) this.#stage.distrustOpenBuckets()
     this.#stage.add(c.tables, gen)
-    this.#tables.flush()
-    if (!this.#stage.ranges.empty) await recompute(this.#writer, this.#stage.ranges, gen)
+    this.#hot.tables.flush()
+    if (!this.#stage.ranges.empty) await this.#recompute(gen)
     if (this.#stage.refine.size > 0) await this.#refine()
-    for (const state of c.states ?? []) await this.#ledger.keepState(c.span, state)
+    for (const state of c.states ?? []) await this.#hot.ledger.keepState(c.span, state)
     const since = this.#stage.readings - this.#rowsAtMark
     const mark = another || since > Math.max(1_000_000, 20 * this.#dictionary.size)
     if (mark) await this.#keepMark(gen)
-    await this.#ledger.commit(c.span, known !== undefined, gen)
+    await this.#hot.ledger.commit(c.span, known !== undefined, gen)
     this.#gen = gen
     if (mark) this.#rowsAtMark = this.#stage.readings
   }
 
   #keepMark(gen: number): Promise<void> {
-    return this.#ledger.keepMark({ gen, readings: this.#stage.readings, seq: this.#stage.seq - 1 }, this.#state.encode())
+    return this.#hot.ledger.keepMark({ gen, readings: this.#stage.readings, seq: this.#stage.seq - 1 }, this.#state.encode())
+  }
+
+  async #recompute(gen: number): Promise<void> {
+    const { ranges } = this.#stage
+    const lease = await this.#files.lease([{ kind: 'raw', ...ranges.span }], ranges.series)
+    await recompute(this.#writer, lease.sources, ranges, gen).finally(() => lease.release())
   }
 
   async #refine(): Promise<void> {
@@ -262,19 +336,20 @@ export class DuckdbStore implements Store {
       const ids = [...this.#stage.refine].filter(([, levels]) => levels.has(level)).map(([id]) => id)
       if (ids.length === 0) continue
       const closed = field.closed + (level === 'hour' ? levelWidth : 0)
-      const found = await firstLate(
-        this.#writer,
-        ids,
-        ids.map((id) => this.#state.cells[id * stateWidth + closed]!),
-      )
+      const fromUs = ids.map((id) => this.#state.cells[id * stateWidth + closed]!)
+      const need = { kind: 'raw', fromUs: fromUs.reduce((a, b) => Math.min(a, b)), toUs: lastTimeUs } as const
+      const lease = await this.#files.lease([need], ids)
+      const found = await firstLate(this.#writer, lease.sources, ids, fromUs).finally(() => lease.release())
       for (const id of ids) this.#stage.refined(id, level, found.get(id))
     }
   }
 
   /** After a failure nothing of the commit may remain, on disk or in memory. */
   async #rollback(thrown: unknown): Promise<KymoError> {
-    const error = engineError(thrown)
-    this.#tables.clear()
+    const found = engineError(thrown)
+    // Queries have taken the engine's memory: there will be some again.
+    const error = found.code === 'query_too_large' ? new KymoError('store_unavailable', { detail: found.message, cause: thrown }) : found
+    this.#hot.tables.clear()
     await this.#writer.run('ROLLBACK').catch(() => undefined) // a commit that failed has rolled back already
     if (error.code === 'store_failed') {
       this.#failed = error
@@ -290,12 +365,103 @@ export class DuckdbStore implements Store {
   }
 
   async #load(): Promise<void> {
-    const loaded = await loadState(this.#writer, this.#dictionary, this.#state)
+    const loaded = await loadState(this.#writer, this.#dictionary, this.#state, this.#files)
     this.#gen = loaded.gen
     this.#stage.seq = loaded.seq + 1
     this.#stage.readings = loaded.readings
     this.#rowsAtMark = loaded.readings - loaded.rowsSince
-    this.#spans = await this.#ledger.spans()
+    this.#spans = await this.#hot.ledger.spans()
+    this.#forget(this.#files.view.manifest)
+  }
+
+  /** Takes note of what retention has removed: a plan that is made from now on asks for none of it. */
+  #forget({ expired }: Manifest): void {
+    if (expired === undefined) return
+    this.#stage.rawFromUs = expired.raw ?? 0
+    const { cells } = this.#state
+    for (let id = 0; id < this.#dictionary.size; id++) {
+      const at = id * stateWidth
+      const [minutes, all] = [expired['1m'] ?? 0, expired['1h'] ?? 0]
+      if (cells[at + field.minuteFrom]! < minutes) cells[at + field.minuteFrom] = minutes
+      // A series that has been silent for so long keeps its last value, and says when that was.
+      const lastUs = Math.max(cells[at + field.last]!, cells[at + field.lateLast]!)
+      if (cells[at + field.first]! < all) cells[at + field.first] = Math.min(all, lastUs)
+    }
+  }
+
+  get #queryParts(): QueryParts {
+    return { slots: this.#slots, turn: this.#turn, dictionary: this.#dictionary, state: this.#state, files: this.#files, gen: () => this.#gen }
+  }
+
+  #rotationDue(bytes: number, ageMs: number): boolean {
+    if (this.#failed !== undefined || this.#closing !== undefined || this.#gen === this.#genAtRotation) return false
+    return this.#database.hotBytes >= bytes || this.#env.clock.monotonicMs() - this.#hotSinceMs >= ageMs
+  }
+
+  /**
+   * Puts the store's files into the folder `into` (on the same file system), as they are between two commits: a store that can be opened. The hot
+   * file is closed first, so that all but a small new one need only a link. Rejects with `store_unavailable` when queries leave no gap.
+   */
+  async snapshot(into: string): Promise<StoreSnapshot> {
+    this.#check()
+    let taken: StoreSnapshot | undefined
+    await this.#rotate(() => {
+      const { view } = this.#files
+      taken = linkStore({ dir: this.#database.dir, into, view, hot: this.#database.hot, spans: [...this.#spans.values()] })
+    })
+    if (taken === undefined) throw new KymoError('store_unavailable', { detail: 'Queries left no gap for a snapshot.', retryAfterS: 5 })
+    return taken
+  }
+
+  /** Begins the next hot file, and then does `then`, in a gap between queries; false: there was none in time. */
+  async #rotate(then?: () => void): Promise<boolean> {
+    await this.#holding
+    this.#slots.hold()
+    try {
+      if (!(await this.#slots.idle(this.#env.clock, limits.queryDeadlineMs))) return false
+      await this.#turn.run(async () => {
+        if (this.#gen !== this.#genAtRotation) await this.#rotateNow()
+        else if (then !== undefined) await this.#writer.run(`CHECKPOINT ${hot}`)
+        then?.()
+      })
+      return true
+    } finally {
+      this.#slots.letGo()
+    }
+  }
+
+  async #rotateNow(): Promise<void> {
+    this.#check()
+    if (!this.#roomToCheckpoint())
+      throw new KymoError('disk_full', { detail: `${this.#database.dir} has no room for the next hot file.`, retryAfterS: 10 })
+    await this.#writer.run('BEGIN')
+    await this.#keepMark(this.#gen)
+    await this.#writer.run('COMMIT')
+    await this.#writer.run(`CHECKPOINT ${hot}`)
+    this.#hot.close()
+    try {
+      const frozen = await this.#database.rotate(this.#writer, this.#env.clock.nowUs())
+      this.#stage.readings = 0
+      this.#rowsAtMark = 0
+      this.#genAtRotation = this.#gen
+      this.#hotSinceMs = this.#env.clock.monotonicMs()
+      const { manifest, frozen: before } = this.#files.view
+      void this.#files.replace({ manifest: withFrozen(manifest, frozen.hot), frozen: [...before, frozen] })
+      writeManifest(this.#database.dir, this.#files.view.manifest)
+    } finally {
+      await this.#reopenHot()
+    }
+  }
+
+  /** After a rotation, or one that failed: when the hot file cannot be written any more, the store cannot go on. */
+  async #reopenHot(): Promise<void> {
+    try {
+      this.#hot = await HotWriter.open(this.#writer)
+      this.#stage.use(this.#hot.tables)
+    } catch (thrown) {
+      this.#failed = new KymoError('store_failed', { detail: engineError(thrown).message, cause: thrown })
+      throw this.#failed
+    }
   }
 
   /** The engine rolls a write back that finds no room, but a checkpoint that finds none is the end of it: so room is kept. */

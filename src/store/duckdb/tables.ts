@@ -18,6 +18,7 @@ export class HotTables {
   }
   readonly #series = { id: u32Column(), tenant: textColumn(), device: textColumn(), metric: textColumn() }
   readonly #pending = { series: u32Column(), bucket: timeColumn(), step: u64Column() }
+  readonly #kept = { series: u32Column(), since: timeColumn() }
   readonly #minute = rollupColumns()
   readonly #hour = rollupColumns()
   #readingsTable!: TableAppender
@@ -25,6 +26,7 @@ export class HotTables {
   #lateTable!: TableAppender
   #seriesTable!: TableAppender
   #pendingTable!: TableAppender
+  #keptTable!: TableAppender
   #minuteTable!: TableAppender
   #hourTable!: TableAppender
 
@@ -35,6 +37,7 @@ export class HotTables {
     tables.#lateTable = await TableAppender.open(connection, 'late', Object.values(tables.#late))
     tables.#seriesTable = await TableAppender.open(connection, 'series', Object.values(tables.#series))
     tables.#pendingTable = await TableAppender.open(connection, 'pending', Object.values(tables.#pending))
+    tables.#keptTable = await TableAppender.open(connection, 'minutes_kept', Object.values(tables.#kept))
     tables.#minuteTable = await TableAppender.open(connection, 'rollup_1m', Object.values(tables.#minute))
     tables.#hourTable = await TableAppender.open(connection, 'rollup_1h', Object.values(tables.#hour))
     return tables
@@ -84,6 +87,13 @@ export class HotTables {
     setLong(this.#pending.step.array, i, stepUs)
   }
 
+  /** From `sinceUs` on the minutes of this series are kept; `notKept`: from now on they are not. */
+  minutesKept(series: number, sinceUs: number): void {
+    const i = this.#keptTable.next()
+    this.#kept.series.array[i] = series
+    setLong(this.#kept.since.array, i, sinceUs)
+  }
+
   rollup(level: 'minute' | 'hour', series: number, from: RollupColumns, row: number, gen: number): void {
     const to = level === 'minute' ? this.#minute : this.#hour
     const i = (level === 'minute' ? this.#minuteTable : this.#hourTable).next()
@@ -115,7 +125,16 @@ export class HotTables {
   }
 
   #all(): TableAppender[] {
-    return [this.#readingsTable, this.#textsTable, this.#lateTable, this.#seriesTable, this.#pendingTable, this.#minuteTable, this.#hourTable]
+    return [
+      this.#readingsTable,
+      this.#textsTable,
+      this.#lateTable,
+      this.#seriesTable,
+      this.#pendingTable,
+      this.#keptTable,
+      this.#minuteTable,
+      this.#hourTable,
+    ]
   }
 }
 

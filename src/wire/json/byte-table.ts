@@ -101,14 +101,9 @@ export class ByteTable {
 
 const probesMax = 32
 
-/** Before the first byte of `hashByte`. */
-export const hashStart = 0x811c9dc5 | 0
+const hashStart = 0x811c9dc5 | 0
 
-/** FNV-1a, 32 bits: one byte more. */
-export function hashByte(hash: number, byte: number): number {
-  return Math.imul(hash ^ byte, 0x01000193)
-}
-
+/** FNV-1a, 32 bits. */
 export function hashBytes(bytes: Uint8Array, start: number, end: number): number {
   let hash = hashStart
   for (let i = start; i < end; i++) hash = Math.imul(hash ^ bytes[i]!, 0x01000193)

@@ -1,4 +1,5 @@
 import { readConnect } from './connect.ts'
+import { headerBytes, oversizedNeed, packetTooLarge, publishIdZero, publishTruncated, readOversized } from './oversized.ts'
 import type { AckType, PacketSink, Violation } from './packets.ts'
 import { PacketType, violation } from './packets.ts'
 import { readSubscribe } from './subscribe.ts'
@@ -12,17 +13,22 @@ const headerBytesMax = 5
 
 /**
  * Cuts a client's byte stream into packets (MQTT 3.1.1, what a server receives). Chunks are read in place; only the packet that
- * a chunk ends in is copied, into a buffer that never grows beyond `packetBytesMax` + 5. After a violation nothing more is read.
+ * a chunk ends in is copied, into a buffer that never grows beyond `packetBytesMax` + 5. After a violation nothing more is read. Of a
+ * PUBLISH over the limit the beginning is read, if `oversizedBytes` says so, before the violation.
  */
 export class Framer {
   /** Longest packet, fixed header included; checked as soon as the header is there. May change between packets. */
   packetBytesMax: number
+  /** Payload bytes of a PUBLISH over the limit that are handed to the sink; 0: it is a violation at its header. */
+  oversizedBytes = 0
   /** Complete packets seen. */
   packets = 0
   #partial: Uint8Array = none
   #length = 0
   /** Bytes of the partial packet once its header is complete, else 0. */
   #need = 0
+  /** Whole length of a PUBLISH over the limit whose beginning is being gathered, else 0. */
+  #oversized = 0
   #stopped = false
   #pushing = false
   #rest: Uint8Array = none
@@ -78,6 +84,11 @@ export class Framer {
     return this.push(rest, 0, rest.length)
   }
 
+  /** The stream is over: what is there of a PUBLISH over the limit goes to the sink. */
+  finish(): void {
+    if (this.#oversized > 0 && this.#violation === undefined) this.#readOversized()
+  }
+
   /** Reads one packet at `at`; returns where it ended, or -1: incomplete (or wrong, see #violation). */
   #packet(bytes: Uint8Array, at: number, end: number): number {
     const first = bytes[at]!
@@ -88,7 +99,7 @@ export class Framer {
       length = readLength(bytes, at + 1, end)
       if (length === incomplete) return -1
       if (length === tooLong) return this.#fail(lengthTooLong)
-      body = at + 1 + lengthBytes(bytes, at + 1)
+      body = at + headerBytes(bytes, at)
     }
     if (!this.#lengthFits(first, length, body - at)) return -1
     const next = body + length
@@ -104,10 +115,14 @@ export class Framer {
     return false
   }
 
-  #lengthFits(first: number, length: number, headerBytes: number): boolean {
+  #lengthFits(first: number, length: number, header: number): boolean {
     const exact = exactLength[first >> 4]!
     if (exact >= 0 && length !== exact) this.#violation = wrongLength
-    else if (length + headerBytes > this.packetBytesMax) this.#violation = packetTooLarge
+    else if (length + header > this.packetBytesMax) {
+      if (first >> 4 !== PacketType.publish || this.oversizedBytes === 0) this.#violation = packetTooLarge
+      else this.#oversized = length + header
+      return false
+    }
     return this.#violation === undefined
   }
 
@@ -156,6 +171,7 @@ export class Framer {
 
   /** Adds to the partial packet until it is whole and reads it; returns where the chunk goes on. */
   #complete(bytes: Uint8Array, start: number, end: number): number {
+    if (this.#oversized > 0) return this.#gather(bytes, start, end)
     let at = start
     while (this.#need === 0) {
       if (at === end) return at
@@ -163,6 +179,7 @@ export class Framer {
       at++
       this.#learnNeed()
       if (this.#violation !== undefined) return end
+      if (this.#oversized > 0) return this.#gather(bytes, at, end)
     }
     const until = Math.min(end, at + this.#need - this.#length)
     this.#append(bytes, at, until)
@@ -185,14 +202,40 @@ export class Framer {
       this.#violation = lengthTooLong
       return
     }
-    const header = 1 + lengthBytes(this.#partial, 1)
+    const header = headerBytes(this.#partial, 0)
     if (this.#lengthFits(this.#partial[0]!, length, header)) this.#need = header + length
   }
 
   /** A chunk ended within a packet: its first bytes wait for the rest. */
   #keep(bytes: Uint8Array, start: number, end: number): void {
+    if (this.#oversized > 0) return void this.#gather(bytes, start, end)
     this.#append(bytes, start, end)
     this.#learnNeed()
+  }
+
+  /** Gathers the beginning of a PUBLISH over the limit, no more of it than the sink is to have; ends with a violation. */
+  #gather(bytes: Uint8Array, start: number, end: number): number {
+    let at = start
+    if (this.#length === 0) {
+      // Its header came whole, else bytes would be here.
+      at += headerBytes(bytes, start)
+      this.#append(bytes, start, at)
+    }
+    while (this.#violation === undefined) {
+      this.#need = oversizedNeed(this.#partial, this.#length, this.#oversized, this.oversizedBytes)
+      if (this.#length >= this.#need) this.#readOversized()
+      else if (at === end) break
+      else {
+        const until = Math.min(end, at + this.#need - this.#length)
+        this.#append(bytes, at, until)
+        at = until
+      }
+    }
+    return end
+  }
+
+  #readOversized(): void {
+    this.#violation = readOversized(this.#partial, this.#length, this.#oversized, this.#sink)
   }
 
   #append(bytes: Uint8Array, start: number, end: number): void {
@@ -232,17 +275,8 @@ function readLength(bytes: Uint8Array, at: number, end: number): number {
   return tooLong
 }
 
-function lengthBytes(bytes: Uint8Array, at: number): number {
-  let n = 1
-  while (bytes[at + n - 1]! >= 0x80) n++
-  return n
-}
-
 const lengthTooLong = violation('section 2.2.3', 'The remaining length has more than four bytes.')
 const wrongLength = violation('section 2.2.3', 'A packet of fixed size has another remaining length.')
-const packetTooLarge: Violation = { kind: 'limit', statement: 'section 4.8', text: 'A packet is longer than the limit.' }
-const publishTruncated = violation('section 3.3.2', 'A PUBLISH ends within a field.')
-const publishIdZero = violation('MQTT-2.3.1-1', 'A PUBLISH of QoS 1 or 2 has packet id 0.')
 const ackIdZero = violation('MQTT-2.3.1-1', 'An acknowledgement has packet id 0.')
 
 /** Remaining length of packets that have only one, by type; -1 where it varies. */

@@ -77,6 +77,20 @@ export interface PacketSink {
    * `bytes` is borrowed for the call.
    */
   publish(bytes: Uint8Array, flags: number, topicStart: number, topicEnd: number, packetId: number, payloadStart: number, payloadEnd: number): void
+  /**
+   * A PUBLISH that is longer than the limit: as `publish`, but of its payload only the beginning is there, of `payloadBytes` in all. A
+   * violation follows. Only where `Framer.oversizedBytes` asks for it.
+   */
+  oversized(
+    bytes: Uint8Array,
+    flags: number,
+    topicStart: number,
+    topicEnd: number,
+    packetId: number,
+    payloadStart: number,
+    payloadEnd: number,
+    payloadBytes: number,
+  ): void
   acknowledged(type: AckType, packetId: number): void
   connect(packet: Connect): void
   /** A CONNECT whose protocol level is not spoken here; nothing behind the level was looked at. */

@@ -3,7 +3,7 @@ import type { BatchBuilder } from '../../core/batch-builder.ts'
 import { errorTable, KymoError } from '../../core/errors.ts'
 import type { MessageContext } from '../../core/gate.ts'
 import { limits } from '../../core/limits.ts'
-import type { DeviceEntry, SeriesTable } from '../../core/series-table.ts'
+import { setAttribute, type DeviceEntry, type SeriesTable } from '../../core/series-table.ts'
 import { parseDocument } from '../json/document.ts'
 import { firstByte } from '../json/text.ts'
 import { KnownDevices } from './devices.ts'
@@ -50,6 +50,8 @@ export class PayloadDecoder {
   topicDeviceDiffered = 0
   /** Messages that took the fast lane. */
   fastMessages = 0
+  /** Readings before it are refused as too old: what is so old is kept no longer. Epoch microseconds. */
+  oldestUs = Number.NEGATIVE_INFINITY
   readonly #series: SeriesTable
   readonly #aliases: boolean
   readonly #keys: KeyTable
@@ -71,7 +73,7 @@ export class PayloadDecoder {
     const mark = out.rows
     this.rows = 0
     const fast = this.#fast
-    if (fast !== undefined && fast.take(bytes, start, end, context, receivedUs, out)) {
+    if (fast !== undefined && fast.take(bytes, start, end, context, receivedUs, this.oldestUs, out)) {
       this.fastMessages++
       this.ownTime = fast.ownTime
       if (fast.topicDeviceDiffered) this.topicDeviceDiffered++
@@ -99,9 +101,10 @@ export class PayloadDecoder {
 
   /** Nothing before the first registration changes anything; nothing after it fails. */
   #commit(message: Message, context: MessageContext, receivedUs: number, out: BatchBuilder): void {
-    const entry = this.#admit(message, context)
     const ownTime = !Number.isNaN(message.timeUs)
     const timeUs = ownTime ? message.timeUs : receivedUs
+    if (timeUs < this.oldestUs && message.metrics.length > 0) throw tooOld(message.timePointer, timeUs, this.oldestUs)
+    const entry = this.#admit(message, context)
     let flags = 0
     if (!ownTime) flags = Flag.arrivalTime
     else if (timeUs > receivedUs + limits.clockAheadMaxUs) flags = Flag.clockAhead
@@ -110,7 +113,7 @@ export class PayloadDecoder {
     if (message.metadata !== '') out.addMeta(firstRow, message.metadata)
     for (const { name, value } of message.attributes) {
       if (entry.attributes.get(name) === value) continue
-      entry.attributes.set(name, value)
+      setAttribute(entry, name, value)
       this.attributeChanges.push({ tenant: entry.tenant, device: entry.id, name, value, timeUs })
     }
     this.ownTime = ownTime
@@ -176,4 +179,9 @@ export class PayloadDecoder {
       throw refusal('too_many_attributes', attribute.pointer, `The device would have more than ${limits.attributesPerDeviceMax} attributes.`)
     }
   }
+}
+
+function tooOld(pointer: string, timeUs: number, oldestUs: number): KymoError {
+  const day = (us: number): string => `${new Date(us / 1000).toISOString().slice(0, 19)}Z`
+  return refusal('too_old', pointer, `The reading is of ${day(timeUs)}; readings before ${day(oldestUs)} are no longer kept (retention.raw, retention.store_mb).`)
 }

@@ -11,6 +11,10 @@ export interface KnownDevice {
   metric: number[]
   series: number[]
   generation: number
+  /** The attributes of the device's last message in their order, as bytes. Valid for one version of the entry's attributes. */
+  attribute: string[]
+  attributeBytes: Uint8Array[]
+  attributesVersion: number
 }
 
 interface TenantDevices {
@@ -47,7 +51,7 @@ export class KnownDevices {
       this.#tenants.set(entry.tenant, devices)
     }
     if (devices.byName.has(entry.id)) return
-    const known: KnownDevice = { entry, metric: [], series: [], generation: -1 }
+    const known: KnownDevice = { entry, metric: [], series: [], generation: -1, attribute: [], attributeBytes: [], attributesVersion: -1 }
     devices.byName.set(entry.id, known)
     const bytes = Buffer.from(entry.id)
     const at = devices.bytes.add(bytes, 0, bytes.length, hashBytes(bytes, 0, bytes.length))
@@ -63,10 +67,28 @@ export class KnownDevices {
   }
 }
 
-/** Does the device's attribute hold just these bytes (valid UTF-8) already? */
-export function attributeIs(entry: DeviceEntry, name: string, bytes: Uint8Array, start: number, end: number): boolean {
-  const text = entry.attributes.get(name)
-  return text !== undefined && textIs(text, bytes, start, end)
+/** Does the device's attribute, the `at`-th of its message, hold just these bytes (valid UTF-8) already? */
+export function attributeIs(known: KnownDevice, at: number, name: string, bytes: Uint8Array, start: number, end: number): boolean {
+  if (known.attributesVersion !== known.entry.attributesVersion || known.attribute[at] !== name)
+    return learnAttribute(known, at, name, bytes, start, end)
+  const same = known.attributeBytes[at]!
+  if (same.length !== end - start) return false
+  for (let i = 0; i < same.length; i++) if (same[i] !== bytes[start + i]) return false
+  return true
+}
+
+function learnAttribute(known: KnownDevice, at: number, name: string, bytes: Uint8Array, start: number, end: number): boolean {
+  const text = known.entry.attributes.get(name)
+  if (text === undefined || !textIs(text, bytes, start, end)) return false
+  if (known.attributesVersion !== known.entry.attributesVersion) {
+    known.attribute.length = 0
+    known.attributesVersion = known.entry.attributesVersion
+  }
+  if (at <= known.attribute.length) {
+    known.attribute[at] = name
+    known.attributeBytes[at] = new Uint8Array(bytes.subarray(start, end))
+  }
+  return true
 }
 
 export function textIs(text: string, bytes: Uint8Array, start: number, end: number): boolean {

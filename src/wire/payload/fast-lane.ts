@@ -35,7 +35,15 @@ export class FastLane {
   }
 
   /** True: taken, its rows are in `out`. False: nothing happened. */
-  take(bytes: Uint8Array, start: number, end: number, context: MessageContext, receivedUs: number, out: BatchBuilder): boolean {
+  take(
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    context: MessageContext,
+    receivedUs: number,
+    oldestUs: number,
+    out: BatchBuilder,
+  ): boolean {
     if (!this.#scanner.scan(bytes, start, end)) return false
     const layout = this.#layouts.current()
     if (layout === undefined || (context.shape !== 'any' && !layout.shapes.has(context.shape))) return false
@@ -53,6 +61,7 @@ export class FastLane {
       if (Number.isNaN(timeUs)) return false
       flags = timeUs > receivedUs + limits.clockAheadMaxUs ? Flag.clockAhead : 0
     }
+    if (timeUs < oldestUs) return false
     if (layout.metrics.length === 0 && paired < 0) return attributes > 0
     return this.#rows(bytes, layout, paired, known, timeUs, flags, out)
   }
@@ -95,14 +104,14 @@ export class FastLane {
     for (let i = 0; i < attributes.length; i++) {
       const field = attributes[i]!
       if (start[field] === end[field]) continue
-      if (!attributeIs(known.entry, attributeNames[i]!, bytes, start[field]!, end[field]!)) return -1
+      if (!attributeIs(known, i, attributeNames[i]!, bytes, start[field]!, end[field]!)) return -1
       present++
     }
     if (unit < 0 || start[unit] === end[unit]) return present
     let name = 'unit'
     if (paired >= 0 && metricKeys.length === 0) name = this.#keys.unit(paired)
     else if (paired < 0 && metricKeys.length === 1) name = this.#keys.unit(metricKeys[0]!)
-    return attributeIs(known.entry, name, bytes, start[unit]!, end[unit]!) ? present + 1 : -1
+    return attributeIs(known, attributes.length, name, bytes, start[unit]!, end[unit]!) ? present + 1 : -1
   }
 
   #timeUs(bytes: Uint8Array, field: number): number {

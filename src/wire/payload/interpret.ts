@@ -75,6 +75,7 @@ class Interpreter {
       devicePointer: this.#device?.pointer ?? '',
       topicDeviceDiffered: this.#differed,
       timeUs: this.#time?.us ?? Number.NaN,
+      timePointer: this.#time?.pointer ?? '',
       metrics,
       attributes,
       metadata: this.#metadata?.text ?? '',

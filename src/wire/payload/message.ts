@@ -27,6 +27,8 @@ export interface Message {
   readonly topicDeviceDiffered: boolean
   /** Epoch microseconds; NaN when the message has no time. */
   readonly timeUs: number
+  /** Where its time stands; '' when it has none. */
+  readonly timePointer: string
   readonly metrics: readonly StagedMetric[]
   readonly attributes: readonly StagedAttribute[]
   /** Compact JSON text; '' when there is none. */

@@ -5,6 +5,7 @@ import { principalOf } from '../access.ts'
 import { BodyRefused, readBody } from '../body.ts'
 import type { Body } from '../body.ts'
 import type { HttpContext } from '../options.ts'
+import { Slices } from '../slices.ts'
 import type { Answer } from './answers.ts'
 import { problemAnswer } from './answers.ts'
 import { checkKey } from './idempotency.ts'
@@ -20,6 +21,8 @@ export interface Received {
   readonly ndjson: boolean
   message(shape: Shape): MessageContext
 }
+
+const largeBytes = 512 * 1024
 
 const ndjsonTypes = new Set(['application/x-ndjson', 'application/ndjson', 'application/jsonl', 'application/jsonlines', 'application/json-seq'])
 /** What curl -d and simple clients say when they were told nothing better. */
@@ -92,6 +95,8 @@ export async function receive(
     throw error
   })
   const answerBody = async ({ bytes }: Body): Promise<{ readonly answer: Answer; readonly replayed: boolean }> => {
+    // To put a large body together took its slice.
+    if (bytes.length > largeBytes) await new Slices(context).pause()
     const first = firstByte(bytes)
     if (first === bytes.length) throw new KymoError('empty_body')
     const ndjson = ndjsonTypes.has(type)

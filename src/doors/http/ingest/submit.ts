@@ -1,7 +1,7 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { KymoError } from '../../../core/errors.ts'
 import type { IngestGate, MessageContext } from '../../../core/gate.ts'
 import type { HttpContext } from '../options.ts'
+import { Slices } from '../slices.ts'
 import type { Items } from './items.ts'
 
 export interface Refusal {
@@ -37,6 +37,36 @@ function roomAgain(context: HttpContext, timeoutMs: number): Promise<boolean> {
     const stop = gate.onDurable(() => {
       if (!gate.overloaded) finish(true)
     })
+  })
+}
+
+/** The log's own words, and what the sender has to know: its readings are under way, and may be sent again. */
+function notDurableYet(stalled: KymoError): KymoError {
+  const detail =
+    `${stalled.message} What was sent may still become durable; send it again until it is answered with success: a reading with its ` +
+    'own time counts once, and under the same Idempotency-Key one without a time does too.'
+  return new KymoError(stalled.code, { ...stalled.details, detail })
+}
+
+/**
+ * Resolves when the ticket is durable. Rejects with what the log says when it is stalled at two looks in a row, and after
+ * `durableTimeoutMs` in any case.
+ */
+function durable({ env, gate, limits }: HttpContext, ticket: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let stalledBefore = false
+    let looks = Math.ceil(limits.durableTimeoutMs / limits.stalledLookMs)
+    const look = (): void => {
+      const { stalled } = gate
+      if (stalled !== undefined && stalledBefore) return reject(notDurableYet(stalled))
+      stalledBefore = stalled !== undefined
+      if (--looks > 0) timer = env.clock.after(limits.stalledLookMs, look)
+    }
+    let timer = env.clock.after(limits.stalledLookMs, look)
+    gate
+      .whenDurable(ticket, limits.durableTimeoutMs)
+      .finally(() => timer.cancel())
+      .then(resolve, reject)
   })
 }
 
@@ -90,7 +120,7 @@ class Submission {
   }
 
   async outcome(items: number): Promise<Outcome> {
-    if (this.#last > 0) await this.#context.gate.whenDurable(this.#last, this.#context.limits.durableTimeoutMs)
+    if (this.#last > 0) await durable(this.#context, this.#last)
     return { items, accepted: this.#accepted, refusals: this.#refusals }
   }
 
@@ -105,21 +135,16 @@ class Submission {
  * (`overloaded`); otherwise room is waited for, and what still finds none is refused item by item.
  */
 export async function submitItems(context: HttpContext, message: MessageContext, bytes: Uint8Array, items: Items): Promise<Outcome> {
-  const { clock } = context.env
-  const { sliceMs } = context.limits
   const submission = new Submission(context, message, bytes)
-  let sliceEnd = clock.monotonicMs() + sliceMs
+  const slices = new Slices(context)
   let count = 0
   while (items.next()) {
     count++
     while (!submission.offer(items)) {
       await submission.waitForRoom()
-      sliceEnd = clock.monotonicMs() + sliceMs
+      slices.restart()
     }
-    if (items.index % clockEvery === clockEvery - 1 && clock.monotonicMs() > sliceEnd) {
-      await nextTurn()
-      sliceEnd = clock.monotonicMs() + sliceMs
-    }
+    if (items.index % clockEvery === clockEvery - 1 && slices.over) await slices.pause()
   }
   return submission.outcome(count)
 }
@@ -132,9 +157,9 @@ export async function keepUnread(
   bytes: Uint8Array,
   totalBytes: number,
 ): Promise<void> {
-  const { gate, limits } = context
+  const { gate } = context
   if (bytes.length === 0) return
   const ticket = gate.deadLetter(message, error, bytes, totalBytes)
   if (ticket === 0) throw overloadError(gate)
-  await gate.whenDurable(ticket, limits.durableTimeoutMs)
+  await durable(context, ticket)
 }

@@ -6,16 +6,24 @@ export function escapeHtml(text: string): string {
 }
 
 const style = `
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; --accent: #0a7a5a }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem; max-width: 60rem }
-h1 { margin-bottom: 0 } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line) }
-a { color: var(--accent) } code, pre { font: 13px/1.5 ui-monospace, monospace }
-pre { background: var(--soft); padding: .75rem 1rem; overflow-x: auto; border-radius: 6px }
-details { border: 1px solid var(--line); border-radius: 6px; margin: .5rem 0; padding: .4rem .8rem }
-summary { cursor: pointer } .method { display: inline-block; min-width: 4.5rem; font-weight: 600; color: var(--accent) }
-table { border-collapse: collapse; width: 100%; font-size: 14px }
-td { text-align: left; vertical-align: top; padding: .25rem .6rem .25rem 0; border-bottom: 1px solid var(--line) }
-.soft { opacity: .7 }
+:root {
+  color-scheme: light dark;
+  --ground: light-dark(#fff, #15181a); --ink: light-dark(#1b1f22, #e4e7e9); --soft: light-dark(#5a6268, #a2abb1);
+  --line: light-dark(#d9dee2, #343a3f); --panel: light-dark(#f4f6f7, #1e2326); --accent: light-dark(#0a7153, #4fd1a5)
+}
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem; max-width: 60rem; background: var(--ground); color: var(--ink) }
+h1 { margin-bottom: .25rem } h1 + p, h2 + p { margin-top: 0 } h2 { margin: 2.25rem 0 .25rem; font-size: 1.25rem } h4 { margin: 1rem 0 .25rem }
+a { color: var(--accent) } a:hover { text-decoration-thickness: 2px } :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px }
+code, pre { font: 13px/1.5 ui-monospace, monospace } td code { overflow-wrap: anywhere }
+pre { background: var(--panel); border: 1px solid var(--line); padding: .75rem 1rem; overflow-x: auto; border-radius: 6px }
+nav { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; border-block: 1px solid var(--line); padding: .5rem 0 }
+details { border: 1px solid var(--line); border-radius: 6px; margin: .5rem 0; padding: .4rem .8rem } details:target { border-color: var(--accent) }
+summary { cursor: pointer } summary:hover { color: var(--accent) } summary code { margin-right: .5rem; font-weight: 600 }
+.method { display: inline-block; min-width: 4.5rem; font-weight: 600; color: var(--accent) }
+table { border-collapse: collapse; width: 100%; font-size: 14px } tr:target { background: var(--panel) }
+td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line) } td:first-child { white-space: nowrap }
+.soft { color: var(--soft) }
+@media (max-width: 40rem) { td:first-child { white-space: normal } }
 `
 
 const styleHash = createHash('sha256').update(style).digest('base64')

@@ -1,6 +1,7 @@
 import type { SeriesKey } from '../../../core/batch.ts'
 import type { QueryPage } from '../../../core/ports.ts'
 import { formatRfc3339 } from '../../../wire/time.ts'
+import { Pieces } from '../slices.ts'
 import { flagsOf, metaOf, numberJson, valueJson, valueOf } from './readings.ts'
 import type { ReadingColumns } from './readings.ts'
 import type { Units } from './units.ts'
@@ -15,21 +16,22 @@ export interface AnswerEnd {
   readonly nextCursor: string | null
 }
 
-/** Builds an answer row by row. Text is gathered in pieces of about one page, so that nothing large is ever joined at once. */
+/** Builds an answer row by row; see Pieces. */
 export interface AnswerWriter {
   readonly contentType: string
   /** Characters so far. */
   readonly size: number
   begin(page: QueryPage): void
   row(row: number): void
-  end(end: AnswerEnd): readonly string[]
+  end(end: AnswerEnd): readonly Buffer[]
 }
 
 export type Format = 'json' | 'ndjson' | 'csv'
 
 export function answerWriter(format: Format, aggregations: readonly string[] | undefined, units: Units, time: 'ms' | 'rfc3339'): AnswerWriter {
-  if (format === 'csv') return new CsvWriter(aggregations, units, time)
-  return format === 'ndjson' ? new NdjsonWriter(aggregations, units, time) : new ColumnsWriter(aggregations, units, time)
+  const raw = aggregations === undefined
+  if (format === 'csv') return linesWriter(csv(aggregations, time), raw, units)
+  return format === 'ndjson' ? linesWriter(ndjson(aggregations, time), raw, units) : new ColumnsWriter(aggregations, units, time)
 }
 
 /** Raw readings of a page. */
@@ -67,23 +69,6 @@ class Series {
   }
 }
 
-/** Text in pieces of some ten thousand characters. */
-class Pieces {
-  readonly done: string[] = []
-  #open = ''
-  size = 0
-  add(text: string): void {
-    this.#open += text
-    this.size += text.length
-    if (this.#open.length > 65_536) this.flush()
-  }
-  flush(): readonly string[] {
-    if (this.#open !== '') this.done.push(this.#open)
-    this.#open = ''
-    return this.done
-  }
-}
-
 function timeJson(us: number, time: 'ms' | 'rfc3339'): string {
   return time === 'ms' ? String(us / 1e3) : `"${formatRfc3339(us)}"`
 }
@@ -97,8 +82,8 @@ class ColumnsWriter implements AnswerWriter {
   readonly #time: 'ms' | 'rfc3339'
   readonly #series = new Series()
   readonly #columns: Pieces[]
-  readonly #flags: string[] = []
-  readonly #meta: string[] = []
+  readonly #flags = new Pieces()
+  readonly #meta = new Pieces()
   #sparse = 0
   #rows = 0
   #page: QueryPage | undefined
@@ -134,11 +119,11 @@ class ColumnsWriter implements AnswerWriter {
     if (readings !== undefined) {
       columns[2]!.add(comma + valueJson(readings, row))
       const flags = flagsOf(readings.flags?.[row] ?? 0)
-      if (flags.length > 0) this.#flags.push(`"${this.#rows}":${JSON.stringify(flags)}`)
+      if (flags.length > 0) this.#flags.add(`${this.#flags.size === 0 ? '' : ','}"${this.#rows}":${JSON.stringify(flags)}`)
       const meta = readings.meta?.get(row)
       if (meta !== undefined) {
         this.#sparse += meta.length
-        this.#meta.push(`"${this.#rows}":${JSON.stringify(metaOf(meta))}`)
+        this.#meta.add(`${this.#meta.size === 0 ? '' : ','}"${this.#rows}":${JSON.stringify(metaOf(meta))}`)
       }
     } else {
       for (let c = 0; c < this.#values.length; c++) columns[c + 2]!.add(comma + numberJson(this.#values[c]![row]!))
@@ -146,73 +131,80 @@ class ColumnsWriter implements AnswerWriter {
     this.#rows++
   }
 
-  end(end: AnswerEnd): readonly string[] {
+  end(end: AnswerEnd): readonly Buffer[] {
     const series = this.#series.list.map((key) => {
       const unit = this.#units.of(key)
       return { device: key.device, metric: key.metric, ...(unit === undefined ? {} : { unit }) }
     })
     const head = { from: end.from, to: end.to, ...(end.step === null ? {} : { step: end.step }), order: end.order, rows: end.rows }
-    const parts = [JSON.stringify({ ...head, truncated: end.nextCursor !== null, next_cursor: end.nextCursor, series }).slice(0, -1), ',"columns":{']
-    this.#names.forEach((name, i) => parts.push(`${i === 0 ? '' : ','}"${name}":[`, ...this.#columns[i]!.flush(), ']'))
-    parts.push('}')
-    if (this.#raw) parts.push(`,"flags":{${this.#flags.join(',')}},"metadata":{${this.#meta.join(',')}}`)
-    parts.push('}\n')
+    const answer = { ...head, truncated: end.nextCursor !== null, next_cursor: end.nextCursor, series }
+    const text = (part: string): Buffer => Buffer.from(part)
+    const parts = [text(`${JSON.stringify(answer).slice(0, -1)},"columns":{`)]
+    this.#names.forEach((name, i) => parts.push(text(`${i === 0 ? '' : ','}"${name}":[`), ...this.#columns[i]!.flush(), text(']')))
+    parts.push(text('}'))
+    if (this.#raw) parts.push(text(',"flags":{'), ...this.#flags.flush(), text('},"metadata":{'), ...this.#meta.flush(), text('}'))
+    parts.push(text('}\n'))
     return parts
   }
 }
 
+/** What NDJSON and CSV differ in. `Name` is what each line of a series repeats, made once a page. */
+interface LineFormat<Name> {
+  readonly contentType: string
+  readonly head: string
+  name(key: SeriesKey, unit: string | undefined): Name
+  /** A line with its end. `readings`: of raw readings; otherwise the page's columns hold the aggregates. */
+  line(page: QueryPage, row: number, name: Name, readings: ReadingColumns | undefined): string
+}
+
+function linesWriter<Name>(format: LineFormat<Name>, raw: boolean, units: Units): AnswerWriter {
+  const pieces = new Pieces()
+  pieces.add(format.head)
+  let page: QueryPage | undefined
+  let readings: ReadingColumns | undefined
+  let names: (Name | undefined)[] = []
+  return {
+    contentType: format.contentType,
+    get size() {
+      return pieces.size
+    },
+    begin(next) {
+      page = next
+      names = []
+      readings = raw ? readingsOf(next) : undefined
+    },
+    row(row) {
+      const from = page!
+      const series = from.series[row]!
+      const key = from.keys[series]!
+      pieces.add(format.line(from, row, (names[series] ??= format.name(key, units.of(key))), readings))
+    },
+    end: () => pieces.flush(),
+  }
+}
+
 /** One JSON object a line. */
-class NdjsonWriter implements AnswerWriter {
-  readonly contentType = 'application/x-ndjson; charset=utf-8'
-  readonly #pieces = new Pieces()
-  readonly #aggregations: readonly string[] | undefined
-  readonly #units: Units
-  readonly #time: 'ms' | 'rfc3339'
-  #page: QueryPage | undefined
-  #readings: ReadingColumns | undefined
-  #names: (string | undefined)[] = []
-
-  constructor(aggregations: readonly string[] | undefined, units: Units, time: 'ms' | 'rfc3339') {
-    this.#aggregations = aggregations
-    this.#units = units
-    this.#time = time
-  }
-
-  get size(): number {
-    return this.#pieces.size
-  }
-
-  begin(page: QueryPage): void {
-    this.#page = page
-    this.#names = []
-    this.#readings = this.#aggregations === undefined ? readingsOf(page) : undefined
-  }
-
-  row(row: number): void {
-    const page = this.#page!
-    const series = page.series[row]!
-    let line = `{"time":${timeJson(page.timeUs[row]!, this.#time)}${(this.#names[series] ??= this.#name(page.keys[series]!))}`
-    const readings = this.#readings
-    if (readings !== undefined) {
-      line += `,"value":${valueJson(readings, row)}`
-      const flags = flagsOf(readings.flags?.[row] ?? 0)
-      if (flags.length > 0) line += `,"flags":${JSON.stringify(flags)}`
-      const meta = readings.meta?.get(row)
-      if (meta !== undefined) line += `,"metadata":${JSON.stringify(metaOf(meta))}`
-    } else {
-      for (const name of this.#aggregations!) line += `,"${name}":${numberJson(page.columns[name]?.[row] ?? Number.NaN)}`
-    }
-    this.#pieces.add(line + '}\n')
-  }
-
-  #name(key: SeriesKey): string {
-    const unit = this.#units.of(key)
-    const name = `,"device":${JSON.stringify(key.device)},"metric":${JSON.stringify(key.metric)}`
-    return unit === undefined ? name : `${name},"unit":${JSON.stringify(unit)}`
-  }
-
-  end(): readonly string[] {
-    return this.#pieces.flush()
+function ndjson(aggregations: readonly string[] | undefined, time: 'ms' | 'rfc3339'): LineFormat<string> {
+  return {
+    contentType: 'application/x-ndjson; charset=utf-8',
+    head: '',
+    name(key, unit) {
+      const name = `,"device":${JSON.stringify(key.device)},"metric":${JSON.stringify(key.metric)}`
+      return unit === undefined ? name : `${name},"unit":${JSON.stringify(unit)}`
+    },
+    line(page, row, name, readings) {
+      let line = `{"time":${timeJson(page.timeUs[row]!, time)}${name}`
+      if (readings !== undefined) {
+        line += `,"value":${valueJson(readings, row)}`
+        const flags = flagsOf(readings.flags?.[row] ?? 0)
+        if (flags.length > 0) line += `,"flags":${JSON.stringify(flags)}`
+        const meta = readings.meta?.get(row)
+        if (meta !== undefined) line += `,"metadata":${JSON.stringify(metaOf(meta))}`
+      } else {
+        for (const column of aggregations ?? []) line += `,"${column}":${numberJson(page.columns[column]?.[row] ?? Number.NaN)}`
+      }
+      return line + '}\n'
+    },
   }
 }
 
@@ -222,61 +214,33 @@ export function csvText(text: string): string {
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe
 }
 
-class CsvWriter implements AnswerWriter {
-  readonly contentType = 'text/csv; charset=utf-8; header=present'
-  readonly #pieces = new Pieces()
-  readonly #aggregations: readonly string[] | undefined
-  readonly #units: Units
-  readonly #time: 'ms' | 'rfc3339'
-  #page: QueryPage | undefined
-  #readings: ReadingColumns | undefined
-  #names: ({ readonly key: string; readonly unit: string } | undefined)[] = []
+interface CsvName {
+  readonly key: string
+  readonly unit: string
+}
 
-  constructor(aggregations: readonly string[] | undefined, units: Units, time: 'ms' | 'rfc3339') {
-    this.#aggregations = aggregations
-    this.#units = units
-    this.#time = time
-    const columns = aggregations === undefined ? ['value', 'unit', 'flags', 'metadata'] : [...aggregations, 'unit']
-    this.#pieces.add(`time,device,metric,${columns.join(',')}\r\n`)
-  }
-
-  get size(): number {
-    return this.#pieces.size
-  }
-
-  begin(page: QueryPage): void {
-    this.#page = page
-    this.#names = []
-    this.#readings = this.#aggregations === undefined ? readingsOf(page) : undefined
-  }
-
-  row(row: number): void {
-    const page = this.#page!
-    const series = page.series[row]!
-    const { key, unit } = (this.#names[series] ??= this.#name(page.keys[series]!))
-    const us = page.timeUs[row]!
-    let line = `${this.#time === 'ms' ? String(us / 1e3) : formatRfc3339(us)},${key},`
-    const readings = this.#readings
-    if (readings !== undefined) {
-      const value = valueOf(readings, row)
-      const cell = value === null ? '' : typeof value === 'string' ? csvText(value) : String(value)
-      const meta = readings.meta?.get(row)
-      line += `${cell},${unit},${flagsOf(readings.flags?.[row] ?? 0).join(' ')},${meta === undefined ? '' : csvText(meta)}`
-    } else {
-      for (const name of this.#aggregations!) {
-        const value = page.columns[name]?.[row] ?? Number.NaN
-        line += `${Number.isFinite(value) ? String(value) : ''},`
+function csv(aggregations: readonly string[] | undefined, time: 'ms' | 'rfc3339'): LineFormat<CsvName> {
+  const columns = aggregations === undefined ? ['value', 'unit', 'flags', 'metadata'] : [...aggregations, 'unit']
+  return {
+    contentType: 'text/csv; charset=utf-8; header=present',
+    head: `time,device,metric,${columns.join(',')}\r\n`,
+    name: (key, unit) => ({ key: `${csvText(key.device)},${csvText(key.metric)}`, unit: csvText(unit ?? '') }),
+    line(page, row, { key, unit }, readings) {
+      const us = page.timeUs[row]!
+      let line = `${time === 'ms' ? String(us / 1e3) : formatRfc3339(us)},${key},`
+      if (readings !== undefined) {
+        const value = valueOf(readings, row)
+        const cell = value === null ? '' : typeof value === 'string' ? csvText(value) : String(value)
+        const meta = readings.meta?.get(row)
+        line += `${cell},${unit},${flagsOf(readings.flags?.[row] ?? 0).join(' ')},${meta === undefined ? '' : csvText(meta)}`
+      } else {
+        for (const column of aggregations ?? []) {
+          const value = page.columns[column]?.[row] ?? Number.NaN
+          line += `${Number.isFinite(value) ? String(value) : ''},`
+        }
+        line += unit
       }
-      line += unit
-    }
-    this.#pieces.add(line + '\r\n')
-  }
-
-  #name(key: SeriesKey): { readonly key: string; readonly unit: string } {
-    return { key: `${csvText(key.device)},${csvText(key.metric)}`, unit: csvText(this.#units.of(key) ?? '') }
-  }
-
-  end(): readonly string[] {
-    return this.#pieces.flush()
+      return line + '\r\n'
+    },
   }
 }

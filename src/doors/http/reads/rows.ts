@@ -2,6 +2,7 @@ import type { FastifyReply } from 'fastify'
 import { performance } from 'node:perf_hooks'
 import type { Position, QueryPage, RangeQuery } from '../../../core/ports.ts'
 import type { HttpContext } from '../options.ts'
+import { Slices } from '../slices.ts'
 import { withDeadline } from './deadline.ts'
 
 /** Who takes the rows of a query, page by page. */
@@ -26,12 +27,16 @@ function positionOf(page: QueryPage, row: number): Position {
   return { timeUs: page.timeUs[row]!, device: key.device, metric: key.metric }
 }
 
-/** Asks for one row more than `query.limit`, so that an answer that ends always says so and one that was cut too. */
+/**
+ * Asks for one row more than `query.limit`, so that an answer that ends always says so and one that was cut too. The rows are taken in
+ * slices: nothing holds the event loop for long, however many rows there are.
+ */
 export function takeRows(context: HttpContext, reply: FastifyReply, query: RangeQuery, sink: RowSink): Promise<RowsEnd> {
   const kind = query.stepUs === undefined ? 'raw' : 'buckets'
   const duration = context.metrics.histogram('kymo_query_duration_seconds', 'Time from question to complete answer.', { kind })
   const started = performance.now()
   return withDeadline(context, reply, async (signal) => {
+    const slices = new Slices(context)
     let rows = 0
     let last: Position | undefined
     for await (const page of context.store.query({ ...query, limit: query.limit + 1 }, signal)) {
@@ -42,6 +47,10 @@ export function takeRows(context: HttpContext, reply: FastifyReply, query: Range
       for (let row = 0; row < page.rows; row++) {
         if (rows === query.limit || (row % checkEvery === 0 && sink.full())) {
           return { rows, after: row === 0 ? last : positionOf(page, row - 1) }
+        }
+        if (row % checkEvery === 0 && slices.over) {
+          await slices.pause()
+          signal.throwIfAborted()
         }
         sink.row(row)
         rows++

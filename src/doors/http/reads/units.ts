@@ -1,14 +1,17 @@
 import type { SeriesKey } from '../../../core/batch.ts'
-import type { DeviceService } from '../../../core/services.ts'
+import type { HttpContext } from '../options.ts'
+import { Slices } from '../slices.ts'
+
+const devicesPerLook = 64
 
 /** Units of one answer's series, from what the devices said of themselves; each device is asked for once. */
 export class Units {
-  readonly #devices: DeviceService
+  readonly #context: HttpContext
   readonly #tenant: string
   readonly #attributes = new Map<string, Readonly<Record<string, string>> | undefined>()
 
-  constructor(devices: DeviceService, tenant: string) {
-    this.#devices = devices
+  constructor(context: HttpContext, tenant: string) {
+    this.#context = context
     this.#tenant = tenant
   }
 
@@ -16,12 +19,12 @@ export class Units {
   async load(keys: Iterable<SeriesKey>): Promise<void> {
     const missing = new Set<string>()
     for (const key of keys) if (!this.#attributes.has(key.device)) missing.add(key.device)
-    if (missing.size === 0) return
-    await Promise.all(
-      [...missing].map(async (id) => {
-        this.#attributes.set(id, (await this.#devices.get(this.#tenant, id))?.attributes)
-      }),
-    )
+    const slices = new Slices(this.#context)
+    let asked = 0
+    for (const id of missing) {
+      if (++asked % devicesPerLook === 0 && slices.over) await slices.pause()
+      this.#attributes.set(id, (await this.#context.devices.get(this.#tenant, id))?.attributes)
+    }
   }
 
   of(key: SeriesKey): string | undefined {

@@ -22,7 +22,7 @@ const lettersQuery = {
   },
 } as const
 
-const replayBody = {
+const chosenBody = {
   type: 'object',
   additionalProperties: false,
   properties: {
@@ -66,19 +66,22 @@ const wholeLetter = {
   },
 } as const
 
+const resultList = {
+  type: 'array',
+  items: {
+    type: 'object',
+    properties: { id: { type: 'string' }, ok: { type: 'boolean' }, code: { type: 'string' }, detail: { type: 'string' } },
+  },
+} as const
+
 const replayAnswer = {
   type: 'object',
-  properties: {
-    replayed: { type: 'integer' },
-    failed: { type: 'integer' },
-    results: {
-      type: 'array',
-      items: {
-        type: 'object',
-        properties: { id: { type: 'string' }, ok: { type: 'boolean' }, code: { type: 'string' }, detail: { type: 'string' } },
-      },
-    },
-  },
+  properties: { replayed: { type: 'integer' }, failed: { type: 'integer' }, results: resultList },
+} as const
+
+const dismissAnswer = {
+  type: 'object',
+  properties: { dismissed: { type: 'integer' }, failed: { type: 'integer' }, results: resultList },
 } as const
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
@@ -141,7 +144,7 @@ export function deadLetterRoutes(app: App, context: HttpContext): void {
     },
     async (request) => {
       const letter = await deadLetters.get(principalOf(request).tenant, request.params.id)
-      if (letter === undefined) throw new KymoError('not_found', { detail: `There is no dead letter ${request.params.id}; old ones are dropped.` })
+      if (letter === undefined) throw noLetter(request.params.id)
       return { ...letterJson(letter), ...bodyJson(letter.body) }
     },
   )
@@ -162,8 +165,7 @@ export function deadLetterRoutes(app: App, context: HttpContext): void {
     async (request) => {
       const { tenant } = principalOf(request)
       const { id } = request.params
-      if ((await deadLetters.get(tenant, id)) === undefined)
-        throw new KymoError('not_found', { detail: `There is no dead letter ${id}; old ones are dropped.` })
+      if ((await deadLetters.get(tenant, id)) === undefined) throw noLetter(id)
       return deadLetters.replay(tenant, [id])
     },
   )
@@ -177,14 +179,66 @@ export function deadLetterRoutes(app: App, context: HttpContext): void {
         tags: ['dead letters'],
         summary: 'Offer many dead letters again',
         querystring: noQuery,
-        body: replayBody,
+        body: chosenBody,
         response: { 200: answer('What became of them.', replayAnswer) },
       },
     },
     async (request) => {
-      const { ids, all } = request.body
-      if ((ids === undefined) === (all !== true)) throw new KymoError('request_invalid', { detail: 'Send either {"ids":[…]} or {"all":true}.' })
-      return deadLetters.replay(principalOf(request).tenant, ids ?? 'all')
+      return deadLetters.replay(principalOf(request).tenant, chosen(request.body))
     },
   )
+
+  app.delete(
+    '/api/v1/dead-letters/:id',
+    {
+      config: { scope: 'admin' },
+      schema: {
+        operationId: 'dismissDeadLetter',
+        tags: ['dead letters'],
+        summary: 'Settle a dead letter that nobody needs',
+        description:
+          'It no longer waits, and can no longer be replayed; it can be read until it is old. Dismissed again it is as before. One that was replayed ' +
+          'is refused (409).',
+        params: letterParams,
+        querystring: noQuery,
+        response: { 204: { description: 'It is dismissed, durably.' } },
+      },
+    },
+    async (request, reply) => {
+      const { tenant } = principalOf(request)
+      const { id } = request.params
+      const letter = await deadLetters.get(tenant, id)
+      if (letter === undefined) throw noLetter(id)
+      if (letter.status === 'replayed') throw new KymoError('dead_letter_settled')
+      const failed = (await deadLetters.dismiss(tenant, [id])).results.find(({ ok }) => !ok)
+      if (failed !== undefined) throw new KymoError(failed.code ?? 'log_unavailable', failed.detail === undefined ? {} : { detail: failed.detail })
+      return reply.code(204).send()
+    },
+  )
+
+  app.post(
+    '/api/v1/dead-letters/dismiss',
+    {
+      config: { scope: 'admin' },
+      schema: {
+        operationId: 'dismissDeadLetters',
+        tags: ['dead letters'],
+        summary: 'Settle many dead letters that nobody needs',
+        querystring: noQuery,
+        body: chosenBody,
+        response: { 200: answer('What became of them.', dismissAnswer) },
+      },
+    },
+    async (request) => deadLetters.dismiss(principalOf(request).tenant, chosen(request.body)),
+  )
+}
+
+/** Throws `request_invalid` unless the body says either which or all. */
+function chosen({ ids, all }: { readonly ids?: readonly string[]; readonly all?: boolean }): readonly string[] | 'all' {
+  if ((ids === undefined) === (all !== true)) throw new KymoError('request_invalid', { detail: 'Send either {"ids":[…]} or {"all":true}.' })
+  return ids ?? 'all'
+}
+
+function noLetter(id: string): KymoError {
+  return new KymoError('not_found', { detail: `There is no dead letter ${id}; old ones are dropped.` })
 }

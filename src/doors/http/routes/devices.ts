@@ -9,6 +9,7 @@ import type { App } from '../app-types.ts'
 import type { HttpContext } from '../options.ts'
 import { decodeCursor, encodeCursor, questionOf } from '../reads/cursor.ts'
 import { answer, deviceAnswer, deviceCreate, devicePatch, idParams, listOf, listQuery, noQuery } from '../schemas.ts'
+import { sendItems } from '../slices.ts'
 
 /** A device as JSON: times as RFC 3339, the id under both names. */
 export function deviceJson(device: Device): Record<string, unknown> {
@@ -102,17 +103,16 @@ export function deviceRoutes(app: App, context: HttpContext): void {
         response: { 200: answer('A page.', listOf(deviceAnswer)) },
       },
     },
-    async (request) => {
+    async (request, reply) => {
       const { tenant } = principalOf(request)
       const { limit, cursor, total } = request.query
       const question = questionOf('devices')
       const after = cursor === undefined ? undefined : String(decodeCursor(question, cursor)[0])
       const page = await devices.list(tenant, { limit: limit ?? limits.listRowsDefault, ...(after === undefined ? {} : { after }) })
-      return {
-        items: page.items.map(deviceJson),
+      return sendItems(context, reply, page.items, deviceJson, {
         next_cursor: page.next === undefined ? null : encodeCursor(question, [page.next]),
         ...(total === true ? { total: devices.count(tenant) } : {}),
-      }
+      })
     },
   )
 

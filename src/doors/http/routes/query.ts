@@ -1,5 +1,4 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { Readable } from 'node:stream'
 import { KymoError } from '../../../core/errors.ts'
 import type { Aggregation, Position, QueryPage, RangeQuery } from '../../../core/ports.ts'
 import { limits as coreLimits } from '../../../core/limits.ts'
@@ -15,6 +14,7 @@ import { durationUs, parseMoment } from '../reads/time.ts'
 import { Units } from '../reads/units.ts'
 import type { HttpContext } from '../options.ts'
 import { rangeQuery } from '../schemas.ts'
+import { sendPieces } from '../slices.ts'
 
 /** A range query as text, from whichever route. */
 export interface Asked {
@@ -27,6 +27,8 @@ export interface Asked {
   readonly order: 'asc' | 'desc'
   readonly limit: number
   readonly cursor?: string | undefined
+  /** What this route calls `from` and `to`, for its refusals. */
+  readonly names?: { readonly from: string; readonly to: string }
 }
 
 /** The query, and how the next page is named. `open*`: that end was not given. */
@@ -57,6 +59,7 @@ function stepOf(asked: Asked): { stepUs: number; aggregations: readonly Aggregat
 /** Relative times are fixed by the first page: the cursor carries them. Throws `request_invalid` naming the parameter. */
 export function rangeOf(tenant: string, asked: Asked, nowUs: number): Range {
   const step = stepOf(asked)
+  const names = asked.names ?? { from: 'from', to: 'to' }
   const question = questionOf('range', asked.devices, asked.metrics, asked.from, asked.to, asked.step, asked.aggregations, asked.order)
   let fromUs: number
   let toUs: number
@@ -66,10 +69,10 @@ export function rangeOf(tenant: string, asked: Asked, nowUs: number): Range {
     ;[fromUs, toUs] = [from, to]
     after = { timeUs, device, metric }
   } else {
-    fromUs = asked.from === undefined ? 0 : parseMoment('from', asked.from, nowUs)
-    toUs = asked.to === undefined ? coreLimits.timeUsMax : parseMoment('to', asked.to, nowUs)
+    fromUs = asked.from === undefined ? 0 : parseMoment(names.from, asked.from, nowUs)
+    toUs = asked.to === undefined ? coreLimits.timeUsMax : parseMoment(names.to, asked.to, nowUs)
   }
-  if (fromUs > toUs) throw refuse('to', 'must not lie before from')
+  if (fromUs > toUs) throw refuse(names.to, `must not lie before ${names.from}`)
   const query: RangeQuery = {
     match: {
       tenant,
@@ -103,7 +106,8 @@ export function markTruncated(request: FastifyRequest, reply: FastifyReply, curs
   reply.header('x-truncated', 'true').header('x-next-cursor', cursor).header('link', nextLink(request, cursor))
 }
 
-function formatOf(asked: Format | undefined, accept: string | undefined): Format {
+/** What was asked for by name, otherwise by the Accept header, otherwise JSON. */
+export function formatOf(asked: Format | undefined, accept: string | undefined): Format {
   if (asked !== undefined) return asked
   const wanted = (accept ?? '').toLowerCase()
   if (wanted.includes('text/csv')) return 'csv'
@@ -120,18 +124,6 @@ function sinkOf(writer: AnswerWriter, units: Units, bytesMax: number): RowSink {
     row: (row) => writer.row(row),
     full: () => writer.size >= bytesMax,
   }
-}
-
-/** Pieces go out as fast as the client takes them. */
-function sendPieces(reply: FastifyReply, contentType: string, pieces: readonly string[]): FastifyReply {
-  reply.type(contentType)
-  if (pieces.length <= 4) return reply.send(pieces.join(''))
-  return reply.send(
-    Readable.from(
-      pieces.map((piece) => Buffer.from(piece)),
-      { objectMode: false },
-    ),
-  )
 }
 
 export function queryRoutes(app: App, context: HttpContext): void {
@@ -175,7 +167,7 @@ export function queryRoutes(app: App, context: HttpContext): void {
         cursor: q.cursor,
       }
       const range = rangeOf(tenant, asked, context.env.clock.nowUs())
-      const units = new Units(context.devices, tenant)
+      const units = new Units(context, tenant)
       const writer = answerWriter(format, range.query.aggregations, units, q.time ?? (format === 'json' ? 'ms' : 'rfc3339'))
       const end = await takeRows(context, reply, range.query, sinkOf(writer, units, context.limits.answerBytesMax))
       const nextCursor = end.after === undefined ? null : range.cursorAfter(end.after)
@@ -188,7 +180,7 @@ export function queryRoutes(app: App, context: HttpContext): void {
         rows: end.rows,
         nextCursor,
       })
-      return sendPieces(reply.header('vary', 'accept'), writer.contentType, pieces)
+      return sendPieces(context, reply.header('vary', 'accept'), writer.contentType, pieces)
     },
   )
 }

@@ -1,13 +1,14 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { limits } from '../../../core/limits.ts'
 import type { Device } from '../../../core/services.ts'
-import type { QueryPage } from '../../../core/ports.ts'
 import { formatRfc3339 } from '../../../wire/time.ts'
 import { principalOf } from '../access.ts'
 import type { App } from '../app-types.ts'
+import { jsonType } from '../ingest/answers.ts'
 import type { HttpContext } from '../options.ts'
 import { decodeCursor, encodeCursor, questionOf } from '../reads/cursor.ts'
 import { valueOf } from '../reads/readings.ts'
+import type { ReadingColumns } from '../reads/readings.ts'
 import { takeRows } from '../reads/rows.ts'
 import {
   answer,
@@ -20,6 +21,7 @@ import {
   seedMetricsQuery,
   statusBody,
 } from '../schemas.ts'
+import { addArray, Pieces, sendPieces } from '../slices.ts'
 import { deviceJson, deviceOf, metadataOf } from './devices.ts'
 import { markTruncated, rangeOf } from './query.ts'
 import type { Asked } from './query.ts'
@@ -41,37 +43,37 @@ const metricsAnswer = {
   },
 } as const
 
-interface SeedRow {
-  readonly time: string
-  readonly value: number | boolean | string | null
-  readonly metric?: string
-}
-
 /** The bytes of a row of text are counted; others are about 60. */
 async function sendMetrics(context: HttpContext, request: FastifyRequest, reply: FastifyReply, asked: Asked): Promise<FastifyReply> {
   const range = rangeOf(principalOf(request).tenant, asked, context.env.clock.nowUs())
   const column = asked.aggregations?.[0] ?? 'value'
   const named = asked.metrics === undefined
-  const rows: SeedRow[] = []
+  const pieces = new Pieces()
+  pieces.add('{"metrics":[')
   let bytes = 0
-  let page: QueryPage | undefined
+  let page: ReadingColumns | undefined
   const end = await takeRows(context, reply, range.query, {
     async begin(next) {
-      page = next
+      page = { ...next, value: next.columns[column] ?? new Float64Array(next.rows).fill(Number.NaN) }
     },
     row(row) {
       const from = page!
-      const value = valueOf({ ...from, value: from.columns[column] ?? new Float64Array(from.rows).fill(Number.NaN) }, row)
+      const value = valueOf(from, row)
+      const item = { time: formatRfc3339(from.timeUs[row]!), value }
+      pieces.add((bytes === 0 ? '' : ',') + JSON.stringify(named ? { ...item, metric: from.keys[from.series[row]!]!.metric } : item))
       bytes += 60 + (typeof value === 'string' ? value.length : 0)
-      const time = formatRfc3339(from.timeUs[row]!)
-      rows.push(named ? { time, value, metric: from.keys[from.series[row]!]!.metric } : { time, value })
     },
     full: () => bytes >= context.limits.answerBytesMax,
   })
-  if (end.after === undefined) return reply.send({ metrics: rows })
-  const cursor = range.cursorAfter(end.after)
-  markTruncated(request, reply, cursor)
-  return reply.send({ metrics: rows, truncated: true, next_cursor: cursor })
+  const cursor = end.after === undefined ? undefined : range.cursorAfter(end.after)
+  if (cursor !== undefined) markTruncated(request, reply, cursor)
+  pieces.add(cursor === undefined ? ']}' : `],"truncated":true,"next_cursor":${JSON.stringify(cursor)}}`)
+  return sendPieces(context, reply, jsonType, pieces.flush())
+}
+
+/** Go's encoder writes a nil map as null. */
+function isGiven<T>(value: T | null | undefined): value is T {
+  return value !== undefined && value !== null
 }
 
 function deviceWrites(app: App, context: HttpContext): void {
@@ -94,10 +96,10 @@ function deviceWrites(app: App, context: HttpContext): void {
       const { name, type, tenant_id, metadata } = request.body
       const device = await devices.create(principalOf(request).tenant, {
         id: env.random.uuid(),
-        ...(name === undefined ? {} : { name }),
-        ...(type === undefined ? {} : { type }),
-        ...(tenant_id === undefined ? {} : { tenant_id }),
-        ...(metadata === undefined ? {} : { metadata: metadataOf(metadata) }),
+        ...(isGiven(name) ? { name } : {}),
+        ...(isGiven(type) ? { type } : {}),
+        ...(isGiven(tenant_id) ? { tenant_id } : {}),
+        ...(isGiven(metadata) ? { metadata: metadataOf(metadata) } : {}),
       })
       return reply.code(201).header('location', `/devices/${device.id}`).send(seedDevice(device))
     },
@@ -110,7 +112,7 @@ function deviceWrites(app: App, context: HttpContext): void {
       schema: {
         operationId: 'updateDeviceStatus',
         tags: ['compatibility'],
-        summary: 'Set the status of a device',
+        summary: 'Set the status of a device; it counts as seen',
         params: idParams,
         querystring: noQuery,
         body: statusBody,
@@ -118,11 +120,16 @@ function deviceWrites(app: App, context: HttpContext): void {
       },
     },
     async (request) => {
-      await devices.update(principalOf(request).tenant, request.params.id, { status: request.body.status })
+      const { tenant } = principalOf(request)
+      const { id } = request.params
+      await devices.update(tenant, id, { status: request.body.status })
+      devices.seen(tenant, id, env.clock.nowUs())
       return { message: 'Device status updated' }
     },
   )
 }
+
+const seedRange = { from: 'startTime', to: 'endTime' } as const
 
 export function seedDeviceRoutes(app: App, context: HttpContext): void {
   const { devices } = context
@@ -147,7 +154,9 @@ export function seedDeviceRoutes(app: App, context: HttpContext): void {
       const after = cursor === undefined ? undefined : String(decodeCursor(question, cursor)[0])
       const page = await devices.list(principalOf(request).tenant, { limit: limit ?? limits.listRowsMax, ...(after === undefined ? {} : { after }) })
       if (page.next !== undefined) markTruncated(request, reply, encodeCursor(question, [page.next]))
-      return reply.send(fields === 'id' ? page.items.map((device) => device.id) : page.items.map(seedDevice))
+      const pieces = new Pieces()
+      await addArray(context, pieces, page.items, fields === 'id' ? (device) => device.id : seedDevice)
+      return sendPieces(context, reply, jsonType, pieces.flush())
     },
   )
 
@@ -188,6 +197,7 @@ export function seedDeviceRoutes(app: App, context: HttpContext): void {
         from: startTime,
         to: endTime,
         order: 'asc',
+        names: seedRange,
         limit: limit ?? limits.listRowsMax,
         cursor,
       })
@@ -217,6 +227,7 @@ export function seedDeviceRoutes(app: App, context: HttpContext): void {
         step: interval,
         aggregations: [aggregation],
         order: 'asc',
+        names: seedRange,
         limit: limit ?? limits.listRowsMax,
         cursor,
       })

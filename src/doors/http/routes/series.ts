@@ -1,7 +1,7 @@
 import type { Batch } from '../../../core/batch.ts'
 import { KymoError } from '../../../core/errors.ts'
 import { limits } from '../../../core/limits.ts'
-import type { SeriesMatch } from '../../../core/ports.ts'
+import type { SeriesInfo, SeriesMatch } from '../../../core/ports.ts'
 import { formatRfc3339 } from '../../../wire/time.ts'
 import { principalOf } from '../access.ts'
 import type { App } from '../app-types.ts'
@@ -12,6 +12,7 @@ import { readingItem } from '../reads/readings.ts'
 import type { ReadingItem } from '../reads/readings.ts'
 import { Units } from '../reads/units.ts'
 import { answer, idParams, listOf, matchQuery, noQuery, readingAnswer } from '../schemas.ts'
+import { sendItems, Slices } from '../slices.ts'
 
 interface Name {
   readonly device: string
@@ -31,7 +32,7 @@ function matchOf(tenant: string, devices: readonly string[] | undefined, metrics
 async function latestOf(context: HttpContext, match: SeriesMatch): Promise<ReadingItem[]> {
   const batch: Batch = context.latest.latest(match)
   const rows = Array.from({ length: batch.rows }, (_, row) => row)
-  const units = new Units(context.devices, match.tenant)
+  const units = new Units(context, match.tenant)
   await units.load(rows.map((row) => batch.keys[batch.series[row]!]!))
   return rows.map((row) => readingItem(batch, row, units.of(batch.keys[batch.series[row]!]!))).sort(byName)
 }
@@ -42,15 +43,21 @@ interface LatestPage {
   readonly last?: Name
 }
 
-/** Devices asked for at once. */
-const devicesPerStep = 256
+/** Devices asked for at once: fewer where they have many metrics, so that a step is some hundred rows. */
+const devicesPerStepMax = 256
+const rowsPerStep = 1_024
 
-/** Goes through the devices in the order of their ids, a few hundred at a time, so that no fleet is ever sorted as a whole. */
+/** Goes through the devices in the order of their ids, some at a time and in slices, so that no fleet is ever sorted as a whole. */
 async function latestPage(context: HttpContext, match: SeriesMatch, after: Name | undefined, limit: number): Promise<LatestPage> {
   const { tenant, devices } = match
   const items: ReadingItem[] = []
+  const slices = new Slices(context)
+  let step = 16
   const take = async (ids: readonly string[]): Promise<boolean> => {
-    for (const item of await latestOf(context, { ...match, devices: ids })) {
+    if (slices.over) await slices.pause()
+    const found = await latestOf(context, { ...match, devices: ids })
+    step = found.length > rowsPerStep ? Math.max(1, step >> 1) : Math.min(devicesPerStepMax, step * 2)
+    for (const item of found) {
       if (after !== undefined && byName(item, after) <= 0) continue
       if (items.length === limit) return false
       items.push(item)
@@ -60,13 +67,14 @@ async function latestPage(context: HttpContext, match: SeriesMatch, after: Name 
   const cut = (): LatestPage => ({ items, last: items[items.length - 1]! })
   if (devices !== undefined) {
     const ids = [...new Set(devices)].sort().filter((id) => after === undefined || id >= after.device)
-    for (let i = 0; i < ids.length; i += devicesPerStep) if (!(await take(ids.slice(i, i + devicesPerStep)))) return cut()
+    let i = 0
+    while (i < ids.length) if (!(await take(ids.slice(i, (i += step))))) return cut()
     return { items }
   }
   if (after !== undefined && !(await take([after.device]))) return cut()
   let from = after?.device
   for (;;) {
-    const page = await context.devices.list(tenant, { limit: devicesPerStep, ...(from === undefined ? {} : { after: from }) })
+    const page = await context.devices.list(tenant, { limit: step, ...(from === undefined ? {} : { after: from }) })
     if (page.items.length > 0 && !(await take(page.items.map((device) => device.id)))) return cut()
     if (page.next === undefined) return { items }
     from = page.next
@@ -106,25 +114,26 @@ export function seriesRoutes(app: App, context: HttpContext): void {
       const limit = request.query.limit ?? limits.listRowsDefault
       const question = questionOf('series', device, metric)
       const after = cursor === undefined ? undefined : nameOf(decodeCursor(question, cursor))
-      const found = await withDeadline(context, reply, (signal) => store.series(matchOf(tenant, device, metric), signal))
-      const rest = found.filter((info) => after === undefined || byName(info.key, after) > 0).sort((a, b) => byName(a.key, b.key))
-      const page = rest.slice(0, limit)
-      const units = new Units(devices, tenant)
+      // One more than the page holds says whether there is a next one.
+      const wanted = { limit: limit + 1, ...(after === undefined ? {} : { after }) }
+      const found = await withDeadline(context, reply, (signal) => store.series(matchOf(tenant, device, metric), signal, wanted))
+      const page = found.slice(0, limit)
+      const units = new Units(context, tenant)
       await units.load(page.map((info) => info.key))
       const last = page[page.length - 1]
-      return {
-        items: page.map(({ key, firstUs, lastUs }) => {
-          const unit = units.of(key)
-          return {
-            device: key.device,
-            metric: key.metric,
-            ...(unit === undefined ? {} : { unit }),
-            first: formatRfc3339(firstUs),
-            last: formatRfc3339(lastUs),
-          }
-        }),
-        next_cursor: rest.length > limit && last !== undefined ? encodeCursor(question, [last.key.device, last.key.metric]) : null,
+      const toJson = ({ key, firstUs, lastUs }: SeriesInfo): Record<string, unknown> => {
+        const unit = units.of(key)
+        return {
+          device: key.device,
+          metric: key.metric,
+          ...(unit === undefined ? {} : { unit }),
+          first: formatRfc3339(firstUs),
+          last: formatRfc3339(lastUs),
+        }
       }
+      return sendItems(context, reply, page, toJson, {
+        next_cursor: found.length > limit && last !== undefined ? encodeCursor(question, [last.key.device, last.key.metric]) : null,
+      })
     },
   )
 
@@ -140,13 +149,15 @@ export function seriesRoutes(app: App, context: HttpContext): void {
         response: { 200: answer('A page, ordered by device and metric.', listOf(readingAnswer)) },
       },
     },
-    async (request) => {
+    async (request, reply) => {
       const { tenant } = principalOf(request)
       const { device, metric, cursor } = request.query
       const question = questionOf('latest', device, metric)
       const after = cursor === undefined ? undefined : nameOf(decodeCursor(question, cursor))
       const { items, last } = await latestPage(context, matchOf(tenant, device, metric), after, request.query.limit ?? limits.listRowsDefault)
-      return { items, next_cursor: last === undefined ? null : encodeCursor(question, [last.device, last.metric]) }
+      return sendItems(context, reply, items, (item) => item, {
+        next_cursor: last === undefined ? null : encodeCursor(question, [last.device, last.metric]),
+      })
     },
   )
 

@@ -1,7 +1,7 @@
 import { KymoError } from '../../../core/errors.ts'
 import type { MessageContext } from '../../../core/gate.ts'
 import { formatRfc3339 } from '../../../wire/time.ts'
-import type { App } from '../app-types.ts'
+import type { App, CompatErrors } from '../app-types.ts'
 import { isPassingOutcome, jsonAnswer, nothingTaken, tallyOf } from '../ingest/answers.ts'
 import type { Answer } from '../ingest/answers.ts'
 import type { IdempotentAnswers } from '../ingest/idempotency.ts'
@@ -119,95 +119,86 @@ const reading = sensorData
 const dataPoint = { failed: 'Failed to ingest data', invalidStatus: 400 } as const
 const batch = { failed: 'Failed to ingest batch data', invalidStatus: 400 } as const
 
+interface Route {
+  /** Its own members of the schema; what all routes share is added. */
+  readonly schema: Readonly<Record<string, unknown>>
+  readonly compat?: CompatErrors
+  readonly bytesMax: number
+  readonly take: (context: HttpContext, received: Received) => Promise<Answer>
+}
+
 export function telemetryRoutes(app: App, context: HttpContext, answers: IdempotentAnswers): void {
   const { limits } = context
-  app.post(
-    '/api/v1/telemetry',
-    {
-      config: { scope: 'ingest', rawBody: true },
-      schema: {
-        operationId: 'sendTelemetry',
-        tags: ['telemetry'],
-        summary: 'Send readings',
-        description:
-          'One message, an array, or NDJSON; optionally packed (gzip, deflate, br, zstd). Answered once all of it is durable. What is refused is ' +
-          'kept in the dead letters. A single message that is refused answers with its own status.',
-        headers,
-        querystring: noQuery,
-        body: anyDocument,
-        consumes: ['application/json', 'application/x-ndjson'],
-        response: {
-          202: answer('All were taken.', ingestAnswer),
-          207: answer('Some were taken.', ingestAnswer),
-          422: answer('None was taken.', ingestAnswer, 'application/problem+json'),
-        },
-      },
-    },
-    (request, reply) => receive(context, answers, request, reply, limits.bodyBytesMax, (received) => takeTelemetry(context, received)),
-  )
+  const json = ['application/json']
 
-  app.post(
-    '/sensor-data',
-    {
-      config: { scope: 'ingest', rawBody: true, compat: sensorData },
-      schema: {
-        operationId: 'sensorData',
-        tags: ['compatibility'],
-        summary: 'Send {"sensor_id","temperature","humidity","location"}, or an array of such',
-        headers,
-        querystring: noQuery,
-        body: anyDocument,
-        consumes: ['application/json'],
-        response: {
-          200: answer('Stored.', {
-            type: 'object',
-            properties: { status: { type: 'string' }, message: { type: 'string' }, sensor_id: { type: 'string' }, timestamp: { type: 'string' } },
-          }),
-          207: answer('Some were stored.', ingestAnswer),
-        },
+  const add = (path: string, { schema, compat, bytesMax, take }: Route): void => {
+    app.post(
+      path,
+      {
+        config: { scope: 'ingest', rawBody: true, ...(compat === undefined ? {} : { compat }) },
+        schema: { headers, querystring: noQuery, body: anyDocument, ...schema },
       },
-    },
-    (request, reply) => receive(context, answers, request, reply, limits.bodyBytesMax, (received) => takeSensorData(context, received)),
-  )
+      (request, reply) => receive(context, answers, request, reply, bytesMax, (received) => take(context, received)),
+    )
+  }
 
-  app.post(
-    '/ingest',
-    {
-      config: { scope: 'ingest', rawBody: true, compat: dataPoint },
-      schema: {
-        operationId: 'ingest',
-        tags: ['compatibility'],
-        summary: 'Send {"device_id","metric","value"} or {"device_id","temperature_c","humidity"}',
-        headers,
-        querystring: noQuery,
-        body: anyDocument,
-        consumes: ['application/json'],
-        response: {
-          200: answer('Stored.', {
-            type: 'object',
-            properties: { message: { type: 'string' }, status: { type: 'string' }, device_id: { type: 'string' } },
-          }),
-        },
+  add('/api/v1/telemetry', {
+    schema: {
+      operationId: 'sendTelemetry',
+      tags: ['telemetry'],
+      summary: 'Send readings',
+      description:
+        'One message, an array, or NDJSON; optionally packed (gzip, deflate, br, zstd). Answered once all of it is durable. What is refused is ' +
+        'kept in the dead letters. A single message that is refused answers with its own status.',
+      consumes: ['application/json', 'application/x-ndjson'],
+      response: {
+        202: answer('All were taken.', ingestAnswer),
+        207: answer('Some were taken.', ingestAnswer),
+        422: answer('None was taken.', ingestAnswer, 'application/problem+json'),
       },
     },
-    (request, reply) => receive(context, answers, request, reply, limits.documentBytesMax, (received) => takeIngest(context, received)),
-  )
+    bytesMax: limits.bodyBytesMax,
+    take: takeTelemetry,
+  })
 
-  app.post(
-    '/ingest/batch',
-    {
-      config: { scope: 'ingest', rawBody: true, compat: batch },
-      schema: {
-        operationId: 'ingestBatch',
-        tags: ['compatibility'],
-        summary: 'Send an array of {"device_id","metric","value"}',
-        headers,
-        querystring: noQuery,
-        body: anyDocument,
-        consumes: ['application/json'],
-        response: { 200: answer('All were stored.', ingestAnswer), 207: answer('Some were refused.', ingestAnswer) },
-      },
+  const stored = { status: { type: 'string' }, message: { type: 'string' }, sensor_id: { type: 'string' }, timestamp: { type: 'string' } }
+  add('/sensor-data', {
+    schema: {
+      operationId: 'sensorData',
+      tags: ['compatibility'],
+      summary: 'Send {"sensor_id","temperature","humidity","location"}, or an array of such',
+      consumes: json,
+      response: { 200: answer('Stored.', { type: 'object', properties: stored }), 207: answer('Some were stored.', ingestAnswer) },
     },
-    (request, reply) => receive(context, answers, request, reply, limits.bodyBytesMax, (received) => takeBatch(context, received)),
-  )
+    compat: sensorData,
+    bytesMax: limits.bodyBytesMax,
+    take: takeSensorData,
+  })
+
+  const queued = { message: { type: 'string' }, status: { type: 'string' }, device_id: { type: 'string' } }
+  add('/ingest', {
+    schema: {
+      operationId: 'ingest',
+      tags: ['compatibility'],
+      summary: 'Send {"device_id","metric","value"} or {"device_id","temperature_c","humidity"}',
+      consumes: json,
+      response: { 200: answer('Stored.', { type: 'object', properties: queued }) },
+    },
+    compat: dataPoint,
+    bytesMax: limits.documentBytesMax,
+    take: takeIngest,
+  })
+
+  add('/ingest/batch', {
+    schema: {
+      operationId: 'ingestBatch',
+      tags: ['compatibility'],
+      summary: 'Send an array of {"device_id","metric","value"}',
+      consumes: json,
+      response: { 200: answer('All were stored.', ingestAnswer), 207: answer('Some were refused.', ingestAnswer) },
+    },
+    compat: batch,
+    bytesMax: limits.bodyBytesMax,
+    take: takeBatch,
+  })
 }

@@ -1,0 +1,26 @@
+import type { DuckDBConnection, DuckDBPreparedStatement } from '@duckdb/node-api'
+import { Ledger } from './ledger.ts'
+import { HotTables } from './tables.ts'
+
+/** What writes into the hot file: appenders and prepared statements, which are made anew when the next file begins. */
+export class HotWriter {
+  readonly tables: HotTables
+  readonly ledger: Ledger
+  readonly begin: DuckDBPreparedStatement
+
+  private constructor(tables: HotTables, ledger: Ledger, begin: DuckDBPreparedStatement) {
+    this.tables = tables
+    this.ledger = ledger
+    this.begin = begin
+  }
+
+  static async open(connection: DuckDBConnection): Promise<HotWriter> {
+    return new HotWriter(await HotTables.open(connection), await Ledger.open(connection), await connection.prepare('BEGIN'))
+  }
+
+  close(): void {
+    this.tables.close()
+    this.ledger.close()
+    this.begin.destroySync()
+  }
+}

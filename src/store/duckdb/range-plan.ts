@@ -1,0 +1,198 @@
+import type { SeriesKey } from '../../core/batch.ts'
+import { limits } from '../../core/limits.ts'
+import type { RangeQuery } from '../../core/ports.ts'
+import { field, levelWidth, stateWidth } from './series-state.ts'
+import { kindOfLevel, type Need } from './sealed/sources.ts'
+import type { Between } from './source-types.ts'
+import { stepOf, type Level } from './sql.ts'
+
+const minuteUs = stepOf.minute
+const hourUs = stepOf.hour
+/** Series whose rollups end this much before those of the others are read apart, so that they do not make all others read rows. */
+const behindUs = 2 * hourUs
+const firstWindowUs = 10 * minuteUs
+const widerWindow = 8
+/** Up to this many rows are looked for window by window; more are streamed from the whole range. */
+export const windowedRowsMax = limits.queryRowsMax + 1
+
+/** A piece of a query's range: rows or rollup rows of some series. Those in `replaced` may have late rows or corrections there. */
+export interface Part extends Between {
+  readonly from: 'rows' | Level
+  readonly ids: Uint32Array
+  readonly replaced: Uint32Array
+}
+
+/** Where a page of raw rows is looked for next, and how wide the window before it was. */
+export interface Window extends Between {
+  readonly widthUs: number
+}
+
+/** What is to be read, as of one commit; range-sql.ts makes a statement of it. */
+export interface RangePlan extends Between {
+  readonly query: RangeQuery
+  /** In the order of their keys. */
+  readonly ids: Uint32Array
+  readonly keys: readonly SeriesKey[]
+  readonly parts: readonly Part[]
+  /** Raw: whether text and metadata are to be looked for. */
+  readonly texts: boolean
+  /** Raw: what is left when this window has too few rows. */
+  readonly rest: Window | undefined
+}
+
+interface Scope extends Between {
+  readonly ids: Uint32Array
+  readonly cells: Float64Array
+}
+
+/**
+ * Undefined: nothing can match. `ids` in the order of (device, metric); `cells` as of the transaction that will run the plan. `window`: the rest
+ * that an earlier plan left.
+ */
+export function planRange(
+  query: RangeQuery,
+  ids: Uint32Array,
+  allKeys: readonly SeriesKey[],
+  cells: Float64Array,
+  window?: Window,
+): RangePlan | undefined {
+  const whole = window ?? clipped(query, ids, cells)
+  if (ids.length === 0 || whole.fromUs >= whole.toUs || query.limit <= 0) return undefined
+  const keys = Array.from(ids, (id) => allKeys[id]!)
+  if (query.stepUs !== undefined) {
+    const scope: Scope = { ids, cells, fromUs: whole.fromUs, toUs: whole.toUs }
+    const parts = groups(scope, query.stepUs).flatMap((group) => partials(scope, group, query.stepUs!))
+    return { query, ids, keys, parts, fromUs: whole.fromUs, toUs: whole.toUs, texts: false, rest: undefined }
+  }
+  const { now, rest } = query.limit > windowedRowsMax ? { now: whole, rest: undefined } : nextWindow(whole, query.order, window?.widthUs)
+  const part = rowsPart({ ids, cells, fromUs: now.fromUs, toUs: now.toUs }, ids, now.fromUs, now.toUs)
+  let traits = 0
+  for (const id of ids) traits |= cells[id * stateWidth + field.traits]!
+  return { query, ids, keys, parts: [part], fromUs: now.fromUs, toUs: now.toUs, texts: traits !== 0 || part.replaced.length > 0, rest }
+}
+
+/** What a plan reads of sealed files. */
+export function needsOf(plan: RangePlan): Need[] {
+  return plan.parts.map(({ from, fromUs, toUs }) => ({ kind: from === 'rows' ? 'raw' : kindOfLevel[from], fromUs, toUs }))
+}
+
+/** Nothing lies outside of what the series have; a page starts where the one before it ended. */
+function clipped(query: RangeQuery, ids: Uint32Array, cells: Float64Array): Between {
+  const { stepUs, after, order } = query
+  let first = Number.POSITIVE_INFINITY
+  let last = Number.NEGATIVE_INFINITY
+  for (const id of ids) {
+    const at = id * stateWidth
+    first = Math.min(first, cells[at + field.first]!)
+    last = Math.max(last, cells[at + field.last]!, cells[at + field.lateLast]!)
+  }
+  let fromUs = Math.max(Math.ceil(query.fromUs), first)
+  let toUs = Math.min(Math.ceil(query.toUs), last + 1)
+  if (after !== undefined) {
+    if (order === 'asc') fromUs = Math.max(fromUs, after.timeUs)
+    else toUs = Math.min(toUs, after.timeUs + (stepUs ?? 1))
+  }
+  return { fromUs, toUs }
+}
+
+/**
+ * A page of the newest rows is mostly found in the last minutes, while the engine, left alone, would read from the oldest on: so
+ * the range is read in windows, each this much wider than the one before.
+ */
+function nextWindow(
+  { fromUs, toUs }: Between,
+  order: RangeQuery['order'],
+  before: number | undefined,
+): { readonly now: Between; readonly rest: Window | undefined } {
+  const widthUs = before === undefined ? firstWindowUs : before * widerWindow
+  if (toUs - fromUs <= 2 * widthUs) return { now: { fromUs, toUs }, rest: undefined }
+  return order === 'asc'
+    ? { now: { fromUs, toUs: fromUs + widthUs }, rest: { fromUs: fromUs + widthUs, toUs, widthUs } }
+    : { now: { fromUs: toUs - widthUs, toUs }, rest: { fromUs, toUs: toUs - widthUs, widthUs } }
+}
+
+interface Group {
+  readonly ids: Uint32Array
+  /** All rows in between are in rollup rows of that width. */
+  readonly minutesFrom: number
+  readonly minutesTo: number
+  /** All rows before it. */
+  readonly hoursTo: number
+}
+
+/** Series whose rollups speak for about the same time: one group, unless some keep no minutes, began late or are behind. */
+function groups(scope: Scope, stepUs: number): Group[] {
+  const { ids, cells, fromUs, toUs } = scope
+  const never = Number.NEGATIVE_INFINITY
+  if (stepUs % minuteUs !== 0) return [{ ids, minutesFrom: never, minutesTo: never, hoursTo: never }]
+  const of = (name: keyof typeof field, id: number): number => cells[id * stateWidth + field[name]]!
+  const keeps = (id: number): boolean => of('minuteFrom', id) < toUs && of('closed', id) > fromUs
+  let newest = never
+  for (const id of ids) if (keeps(id)) newest = Math.max(newest, Math.min(toUs, of('open', id)))
+  // As one number each: 0 the most, 1 those that began within the range, 2 those behind, 3 those without minutes.
+  const kind = (id: number): number => {
+    if (!keeps(id)) return 3
+    if (of('open', id) < newest - behindUs) return 2
+    return of('minuteFrom', id) > fromUs ? 1 : 0
+  }
+  return [0, 1, 2, 3]
+    .map((k) => ids.filter((id) => kind(id) === k))
+    .filter((some) => some.length > 0)
+    .map((some) => {
+      let minutesFrom = never
+      let minutesTo = Number.POSITIVE_INFINITY
+      let hour = Number.POSITIVE_INFINITY
+      for (const id of some) {
+        minutesFrom = Math.max(minutesFrom, of('minuteFrom', id))
+        minutesTo = Math.min(minutesTo, of('open', id))
+        hour = Math.min(hour, cells[id * stateWidth + levelWidth + field.open]!)
+      }
+      return { ids: some, minutesFrom, minutesTo: floor(minutesTo, minuteUs), hoursTo: floor(hour, hourUs) }
+    })
+}
+
+/** Hours, minutes and rows that together hold each reading of [from, to) once. */
+function partials(scope: Scope, group: Group, stepUs: number): Part[] {
+  const { fromUs, toUs } = scope
+  const hourFrom = ceil(fromUs, hourUs)
+  const hourTo = Math.min(floor(toUs, hourUs), group.hoursTo)
+  if (stepUs % hourUs !== 0 || hourFrom >= hourTo) return minutesAndRows(scope, group, fromUs, toUs)
+  return [
+    ...minutesAndRows(scope, group, fromUs, hourFrom),
+    rollupPart(scope, group.ids, 'hour', hourFrom, hourTo),
+    ...minutesAndRows(scope, group, hourTo, toUs),
+  ]
+}
+
+function minutesAndRows(scope: Scope, group: Group, fromUs: number, toUs: number): Part[] {
+  if (fromUs >= toUs) return []
+  const minuteFrom = Math.max(ceil(fromUs, minuteUs), group.minutesFrom)
+  const minuteTo = Math.min(floor(toUs, minuteUs), group.minutesTo)
+  if (minuteFrom >= minuteTo) return [rowsPart(scope, group.ids, fromUs, toUs)]
+  return [
+    ...(fromUs < minuteFrom ? [rowsPart(scope, group.ids, fromUs, minuteFrom)] : []),
+    rollupPart(scope, group.ids, 'minute', minuteFrom, minuteTo),
+    ...(minuteTo < toUs ? [rowsPart(scope, group.ids, minuteTo, toUs)] : []),
+  ]
+}
+
+function rowsPart(scope: Scope, ids: Uint32Array, fromUs: number, toUs: number): Part {
+  return { from: 'rows', ids, fromUs, toUs, replaced: within(scope, ids, field.lateFirst, field.lateLast, fromUs, toUs) }
+}
+
+function rollupPart(scope: Scope, ids: Uint32Array, level: Level, fromUs: number, toUs: number): Part {
+  return { from: level, ids, fromUs, toUs, replaced: within(scope, ids, field.correctedFirst, field.correctedLast, fromUs, toUs) }
+}
+
+/** Series for which [first, last] meets the range. */
+function within({ cells }: Scope, ids: Uint32Array, first: number, last: number, fromUs: number, toUs: number): Uint32Array {
+  return ids.filter((id) => cells[id * stateWidth + first]! < toUs && cells[id * stateWidth + last]! >= fromUs)
+}
+
+function floor(us: number, step: number): number {
+  return Number.isFinite(us) ? us - (us % step) : us
+}
+
+function ceil(us: number, step: number): number {
+  return floor(us + step - 1, step)
+}

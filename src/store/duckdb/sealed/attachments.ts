@@ -1,0 +1,150 @@
+import type { DuckDBConnection } from '@duckdb/node-api'
+import path from 'node:path'
+import { limits } from '../../../core/limits.ts'
+import { attachSealed, checkInfo, placesOf, rawLayout, type Place, type RawLayout } from './scan.ts'
+
+/** A sealed file that a query reads: its name in statements, valid until the lease is released. */
+export interface Attached {
+  readonly catalog: string
+  /** Of raw files. */
+  readonly layout: RawLayout
+  /** Places of series in a raw file, remembered for the next query. */
+  places(ids: ArrayLike<number>): Promise<Place[]>
+}
+
+export interface Lease {
+  /** By path from the store's folder, as they were asked for. */
+  readonly files: ReadonlyMap<string, Attached>
+  /** To be called once, when no statement reads the files any more. */
+  release(): void
+}
+
+interface Entry {
+  readonly name: string
+  readonly attached: Attached
+  refs: number
+  retired: (() => void) | undefined
+}
+
+/** Places remembered for each file: 4,096 x about 100 B. */
+const placesMax = 4096
+
+/**
+ * Sealed files attached when a query needs them, to the instance of `connection`, which nobody else may use. At most `max` stay attached
+ * while no query reads them, those used last. A file is detached only when no lease has it. Take leases before BEGIN: a
+ * transaction sees the files that were attached when it first used them.
+ */
+export class Attachments {
+  readonly #connection: DuckDBConnection
+  readonly #dir: string
+  readonly #max: number
+  /** In the order of their last use. */
+  readonly #entries = new Map<string, Entry>()
+  #turn: Promise<unknown> = Promise.resolve()
+  #next = 1
+
+  constructor(connection: DuckDBConnection, dir: string, max: number = limits.sealedAttachedMax) {
+    this.#connection = connection
+    this.#dir = dir
+    this.#max = max
+  }
+
+  get size(): number {
+    return this.#entries.size
+  }
+
+  /** Attaches what is not attached. Throws `store_corrupt` or `store_format`, and then holds none. */
+  acquire(names: readonly string[]): Promise<Lease> {
+    return this.#alone(async () => {
+      const taken: Entry[] = []
+      try {
+        for (const name of names) {
+          const entry = this.#entries.get(name) ?? (await this.#attach(name))
+          this.#entries.delete(name)
+          this.#entries.set(name, entry)
+          entry.refs++
+          taken.push(entry)
+        }
+      } catch (thrown) {
+        for (const entry of taken) entry.refs--
+        throw thrown
+      }
+      await this.#shrink()
+      let held = true
+      return {
+        files: new Map(taken.map((entry) => [entry.name, entry.attached])),
+        release: () => {
+          if (!held) return
+          held = false
+          for (const entry of taken) entry.refs--
+          void this.#alone(() => this.#shrink())
+        },
+      }
+    })
+  }
+
+  /** Detaches files that are to be deleted, each as soon as no lease has it. No lease may be taken of them any more. */
+  async retire(names: readonly string[]): Promise<void> {
+    const waits = names.flatMap((name) => {
+      const entry = this.#entries.get(name)
+      return entry === undefined ? [] : [new Promise<void>((resolve) => (entry.retired = resolve))]
+    })
+    await this.#alone(() => this.#shrink())
+    await Promise.all(waits)
+  }
+
+  async #attach(name: string): Promise<Entry> {
+    const file = path.join(this.#dir, name)
+    const catalog = `sealed_${this.#next++}`
+    await attachSealed(this.#connection, catalog, file)
+    try {
+      const raw = name.endsWith('-raw.duckdb')
+      if (!raw) await checkInfo(this.#connection, catalog, file)
+      const layout = raw ? await rawLayout(this.#connection, catalog, file) : { shapes: [] }
+      const entry: Entry = { name, attached: { catalog, layout, places: this.#placesOf(catalog) }, refs: 0, retired: undefined }
+      this.#entries.set(name, entry)
+      return entry
+    } catch (thrown) {
+      await this.#connection.run(`DETACH ${catalog}`)
+      throw thrown
+    }
+  }
+
+  #placesOf(catalog: string): (ids: ArrayLike<number>) => Promise<Place[]> {
+    const known = new Map<number, Place | undefined>()
+    return async (ids) => {
+      const wanted = Array.from(ids)
+      const unknown = wanted.filter((id) => !known.has(id))
+      if (unknown.length > 0) {
+        const found = new Map((await this.#alone(() => placesOf(this.#connection, catalog, unknown))).map((place) => [place.series, place]))
+        if (unknown.length > placesMax) return [...found.values(), ...wanted.flatMap((id) => known.get(id) ?? [])]
+        if (known.size + unknown.length > placesMax) {
+          const kept = wanted.map((id) => [id, known.get(id) ?? found.get(id)] as const)
+          known.clear()
+          for (const [id, place] of kept.slice(0, placesMax)) known.set(id, place)
+          return kept.flatMap(([, place]) => place ?? [])
+        }
+        for (const id of unknown) known.set(id, found.get(id))
+      }
+      return wanted.flatMap((id) => known.get(id) ?? [])
+    }
+  }
+
+  /** Detaches what is retired, and of the rest the longest unused beyond the limit. */
+  async #shrink(): Promise<void> {
+    const unused = [...this.#entries.values()].filter((entry) => entry.refs === 0)
+    for (const entry of [...unused.filter((one) => one.retired !== undefined), ...unused.filter((one) => one.retired === undefined)]) {
+      if (entry.retired === undefined && this.#entries.size <= this.#max) break
+      this.#entries.delete(entry.name)
+      await this.#connection.run(`DETACH ${entry.attached.catalog}`)
+      entry.retired?.()
+    }
+  }
+
+  /** One statement at a time on the connection. */
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work)
+    this.#turn = done.catch(() => undefined)
+    return done
+  }
+}

@@ -1,0 +1,208 @@
+import type { DuckDBConnection } from '@duckdb/node-api'
+import { KymoError } from '../../../core/errors.ts'
+import { integers, timestamp } from '../sql.ts'
+import { checkSealedFormat, narrowShape, quoted, stepOfKind, unscaled, type RollupKind } from './format.ts'
+
+/** What a statement needs to know of a raw file: its shape tables. */
+export interface RawLayout {
+  readonly shapes: readonly Shape[]
+}
+
+export interface Shape {
+  readonly shape: number
+  readonly tickUs: number
+  /** Of each column: its decimals, or `unscaled`. */
+  readonly scales: readonly number[]
+}
+
+/** Where the rows of one series stand in one raw file. */
+export interface Place {
+  readonly series: number
+  readonly shape: number
+  readonly grp: number
+  readonly col: number
+  readonly bits: number
+  readonly phase: number
+}
+
+/** Values of one row of a small result. */
+export type Row = readonly unknown[]
+
+export async function rowsOf(connection: DuckDBConnection, sql: string): Promise<Row[]> {
+  return (await connection.run(sql)).getRowsJS()
+}
+
+/** Throws `store_corrupt` when the file is missing or no database. */
+export async function attachSealed(connection: DuckDBConnection, catalog: string, file: string): Promise<void> {
+  await connection.run(`ATTACH ${quoted(file)} AS ${catalog} (READ_ONLY)`).catch((thrown: unknown) => {
+    const detail = `${file} cannot be opened: ${thrown instanceof Error ? thrown.message : String(thrown)}`
+    throw new KymoError('store_corrupt', { detail, facts: { file }, cause: thrown })
+  })
+}
+
+/** Reads the format and the shapes of an attached raw file; throws `store_format` or `store_corrupt`. */
+export async function rawLayout(connection: DuckDBConnection, catalog: string, file: string): Promise<RawLayout> {
+  await checkInfo(connection, catalog, file)
+  const rows = await rowsOf(connection, `SELECT shape, tick::DOUBLE, scales FROM ${catalog}.shapes ORDER BY shape`)
+  return {
+    shapes: rows.map(([shape, tick, scales]) => ({
+      shape: Number(shape),
+      tickUs: Number(tick),
+      scales: Array.isArray(scales) ? scales.map(Number) : [],
+    })),
+  }
+}
+
+/** Whether an attached file is one of ours and of a format that is known. */
+export async function checkInfo(connection: DuckDBConnection, catalog: string, file: string): Promise<void> {
+  const [info] = await rowsOf(connection, `SELECT format FROM ${catalog}.run_info`).catch((thrown: unknown) => {
+    throw new KymoError('store_corrupt', { detail: `${file} is no sealed file of Kymo.`, facts: { file }, cause: thrown })
+  })
+  if (info === undefined) throw new KymoError('store_corrupt', { detail: `${file} is no sealed file of Kymo.`, facts: { file } })
+  checkSealedFormat(Number(info[0]), file)
+}
+
+/** The places of these series; those without base rows in the file are absent. */
+export async function placesOf(connection: DuckDBConnection, catalog: string, ids: ArrayLike<number>): Promise<Place[]> {
+  const rows = await rowsOf(
+    connection,
+    `SELECT series, shape, grp, col, bits, phase::DOUBLE FROM ${catalog}.columns WHERE series IN (SELECT ${integers(ids, 'UINTEGER')})`,
+  )
+  return rows.map((row) => {
+    const [series, shape, grp, col, bits, phase] = row.map(Number)
+    return { series: series!, shape: shape!, grp: grp!, col: col!, bits: bits!, phase: phase! }
+  })
+}
+
+/** The range of a scan; absent: all. */
+export interface Between {
+  readonly fromUs: number
+  readonly toUs: number
+}
+
+/**
+ * Base rows of a few series as `SELECT series, ts, v, flags`, each by predicates on group and tick, which zone maps answer. Undefined: none.
+ * `catalog` must be of the file that `layout` and `places` were read from.
+ */
+export function rowsOfFew(catalog: string, layout: RawLayout, places: readonly Place[], between: Between): string | undefined {
+  const parts = places.map(({ series, shape, grp, col, bits, phase }) => {
+    if (shape === narrowShape) return `SELECT series, ts, v, flags FROM ${catalog}.narrow WHERE series = ${series} AND ${during('ts', between)}`
+    const { tickUs, scales } = shapeOf(layout, shape)
+    const [from, to] = [Math.ceil((between.fromUs - phase) / tickUs), Math.ceil((between.toUs - phase) / tickUs)]
+    return `SELECT ${series}::UINTEGER AS series, ${timeOf(tickUs, String(phase))} AS ts, ${valueOf(col, scales[col])} AS v, ${flagsOf(String(bits))} AS flags
+      FROM ${catalog}.s${shape} WHERE grp = ${grp} AND t >= ${from} AND t < ${to} AND c${col} IS NOT NULL`
+  })
+  return parts.length === 0 ? undefined : parts.join('\nUNION ALL\n')
+}
+
+/**
+ * Base rows of all series, or of those in `pick` (what may stand after IN, as `(SELECT series FROM …)`), as `SELECT series, ts, v, flags`: one
+ * scan for each column of each shape, joined with `columns`.
+ */
+export function rowsOfMany(catalog: string, layout: RawLayout, pick?: string, between?: Between): string {
+  return scansOfMany(catalog, layout, pick, between).join('\nUNION ALL\n')
+}
+
+/** The parts of `rowsOfMany`. Each holds up to two hash tables of some 3 MB until its statement ends, so a merge runs them one by one. */
+export function scansOfMany(catalog: string, layout: RawLayout, pick?: string, between?: Between): string[] {
+  const picked = pick === undefined ? '' : `AND series IN ${pick}`
+  const narrow = `SELECT series, ts, v, flags FROM ${catalog}.narrow WHERE true ${picked} ${between === undefined ? '' : `AND ${during('ts', between)}`}`
+  const shapes = layout.shapes.flatMap(({ shape, tickUs, scales }) =>
+    scales.map((scale, col) => {
+      const ticks = between === undefined ? '' : `AND s.t >= ${Math.floor(between.fromUs / tickUs)} AND s.t <= ${Math.floor(between.toUs / tickUs)}`
+      const exact = between === undefined ? '' : `WHERE ${during('ts', between)}`
+      return `SELECT series, ts, v, flags FROM (
+        SELECT c.series, ${timeOf(tickUs, 'c.phase', 's.')} AS ts, ${valueOf(col, scale, 's.')} AS v, ${flagsOf('c.bits', 's.')} AS flags
+        FROM ${catalog}.s${shape} s JOIN (SELECT series, grp, phase, bits FROM ${catalog}.columns WHERE shape = ${shape} AND col = ${col} ${picked}) c
+        ON s.grp = c.grp WHERE s.c${col} IS NOT NULL ${ticks}) ${exact}`
+    }),
+  )
+  return [narrow, ...shapes]
+}
+
+/** Late rows as `SELECT series, ts, v, flags, seq, text, meta`, not deduplicated. */
+export function lateOf(catalog: string, pick?: string, between?: Between): string {
+  return `SELECT series, ts, v, flags, seq, text, meta FROM ${catalog}.late ${where('ts', pick, between)}`
+}
+
+/** Text and metadata of base rows as `SELECT series, ts, text, meta`. */
+export function textsOf(catalog: string, pick?: string, between?: Between): string {
+  return `SELECT series, ts, text, meta FROM ${catalog}.texts ${where('ts', pick, between)}`
+}
+
+/** Rollup rows as `SELECT series, bucket, n, sum, m2, min, max, first, first_ts, last, last_ts`; buckets that begin within `between`. */
+export function rollupsOf(catalog: string, kind: RollupKind, pick?: string, between?: Between): string {
+  const step = stepOfKind[kind]
+  const numbers = between === undefined ? '' : `WHERE b >= ${Math.ceil(between.fromUs / step)} AND b < ${Math.ceil(between.toUs / step)}`
+  const at = (column: string): string => `make_timestamp(b * ${step} + ${column} * tick)`
+  // One filter around both: a list of constants reaches the scans, a subquery is one hash table instead of two.
+  return `SELECT ${rollupNames} FROM (
+    SELECT series, make_timestamp(b * ${step}) AS bucket, n, sum / scale + rest / ulps AS sum, m2, min / scale AS min, (min + span) / scale AS max,
+      (min + first) / scale AS first, ${at('first_t')} AS first_ts, (min + last) / scale AS last, ${at('last_t')} AS last_ts
+    FROM ${catalog}.packed ${numbers}
+    UNION ALL SELECT ${rollupNames} FROM ${catalog}.plain ${where('bucket', undefined, between)}) ${where('bucket', pick, undefined)}`
+}
+
+export const rollupNames = 'series, bucket, n, sum, m2, min, max, first, first_ts, last, last_ts'
+
+/** Corrections as `SELECT series, bucket, …, gen`: of several of one bucket the highest `gen` counts; one with n = 0 says that there is no row. */
+export function correctedOf(catalog: string, pick?: string, between?: Between): string {
+  return `SELECT ${rollupNames}, gen FROM ${catalog}.corrected ${where('bucket', pick, between)}`
+}
+
+/** Of the late rows those that count, one for each identity. `late`: a statement of the columns of `lateOf`; seq is unique in a store. */
+export function latestOf(late: string): string {
+  return `SELECT series, ts, arg_max(v, seq) AS v, arg_max(flags, seq) AS flags, max(seq) AS seq, arg_max({'x': text}, seq).x AS text,
+    arg_max({'x': meta}, seq).x AS meta FROM (${late}) GROUP BY series, ts`
+}
+
+/** Of the corrections those that count. */
+export function latestCorrections(corrected: string): string {
+  return `SELECT ${rollupNames}, gen FROM (${corrected}) QUALIFY row_number() OVER (PARTITION BY series, bucket ORDER BY gen DESC) = 1`
+}
+
+/** Base rows with the late ones in their place: `SELECT series, ts, v, flags`. All late rows of the range must be in `late`. */
+export function mergedRows(base: readonly string[], late: readonly string[]): string {
+  const rows =
+    base.length === 0
+      ? 'SELECT NULL::UINTEGER AS series, NULL::TIMESTAMP AS ts, NULL::DOUBLE AS v, NULL::UTINYINT AS flags WHERE false'
+      : base.join('\nUNION ALL\n')
+  if (late.length === 0) return rows
+  return `WITH l AS MATERIALIZED (${latestOf(late.join('\nUNION ALL\n'))})
+    SELECT series, ts, v, flags FROM (${rows}) ANTI JOIN l USING (series, ts) UNION ALL SELECT series, ts, v, flags FROM l`
+}
+
+/** Rollup rows with the corrections in their place. */
+export function mergedRollups(rows: readonly string[], corrected: readonly string[]): string {
+  if (corrected.length === 0) return rows.join('\nUNION ALL\n')
+  return `WITH k AS MATERIALIZED (${latestCorrections(corrected.join('\nUNION ALL\n'))})
+    SELECT ${rollupNames} FROM (${rows.join('\nUNION ALL\n')}) ANTI JOIN k USING (series, bucket) UNION ALL SELECT ${rollupNames} FROM k WHERE n > 0`
+}
+
+function shapeOf(layout: RawLayout, shape: number): Shape {
+  const found = layout.shapes.find((one) => one.shape === shape)
+  if (found === undefined) throw new KymoError('store_corrupt', { detail: `A series stands in shape ${shape}, which the file does not have.` })
+  return found
+}
+
+/** The division gives back the very double that was scaled: both are the nearest one to the same decimal number. */
+function valueOf(col: number, scale: number | undefined, alias = ''): string {
+  return scale === undefined || scale === unscaled ? `${alias}c${col}` : `${alias}c${col} / ${10 ** scale}::DOUBLE`
+}
+
+function timeOf(tickUs: number, phase: string, alias = ''): string {
+  return `make_timestamp(${alias}t * ${tickUs} + ${phase})`
+}
+
+function flagsOf(bits: string, alias = ''): string {
+  return bits === '0' ? `${alias}flags` : `(${alias}flags | ${bits})::UTINYINT`
+}
+
+function during(column: string, between: Between): string {
+  return `${column} >= ${timestamp(between.fromUs)} AND ${column} < ${timestamp(between.toUs)}`
+}
+
+function where(column: string, pick: string | undefined, between: Between | undefined): string {
+  const conditions = [...(pick === undefined ? [] : [`series IN ${pick}`]), ...(between === undefined ? [] : [during(column, between)])]
+  return conditions.length === 0 ? '' : `WHERE ${conditions.join(' AND ')}`
+}

@@ -1,0 +1,89 @@
+import fs from 'node:fs'
+import path from 'node:path'
+import { KymoError } from '../../core/errors.ts'
+import type { FileView } from './files.ts'
+import type { SpanRow } from './ledger.ts'
+import { storeFormat } from './schema.ts'
+import { sealedFolder, sealedFormat } from './sealed/format.ts'
+import { checkFiles, readManifest } from './sealed/manifest-file.ts'
+import { filesOf } from './sealed/manifest.ts'
+
+/** One file of a store. */
+export interface StoreFile {
+  /** From the store's folder. */
+  readonly path: string
+  readonly bytes: number
+  /** It is never changed again: a link to it is as good as a copy. */
+  readonly immutable: boolean
+  /** As the store's manifest says it; absent: it says none. */
+  readonly sha256?: string
+}
+
+export interface StoreSnapshot {
+  readonly formats: { readonly store: number; readonly sealed: number }
+  /** Where the store is in each log that it knows; undefined: only its file tells (of a store that is not open). */
+  readonly spans: readonly SpanRow[] | undefined
+  readonly files: readonly StoreFile[]
+}
+
+/**
+ * Links the files of an open store into the folder `into`; the hot file, which goes on being written in place, is copied. To be called between two
+ * commits, when its write-ahead log is empty. All of it happens in one turn of the thread that deletes files, so none goes meanwhile, and what is
+ * linked stays however the store goes on. Throws `store_unavailable` where the file system knows no links.
+ */
+export function linkStore(o: {
+  readonly dir: string
+  readonly into: string
+  readonly view: FileView
+  readonly hot: number
+  readonly spans: readonly SpanRow[]
+}): StoreSnapshot {
+  const files = filesOfStore(o.dir, o.view, o.hot)
+  for (const { path: name, immutable } of files) {
+    const to = path.join(o.into, name)
+    fs.mkdirSync(path.dirname(to), { recursive: true, mode: 0o750 })
+    if (immutable) link(path.join(o.dir, name), to)
+    else fs.copyFileSync(path.join(o.dir, name), to, fs.constants.COPYFILE_EXCL | fs.constants.COPYFILE_FICLONE)
+  }
+  return { formats, spans: o.spans.map((span) => ({ ...span })), files }
+}
+
+/** What a store that nobody has open consists of. Throws `store_corrupt` when a file is missing, `store_format` for a newer store. */
+export function listStore(dir: string): StoreSnapshot {
+  if (!fs.existsSync(dir)) return { formats, spans: undefined, files: [] }
+  const manifest = readManifest(dir)
+  checkFiles(dir, manifest)
+  const sealed = filesOfStore(dir, { manifest, frozen: [] }, undefined)
+  const hot = fs.readdirSync(dir).filter((name) => Number(/^hot-(\d+)\.duckdb(\.wal)?$/.exec(name)?.[1] ?? 0) > manifest.sealedTo)
+  return { formats, spans: undefined, files: [...sealed, ...hot.map((name) => fileOf(dir, name, false))] }
+}
+
+/** Links a file, or says what to do where that cannot be. */
+export function link(from: string, to: string): void {
+  try {
+    fs.linkSync(from, to)
+  } catch (thrown) {
+    const code = thrown instanceof Error && 'code' in thrown ? thrown.code : undefined
+    if (code !== 'EXDEV' && code !== 'EPERM' && code !== 'ENOTSUP' && code !== 'EOPNOTSUPP' && code !== 'EMLINK') throw thrown
+    throw new KymoError('store_unavailable', {
+      detail: `${from} cannot be linked (${code}): a backup of a running server needs hard links, and all of its data on one file system.`,
+      facts: { fix: 'Stop the server and back its directory up: kymo backup DIR --data …', file: from },
+      cause: thrown,
+    })
+  }
+}
+
+const formats = { store: storeFormat, sealed: sealedFormat } as const
+
+function filesOfStore(dir: string, view: FileView, hot: number | undefined): StoreFile[] {
+  const manifest = path.join(sealedFolder, 'manifest.json')
+  const files = [...filesOf(view.manifest)].map(([name, file]): StoreFile => ({ path: name, bytes: file.bytes, immutable: true, sha256: file.sha256 }))
+  for (const { hot: n } of view.frozen) files.push(fileOf(dir, `hot-${n}.duckdb`, true))
+  if (hot !== undefined) files.push(fileOf(dir, `hot-${hot}.duckdb`, false))
+  if (fs.existsSync(path.join(dir, manifest))) files.push(fileOf(dir, manifest, false))
+  return files
+}
+
+function fileOf(dir: string, name: string, immutable: boolean): StoreFile {
+  return { path: name, bytes: fs.statSync(path.join(dir, name)).size, immutable }
+}

@@ -1,0 +1,277 @@
+import {
+  BOOLEAN,
+  DOUBLE,
+  StatementType,
+  VARCHAR,
+  type DuckDBConnection,
+  type DuckDBResult,
+  type DuckDBType,
+  type DuckDBValue,
+} from '@duckdb/node-api'
+import { KymoError } from '../../../core/errors.ts'
+import { limits } from '../../../core/limits.ts'
+import type { SqlParameter, SqlQuery, SqlRows, SqlValue } from '../../../core/sql.ts'
+import { engineError } from '../database.ts'
+import type { SourcesLease } from '../files.ts'
+import type { QueryParts } from '../query.ts'
+import { hot } from '../schema.ts'
+import { abortError, interruptAgainMs } from '../slots.ts'
+import { checkStatement, type Checked } from './guard.ts'
+import { sqlFailure, syntaxFailure } from './failure.ts'
+import { boundsOf, fillBounds, fillDevices, spanOf, type Bounds } from './temporary.ts'
+import { readRows } from './values.ts'
+import { boundsTable, devicesTable, viewSql, type ViewScope } from './views.ts'
+
+/** What the store lends to a query. */
+type SqlParts = Pick<QueryParts, 'slots' | 'turn' | 'dictionary' | 'state' | 'gen' | 'files'> & { readonly memoryLimitBytes: number }
+
+const racesMax = 2
+
+/** Parses a statement with the engine's own parser and checks its tree. Rejects with `sql_invalid` or `sql_refused`. */
+export async function checkSql(connection: DuckDBConnection, sql: string, parameters: readonly SqlParameter[]): Promise<Checked> {
+  if (Buffer.byteLength(sql) > limits.sqlTextBytesMax) {
+    throw new KymoError('sql_refused', { detail: `A statement may have ${limits.sqlTextBytesMax} bytes; this one has ${Buffer.byteLength(sql)}.` })
+  }
+  if (sql.includes('\0')) throw new KymoError('sql_invalid', { detail: 'The statement contains a NUL character.' })
+  const rows = await (
+    await connection.run('SELECT json_serialize_sql($1::VARCHAR, skip_null := true, skip_empty := true, skip_default := true)', [sql])
+  ).getRows()
+  const tree: unknown = JSON.parse(String(rows[0]?.[0]))
+  if (typeof tree !== 'object' || tree === null) throw new KymoError('bug', { detail: 'The parser gave no tree.' })
+  if ('error' in tree && tree.error === true) throw syntaxFailure(sql, tree)
+  return checkStatement('statements' in tree ? tree.statements : undefined, parameters)
+}
+
+/**
+ * Runs a user's statement on a query's place, in a read-only transaction, over views of the caller's tenant that exist for this
+ * connection only. The text that runs is the text that was checked. Everything is interrupted when `signal` aborts, or when the
+ * process grows by more than `sqlGrowthBytesMax` meanwhile.
+ */
+export async function runSql(parts: SqlParts, query: SqlQuery, signal: AbortSignal): Promise<SqlRows | 'needs devices'> {
+  const connection = await parts.slots.acquire(signal, false)
+  const watch = watchOver(connection, signal, parts.memoryLimitBytes + limits.sqlGrowthBytesMax)
+  let begun = false
+  let lease: SourcesLease | undefined
+  try {
+    const checked = await checkSql(connection, query.sql, query.parameters)
+    const devices = checked.views.has('devices') || (checked.views.has('device_telemetry') && checked.mentions('firmware'))
+    if (devices && query.devices === undefined) return 'needs devices'
+    begun = true
+    await prepareConnection(connection, query)
+    const started = await begin(parts, connection, query, checked, signal)
+    lease = started.lease
+    if (checked.newest !== undefined) {
+      const found = await newest(parts, connection, query, checked, started, signal)
+      if (found !== undefined) return found
+    }
+    return await read(connection, query, signal)
+  } catch (thrown) {
+    if (signal.aborted) throw abortError(signal)
+    if (watch.tooLarge()) {
+      throw new KymoError('query_too_large', {
+        detail: 'The query needs more memory than it may use. Ask for less time, fewer devices or fewer groups.',
+        cause: thrown,
+      })
+    }
+    if (thrown instanceof KymoError) throw thrown
+    if (thrown instanceof Error && thrown.message.startsWith('INTERRUPT')) throw new KymoError('shutting_down', { cause: thrown })
+    throw sqlFailure(query.sql, thrown) ?? engineError(thrown)
+  } finally {
+    watch.stop()
+    if (begun) await cleanUp(connection)
+    lease?.release()
+    parts.slots.release(connection)
+  }
+}
+
+/** `now()` is one time for the whole query, as a TIMESTAMP: compared with the column `time`, the engine's own would read all rows. */
+async function prepareConnection(connection: DuckDBConnection, query: SqlQuery): Promise<void> {
+  const now = `make_timestamp(${Math.trunc(query.nowUs)}::BIGINT)`
+  for (const name of ['now', 'get_current_timestamp', 'transaction_timestamp'])
+    await connection.run(`CREATE OR REPLACE TEMP MACRO ${name}() AS ${now}`)
+  await connection.run(`CREATE OR REPLACE TEMP MACRO current_date() AS ${now}::DATE`)
+  await connection.run(`CREATE OR REPLACE TEMP MACRO today() AS ${now}::DATE`)
+  if (query.devices !== undefined) await fillDevices(connection, query.devices)
+}
+
+interface Begun {
+  readonly scope: ViewScope
+  readonly lease: SourcesLease
+}
+
+/**
+ * Attaches the files that the views read, fixes the snapshot and defines the views, all as of one commit (as store/duckdb/query.ts does):
+ * rows move between files, and views of rollups need to know where their rows end.
+ */
+async function begin(parts: SqlParts, connection: DuckDBConnection, query: SqlQuery, checked: Checked, signal: AbortSignal): Promise<Begun> {
+  const rollups = checked.views.has('readings_1m') || checked.views.has('readings_1h')
+  const always = { fromUs: Number.NEGATIVE_INFINITY, toUs: Number.POSITIVE_INFINITY }
+  const needs = [
+    ...(checked.views.has('devices') && checked.views.size === 1 ? [] : [{ kind: 'raw' as const, ...always }]),
+    ...(checked.views.has('readings_1m') ? [{ kind: '1m' as const, ...always }] : []),
+    ...(checked.views.has('readings_1h') ? [{ kind: '1h' as const, ...always }] : []),
+  ]
+  const seen = (): { readonly gen: number; readonly bounds: Bounds | undefined } => ({
+    gen: parts.gen(),
+    bounds: rollups ? boundsOf(query.tenant, parts.dictionary.keys, parts.state.cells) : undefined,
+  })
+  const fixed = async ({ gen, bounds }: ReturnType<typeof seen>): Promise<Begun | undefined> => {
+    if (signal.aborted) throw abortError(signal)
+    if (bounds !== undefined) await fillBounds(connection, bounds)
+    const lease = await parts.files.lease(needs)
+    try {
+      await connection.run('BEGIN TRANSACTION READ ONLY')
+      const rows = await (await connection.run(`SELECT coalesce(max(gen), 0)::DOUBLE FROM ${hot}.spans`)).getRows()
+      if (Number(rows[0]?.[0]) === gen) {
+        const { sources } = lease
+        const scope: ViewScope = {
+          tenant: query.tenant,
+          rows: sources.rows(),
+          rollups: rollups ? { minute: sources.rollups('minute'), hour: sources.rollups('hour') } : undefined,
+          shared: parts.dictionary.keys.some((key) => key.tenant !== query.tenant),
+          texts: checked.mentions('text') || checked.mentions('metadata'),
+          devices: query.devices !== undefined,
+          openFromUs: bounds?.openFromUs ?? { minute: Number.POSITIVE_INFINITY, hour: Number.POSITIVE_INFINITY },
+        }
+        await defineViews(connection, checked, scope)
+        return { scope, lease }
+      }
+      await connection.run('ROLLBACK')
+    } catch (thrown) {
+      lease.release()
+      throw thrown
+    }
+    lease.release()
+    return undefined
+  }
+  for (let tries = 0; tries < racesMax; tries++) {
+    const begun = await fixed(await parts.turn.run(() => Promise.resolve(seen())))
+    if (begun !== undefined) return begun
+  }
+  return parts.turn.run(async () => {
+    const begun = await fixed(seen())
+    if (begun === undefined) throw new KymoError('bug', { detail: 'A commit came between while none could.' })
+    return begun
+  })
+}
+
+async function defineViews(connection: DuckDBConnection, checked: Checked, scope: ViewScope): Promise<void> {
+  for (const view of checked.views) await connection.run(`CREATE OR REPLACE TEMP VIEW ${view} AS ${viewSql(view, scope)}`)
+}
+
+const firstWindowUs = 10 * 60e6
+const widerWindow = 8
+
+/**
+ * The engine would read every row to find the newest ones. So the views end further and further back until there are enough: as the
+ * statement is ordered by time, what lies before cannot be among them. Undefined: the whole has to be read.
+ */
+async function newest(
+  parts: SqlParts,
+  connection: DuckDBConnection,
+  query: SqlQuery,
+  checked: Checked,
+  { scope, lease }: Begun,
+  signal: AbortSignal,
+): Promise<SqlRows | undefined> {
+  const { first, last } = spanOf(query.tenant, parts.dictionary.keys, parts.state.cells)
+  for (let widthUs = firstWindowUs; last - widthUs > first; widthUs *= widerWindow) {
+    const fromUs = last - widthUs
+    await defineViews(connection, checked, { ...scope, rows: lease.sources.rows(undefined, { fromUs, toUs: limits.timeUsMax }), fromUs })
+    const found = await read(connection, query, signal)
+    if (found.truncated !== undefined || found.rows >= checked.newest!) return found
+  }
+  await defineViews(connection, checked, scope)
+  return undefined
+}
+
+async function read(connection: DuckDBConnection, query: SqlQuery, signal: AbortSignal): Promise<SqlRows> {
+  const prepared = await connection.prepare(query.sql)
+  try {
+    // The guard has said so already: the parser and the engine must be of one mind.
+    if (prepared.statementType !== StatementType.SELECT) throw new KymoError('sql_refused', { detail: 'Only SELECT can be run.' })
+    if (query.parameters.length > 0) {
+      const { values, types } = bound(query.parameters)
+      prepared.bind(values, types)
+    }
+    return await take(await prepared.stream(), query.limit, signal)
+  } finally {
+    prepared.destroySync()
+  }
+}
+
+function bound(parameters: readonly SqlParameter[]): { readonly values: DuckDBValue[]; readonly types: DuckDBType[] } {
+  const types = parameters.map((value) => (typeof value === 'number' ? DOUBLE : typeof value === 'boolean' ? BOOLEAN : VARCHAR))
+  return { values: [...parameters], types }
+}
+
+/** Takes rows up to the limits, and one more to know whether there are any. */
+async function take(result: DuckDBResult, limit: number, signal: AbortSignal): Promise<SqlRows> {
+  const names = result.deduplicatedColumnNames()
+  const types = result.columnTypes()
+  const columns = names.map((name, c) => ({ name, type: String(types[c]) }))
+  const values: SqlValue[][] = columns.map(() => [])
+  let bytes: number = limits.queryAnswerBytesMax
+  let rows = 0
+  let truncated: 'rows' | 'bytes' | undefined
+  for (;;) {
+    const chunk = await result.fetchChunk()
+    if (signal.aborted) throw abortError(signal)
+    if (chunk === null || chunk.rowCount === 0) break
+    const wanted = Math.min(chunk.rowCount, limit - rows)
+    bytes = readRows(chunk, values, wanted, bytes)
+    rows = values[0]?.length ?? 0
+    if (bytes < 0) truncated = 'bytes'
+    else if (wanted < chunk.rowCount) truncated = 'rows'
+    if (truncated !== undefined) break
+  }
+  return { columns, rows, values, ...(truncated === undefined ? {} : { truncated }) }
+}
+
+/** Views and tables of one caller are gone before another's query begins; should that fail, they are replaced when they are used again. */
+async function cleanUp(connection: DuckDBConnection): Promise<void> {
+  await connection.run('ROLLBACK').catch(() => undefined) // nothing was begun, or the engine ended it itself
+  for (const statement of dropped) await connection.run(statement).catch(() => undefined)
+}
+
+const dropped = [
+  ...['readings', 'readings_1m', 'readings_1h', 'device_telemetry', 'devices'].map((view) => `DROP VIEW IF EXISTS temp.${view}`),
+  ...[devicesTable, boundsTable].map((table) => `DROP TABLE IF EXISTS temp.${table}`),
+]
+
+const watchEveryMs = 20
+/** What the allocator keeps of one query must not be added to what the next may take. */
+let smallestRss = Number.POSITIVE_INFINITY
+
+/**
+ * Interrupts the connection when the signal aborts, again and again until it is heard: an interrupt that comes before the engine has begun is
+ * lost. And when the process has grown too much: what functions build in memory is not counted by the engine's own limit.
+ */
+function watchOver(
+  connection: DuckDBConnection,
+  signal: AbortSignal,
+  growthMax: number,
+): { readonly tooLarge: () => boolean; readonly stop: () => void } {
+  const before = process.memoryUsage.rss()
+  smallestRss = Math.min(smallestRss, before)
+  const most = Math.max(smallestRss + growthMax, before + growthMax / 4)
+  let tooLarge = false
+  const timer = setInterval(() => {
+    tooLarge ||= process.memoryUsage.rss() > most
+    if (tooLarge) connection.interrupt()
+  }, watchEveryMs)
+  let again: NodeJS.Timeout | undefined
+  const interrupt = (): void => {
+    connection.interrupt()
+    again = setTimeout(interrupt, interruptAgainMs)
+  }
+  signal.addEventListener('abort', interrupt, { once: true })
+  return {
+    tooLarge: () => tooLarge,
+    stop: () => {
+      clearInterval(timer)
+      clearTimeout(again)
+      signal.removeEventListener('abort', interrupt)
+    },
+  }
+}
