@@ -18,8 +18,8 @@ import { Attachments } from '../src/store/duckdb/sealed/attachments.ts'
 import { quoted } from '../src/store/duckdb/sealed/format.ts'
 import { writeManifest } from '../src/store/duckdb/sealed/manifest-file.ts'
 import { emptyManifest, kindsOf, withFrozen, withMerged, withSealed, type Manifest } from '../src/store/duckdb/sealed/manifest.ts'
-import { filesFor, sealedRows } from '../src/store/duckdb/sealed/read.ts'
 import { runSealer, type Sealed } from '../src/store/duckdb/sealed/sealer.ts'
+import { filesFor, SealedSources } from '../src/store/duckdb/sealed/sources.ts'
 import { rollupOfRows } from '../src/store/duckdb/sql.ts'
 
 const devices = Number(process.argv[2] ?? 1000)
@@ -129,8 +129,8 @@ async function reads(dir: string, manifest: Manifest, what: string): Promise<voi
   const attachments = new Attachments(await instance.connect(), dir)
   const between = { fromUs: startUs, toUs: startUs + 24 * 3600e6 }
   const read = async (ids: number[]): Promise<number> => {
-    const lease = await attachments.acquire(filesFor(manifest, 'raw', between))
-    const rows = await sealedRows(manifest, lease.files, ids, between)
+    const lease = await attachments.acquire(filesFor(manifest, [{ kind: 'raw', ...between }]))
+    const rows = (await SealedSources.of(manifest, lease.files, ids)).rows(ids, between)
     const result = await connection.run(`SELECT count(*)::INTEGER, sum(v), max(ts), bit_xor(flags) FROM (${rows.base.join(' UNION ALL ')})`)
     lease.release()
     return Number((await result.getRows())[0]?.[0])

@@ -108,5 +108,8 @@ describe('kymo start refuses clearly', () => {
     const ended = await runKymo(['start', '--data', path.join(file, 'kymo'), '--http-port', '0', '--mqtt-port', '0'])
     assert.equal(ended.code, 5, ended.output)
     assert.ok(ended.output.includes(file), ended.output)
+    if (process.platform !== 'linux') return
+    const unmakeable = await runKymo(['start', '--data', '/proc/kymo/data', '--http-port', '0', '--mqtt-port', '0'])
+    assert.equal(unmakeable.code, 5, unmakeable.output)
   })
 })

@@ -2,10 +2,13 @@
  * Writes the reference pages that come from the code: `npm run docs`. With `--check` it writes nothing and exits 1 when a page is
  * not what the code says.
  */
-import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import process from 'node:process'
-import { configPage, errorsPage, limitsPage, metricsPage, type MetricSource } from './reference-pages.ts'
+import { errorTable } from '../src/core/errors.ts'
+import { configPage } from '../src/cli/reference/config-page.ts'
+import { errorCodes, errorPage, errorsPage } from '../src/cli/reference/error-page.ts'
+import { generated, limitsPage, metricsPage, type MetricSource } from './reference-pages.ts'
 
 const root = path.resolve(import.meta.dirname, '..')
 const folder = 'docs/reference'
@@ -26,10 +29,13 @@ function sources(): MetricSource[] {
     .map((file) => ({ file: `src/${file}`, source: readFileSync(path.join(root, 'src', file), 'utf8') }))
 }
 
+const errorSources = 'src/core/errors.ts and src/cli/reference/error-guide.ts'
+
 const pages: Readonly<Record<string, () => Promise<string> | string>> = {
-  'errors.md': errorsPage,
+  'errors.md': () => errorsPage(generated(errorSources)),
+  ...Object.fromEntries(errorCodes().map((code) => [`errors/${errorTable[code].id}.md`, () => errorPage(code, generated(errorSources))])),
   'limits.md': () => limitsPage(readFileSync(path.join(root, 'src/core/limits.ts'), 'utf8')),
-  'config.md': configPage,
+  'config.md': () => configPage(generated('src/core/config.ts and src/core/config-aliases.ts')),
   'metrics.md': () => metricsPage(sources()),
   'bad-input.md': async () => `${String(await call('test/bad-input/table.ts', 'tableAsMarkdown')).trimEnd()}\n`,
   'openapi.json': async () => `${JSON.stringify(await call('src/doors/http/openapi.ts', 'openApiDocument'), null, 2)}\n`,
@@ -37,7 +43,7 @@ const pages: Readonly<Record<string, () => Promise<string> | string>> = {
 
 const checking = process.argv.includes('--check')
 const stale: string[] = []
-mkdirSync(path.join(root, folder), { recursive: true })
+mkdirSync(path.join(root, folder, 'errors'), { recursive: true })
 for (const [name, make] of Object.entries(pages)) {
   const file = path.join(root, folder, name)
   try {
@@ -52,6 +58,12 @@ for (const [name, make] of Object.entries(pages)) {
   } catch (error) {
     stale.push(`${folder}/${name} cannot be made: ${error instanceof Error ? error.message : String(error)}`)
   }
+}
+// A page whose error is gone would say what is not so.
+for (const name of readdirSync(path.join(root, folder, 'errors'))) {
+  if (`errors/${name}` in pages) continue
+  if (checking) stale.push(`${folder}/errors/${name} is of no error that there is`)
+  else rmSync(path.join(root, folder, 'errors', name))
 }
 for (const line of stale) process.stderr.write(`error: ${line}\n`)
 if (checking && stale.length > 0) process.stderr.write('  Run npm run docs and commit what it writes.\n')

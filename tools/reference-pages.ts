@@ -1,33 +1,8 @@
 /** The texts of the generated reference pages, each from the one place where the code says it. */
-import { configLeaves } from '../src/core/config.ts'
-import { errorTable, httpStatus, type Code, type Kind } from '../src/core/errors.ts'
 import { limits } from '../src/core/limits.ts'
 
-const generated = (from: string): string => `<!-- Made from ${from} by npm run docs. Do not edit. -->`
+export const generated = (from: string): string => `<!-- Made from ${from} by npm run docs. Do not edit. -->`
 const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ')
-
-const meaning: Readonly<Record<Kind, string>> = {
-  invalid: 'what was sent cannot be used; it goes to the dead letters where it came from a device',
-  denied: 'not allowed',
-  missing: 'there is no such thing',
-  conflict: 'it contradicts what is already so',
-  overloaded: 'too much at once; try again later',
-  unavailable: 'something needed does not answer; it is tried again without end',
-  corrupt: 'stored bytes are damaged; nothing is removed and nothing is guessed',
-  usage: 'the command or the configuration is wrong',
-  bug: 'a fault of Kymo itself',
-}
-
-export function errorsPage(): string {
-  const out = ['# Errors', '', generated('src/core/errors.ts'), '']
-  out.push('Every error carries a stable `code`, an id and a kind. The kind decides what happens; the text informs.', '')
-  out.push('| kind | means |', '| --- | --- |')
-  for (const [kind, text] of Object.entries(meaning)) out.push(`| ${kind} | ${text} |`)
-  for (const [code, entry] of Object.entries(errorTable)) {
-    out.push('', `## ${code}`, '', `${entry.id} · ${entry.kind} · HTTP ${httpStatus(code as Code)}`, '', entry.text)
-  }
-  return `${out.join('\n')}\n`
-}
 
 function unitOf(name: string): string {
   if (/Bytes(?:Max|Min)?$/.test(name)) return 'bytes'
@@ -69,37 +44,6 @@ export function limitsPage(source: string): string {
     } else if (words !== null) comment.push(words[1]!)
   }
   if (listed !== values.size) throw new Error(`src/core/limits.ts has ${values.size} limits, ${listed} were found in its text`)
-  return `${out.join('\n')}\n`
-}
-
-function typeOf(schema: Readonly<Record<string, unknown>>): string {
-  if (Array.isArray(schema['enum'])) return schema['enum'].map((one) => `\`${String(one)}\``).join(' or ')
-  const { minimum, maximum } = schema
-  const range =
-    minimum === undefined && maximum === undefined
-      ? ''
-      : ` (${minimum === undefined ? '' : Number(minimum)}–${maximum === undefined ? '' : Number(maximum)})`
-  const names: Readonly<Record<string, string>> = { integer: 'whole number', number: 'number', boolean: 'true or false', string: 'text' }
-  return `${names[String(schema['type'])] ?? String(schema['type'])}${range}`
-}
-
-export function configPage(): string {
-  const out = ['# Configuration', '', generated('src/core/config.ts'), '']
-  out.push('A flag wins over the environment, the environment over the default. An unknown `KYMO_` variable is refused.')
-  let branch: string | undefined
-  for (const leaf of configLeaves()) {
-    const parts = leaf.name.split('.')
-    const here = parts.length > 1 ? parts[0]! : ''
-    if (here !== branch) out.push('', `## ${here === '' ? 'General' : here}`)
-    branch = here
-    const { description, default: value, unit, secret } = leaf.schema
-    if (description === undefined) throw new Error(`the setting ${leaf.name} has no description`)
-    out.push('', `### ${leaf.name}`, '', cell(description), '', '| flag | environment | type | default |', '| --- | --- | --- | --- |')
-    const shown = value === '' ? '(empty)' : `\`${String(value)}\``
-    out.push(
-      `| \`${leaf.flag}\` | \`${leaf.env}\` | ${typeOf({ ...leaf.schema })}${secret === true ? ', secret' : ''} | ${shown}${unit === undefined ? '' : ` ${unit}`} |`,
-    )
-  }
   return `${out.join('\n')}\n`
 }
 

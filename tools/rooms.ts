@@ -42,6 +42,7 @@ export const drivers: readonly { readonly packages: RegExp; readonly only: reado
   { packages: /^mongodb$/, only: ['src/store/mongo/'] },
   { packages: /^(fastify|@fastify\/.*|prom-client)$/, only: ['src/doors/http/'] },
   { packages: /^mqtt$/, only: ['src/doors/pull/', 'src/roles/', 'src/cli/'] },
+  { packages: /^yaml$/, only: ['src/core/config-file.ts'] },
   { packages: /^(commander|picocolors)$/, only: ['src/cli/'] },
 ]
 

@@ -67,7 +67,7 @@ export class Api {
 
   /** The response when its status is 2xx; `signal` ends a stream, which has no time limit. */
   async request(
-    method: 'GET' | 'POST',
+    method: 'GET' | 'POST' | 'DELETE',
     path: string,
     o: {
       readonly query?: QueryParameters

@@ -40,7 +40,7 @@ export function bannerLines(facts: BannerFacts, colors: Colors): string[] {
   )
   if (facts.extra.length > 0) lines.push(`  Also        ${facts.extra.join('  ')}`)
   lines.push('', '  Send your own reading:', ...sendLines(facts).map((line) => `    ${line}`), '')
-  lines.push(`  ${access[facts.auth]}  Ready in ${count(Math.round(facts.readyMs))} ms.  Next: kymo tail · kymo --help`)
+  lines.push(`  ${access[facts.auth]}  Ready in ${count(Math.round(facts.readyMs))} ms.  Next: kymo tail · kymo doctor · kymo --help`)
   return lines
 }
 

@@ -24,6 +24,14 @@ export const commandTable: readonly CommandEntry[] = [
   { name: 'start', group: running, summary: 'run the platform: MQTT and HTTP in, queries out', load: () => import('./start.ts') },
   { name: 'status', group: running, summary: 'is the server ready, and how far behind is each consumer', load: () => import('./status.ts') },
   {
+    name: 'doctor',
+    group: running,
+    summary: 'check this machine, the data directory and the server; each finding with its fix',
+    load: () => import('./doctor/command.ts'),
+  },
+  { name: 'config', group: running, summary: 'settings: show, check a file, reload, print the reference', load: () => import('./config/command.ts') },
+  { name: 'explain', group: running, summary: 'what an error means and what to do: kymo explain KYMO-E104', load: () => import('./explain.ts') },
+  {
     name: 'simulate',
     group: sending,
     summary: 'simulated devices: temperature, humidity, battery, faults on demand',
@@ -48,6 +56,18 @@ export const commandTable: readonly CommandEntry[] = [
   { name: 'sql', group: reading, summary: 'one SELECT over readings, rollups and devices', load: () => import('./sql.ts') },
   { name: 'devices', group: reading, summary: 'list devices, or show one with its latest values', load: () => import('./devices.ts') },
   { name: 'dlq', group: keeping, summary: 'messages that could not be used: list, show, replay', load: () => import('./dlq.ts') },
+  {
+    name: 'backup',
+    group: keeping,
+    summary: 'copy all data, beside a running server or of a stopped one; list, verify, delete',
+    load: () => import('./backup/command.ts'),
+  },
+  {
+    name: 'restore',
+    group: keeping,
+    summary: 'make a data directory from a backup, also as of a moment',
+    load: () => import('./backup/restore-command.ts'),
+  },
   { name: 'log', group: keeping, summary: 'verify or repair the log of a stopped server', load: () => import('./log.ts') },
   { name: 'tokens', group: keeping, summary: 'create, list and revoke API tokens', load: () => import('./tokens.ts') },
 ]

@@ -26,6 +26,8 @@ export function fixOf(error: KymoError): readonly string[] {
       return ['Give a token:  --token tk_… (KYMO_TOKEN).  Create one on the server:  kymo tokens create --name me --data DIR']
     case 'log_corrupt':
       return ['Look first:  kymo log verify --data DIR      then:  kymo log repair --data DIR']
+    case 'config_invalid':
+      return []
     case 'bug':
       return ['With KYMO_LOG_LEVEL=debug the server says more. Please report it with the lines above.']
     default: {
@@ -49,6 +51,7 @@ export function printFailure(terminal: Terminal, error: KymoError, json: boolean
       ...(fix === '' ? {} : { fix }),
       ...(errors === undefined ? {} : { errors }),
       ...(facts === undefined ? {} : { facts }),
+      more: `kymo explain ${error.id}`,
     }
     terminal.err(JSON.stringify({ error: body }))
     return
@@ -59,8 +62,11 @@ export function printFailure(terminal: Terminal, error: KymoError, json: boolean
   const padding = ' '.repeat(Math.max(2, idColumn - first.length))
   terminal.err(`${colors.red('error:')}${first.slice('error:'.length)}${padding}${colors.dim(`[${error.id}]`)}`)
   for (const line of rest) terminal.err(`  ${line}`)
-  for (const { pointer, detail } of error.details.errors ?? []) terminal.err(`  ${pointer === '' ? '(body)' : pointer}  ${detail}`)
+  // What the message says already is not said again.
+  const further = (error.details.errors ?? []).filter(({ detail }) => !error.message.includes(detail))
+  for (const { pointer, detail } of further) terminal.err(`  ${pointer === '' ? '(body)' : pointer}  ${detail}`)
   for (const line of fixOf(error)) terminal.err(`  ${line}`)
+  if (error.code !== 'usage') terminal.err(colors.dim(`  More:  kymo explain ${error.id}`))
   if (error.code === 'bug' && error.details.cause instanceof Error && terminal.env['KYMO_LOG_LEVEL'] === 'debug') {
     terminal.err(error.details.cause.stack ?? String(error.details.cause))
   }

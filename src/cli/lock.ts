@@ -2,7 +2,9 @@ import fs from 'node:fs'
 import path from 'node:path'
 import process from 'node:process'
 import { DatabaseSync } from 'node:sqlite'
+import { makeDirectory } from '../core/env/make-directory.ts'
 import { KymoError } from '../core/errors.ts'
+import type { ReloadResult } from './reload.ts'
 
 /** `<data>/kymo.lock`: who serves this directory, for people and for a second start. */
 export interface LockState {
@@ -12,11 +14,15 @@ export interface LockState {
   readonly started: string
   readonly version: string
   readonly urls: { readonly http?: string; readonly mqtt?: string }
+  /** What a SIGHUP does to it. */
+  readonly hangup?: 'reload' | 'stop'
+  /** What the latest reload of the configuration did. */
+  readonly reload?: ReloadResult
 }
 
 export interface DataLock {
   /** What it says is for people: that it cannot be written any more stops nobody. */
-  update(patch: Partial<Pick<LockState, 'state' | 'urls'>>): void
+  update(patch: Partial<Pick<LockState, 'state' | 'urls' | 'hangup' | 'reload'>>): void
   release(): void
 }
 
@@ -32,7 +38,7 @@ const sqliteBusy = 5
  */
 export function takeLock(dir: string, o: { readonly version: string; readonly now: Date }): LockOutcome {
   try {
-    fs.mkdirSync(dir, { recursive: true, mode: 0o750 })
+    makeDirectory(dir)
     fs.accessSync(dir, fs.constants.W_OK | fs.constants.X_OK)
   } catch (cause) {
     throw new KymoError('data_dir_unusable', {
@@ -82,7 +88,8 @@ function openGuard(file: string): DatabaseSync | undefined {
   }
 }
 
-function readLock(file: string): LockState | undefined {
+/** What `kymo.lock` says; undefined: nobody has written it, or it is being written. */
+export function readLock(file: string): LockState | undefined {
   try {
     const parsed: unknown = JSON.parse(fs.readFileSync(file, 'utf8'))
     return typeof parsed === 'object' && parsed !== null && 'pid' in parsed && 'urls' in parsed ? (parsed as LockState) : undefined

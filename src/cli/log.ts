@@ -1,6 +1,6 @@
 import process from 'node:process'
 import type { Command } from 'commander'
-import { loadConfig, places } from '../core/config.ts'
+import { places } from '../core/config.ts'
 import { nodeClock, nodeDisk } from '../core/env/node-env.ts'
 import { KymoError } from '../core/errors.ts'
 import { repairLog } from '../log/embedded/repair.ts'
@@ -9,6 +9,7 @@ import { Exit } from './exit.ts'
 import { bytes, count, table } from './format.ts'
 import { takeLock } from './lock.ts'
 import { examples, jsonOption } from './options.ts'
+import { configFor } from './settings.ts'
 import type { Terminal } from './terminal.ts'
 import { version } from './version.ts'
 
@@ -39,8 +40,8 @@ function json(value: unknown): string {
   return JSON.stringify(value, (_, v: unknown) => (typeof v === 'bigint' ? v.toString() : v))
 }
 
-function verify(options: LogOptions, terminal: Terminal): void {
-  const { logDir } = places(loadConfig({ flags: { data_dir: options.data }, env: terminal.env }))
+async function verify(options: LogOptions, terminal: Terminal): Promise<void> {
+  const { logDir } = places(await configFor({ data: options.data, env: terminal.env }))
   const report = verifyLog(logDir, nodeDisk)
   if (options.json === true) terminal.out(json(report))
   else {
@@ -74,8 +75,8 @@ function verify(options: LogOptions, terminal: Terminal): void {
   if (!report.ok) process.exitCode = Exit.storage
 }
 
-function repair(options: LogOptions, terminal: Terminal): void {
-  const { dataDir, logDir } = places(loadConfig({ flags: { data_dir: options.data }, env: terminal.env }))
+async function repair(options: LogOptions, terminal: Terminal): Promise<void> {
+  const { dataDir, logDir } = places(await configFor({ data: options.data, env: terminal.env }))
   if (!nodeDisk.exists(logDir)) throw new KymoError('not_found', { detail: `There is no log in ${logDir}.` })
   const outcome = takeLock(dataDir, { version: version(), now: new Date() })
   if (!outcome.taken) {

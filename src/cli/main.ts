@@ -25,7 +25,7 @@ Exit codes: 0 done · 1 refused by the server · 2 usage · 3 configuration · 4
 
 /** Runs one command line (without node and script) and gives the exit code. */
 export async function main(argv: readonly string[], terminal: Terminal = processTerminal()): Promise<number> {
-  const args = argv[0] === 'help' && argv[1] !== undefined ? [...argv.slice(1), '--help'] : [...argv]
+  const args = argv[0] === 'help' && argv[1] !== undefined ? helpOf(argv.slice(1)) : [...argv]
   if (args.length === 0) args.push('--help')
   const named = args.find((arg) => !arg.startsWith('-'))
   try {
@@ -39,6 +39,11 @@ export async function main(argv: readonly string[], terminal: Terminal = process
     printFailure(terminal, error, args.includes('--json'))
     return exitCodeOf(error)
   }
+}
+
+/** `kymo help start` is `kymo start --help`; `kymo help KYMO-E104` explains the error. */
+function helpOf(asked: readonly string[]): string[] {
+  return /^KYMO-E\d+$/i.test(asked[0] ?? '') ? ['explain', ...asked] : [...asked, '--help']
 }
 
 /** The program with the options of the commands that `wanted` picks; the others are known by name and summary only. */

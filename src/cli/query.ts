@@ -5,7 +5,7 @@ import type { ColumnsAnswer, QueryParameters } from './api.ts'
 import { Api } from './api.ts'
 import { count, table, time, value } from './format.ts'
 import type { CommonOptions } from './options.ts'
-import { commaList, examples, integerBetween, oneOf, serverOptions, timeZoneOption } from './options.ts'
+import { commaList, examples, integerBetween, oneOf, parseTimeZone, serverOptions, timeZoneOption } from './options.ts'
 import type { Terminal } from './terminal.ts'
 
 interface QueryOptions extends CommonOptions {
@@ -14,6 +14,8 @@ interface QueryOptions extends CommonOptions {
   readonly from: string
   readonly to?: string
   readonly step?: string
+  readonly tz?: string
+  readonly gaps?: boolean
   readonly agg?: readonly string[]
   readonly order: 'asc' | 'desc'
   readonly limit: number
@@ -30,7 +32,9 @@ export function declare(command: Command, terminal: Terminal): void {
     .option('--metric <names>', 'metrics, separated by commas (otherwise all)', commaList)
     .option('--from <time>', 'RFC 3339, epoch, or a time ago: -24h', '-1h')
     .option('--to <time>', 'first moment that no longer belongs to it (otherwise no end)')
-    .option('--step <width>', 'buckets instead of readings: 30s, 5m, 1h, 1d')
+    .option('--step <width>', 'buckets instead of readings: 30s, 5m, 1h, or by the calendar: 1d, 1w, 1mo, 1y')
+    .option('--tz <zone>', 'the zone of that calendar, and of dates in --from and --to, such as Europe/Berlin (otherwise UTC)', parseTimeZone)
+    .option('--gaps', 'with --step: a row for each bucket without readings too')
     .option('--agg <list>', `with --step: ${aggregations.join(', ')} (avg)`, parseAggregations)
     .option('--order <order>', 'by time: asc or desc', oneOf(['asc', 'desc'] as const), 'asc' as const)
     .option('--limit <n>', 'rows at most', integerBetween(1, 1_000_000_000), 1_000)
@@ -40,6 +44,7 @@ export function declare(command: Command, terminal: Terminal): void {
   timeZoneOption(command)
   examples(command, [
     ['kymo query --device dev-1 --metric temperature --from -24h --step 5m --agg avg,max', 'five-minute buckets of the last day'],
+    ['kymo query --from 2026-10-01 --step 1d --tz Europe/Berlin --agg avg,p95 --gaps', 'days of Berlin, also those without readings'],
     ['kymo query --device dev-1 --order desc --limit 10', 'the newest ten readings of a device'],
     ['kymo query --from 2026-11-01 --all --format csv > november.csv', 'everything since then'],
   ]).action(async (options: QueryOptions) => query(options, terminal))
@@ -56,6 +61,8 @@ async function query(options: QueryOptions, terminal: Terminal): Promise<void> {
   const api = new Api(options)
   const given = options.format ?? (options.json === true ? 'json' : 'table')
   const format = given === 'ndjson' ? 'json' : given
+  // A table of days reads as days; what programs read is UTC unless they say otherwise.
+  const zone = options.timeZone ?? (format === 'table' ? options.tz : undefined)
   const limit = options.all === true ? Number.POSITIVE_INFINITY : options.limit
   const parameters: QueryParameters = {
     device: options.device,
@@ -63,6 +70,8 @@ async function query(options: QueryOptions, terminal: Terminal): Promise<void> {
     from: options.from,
     to: options.to,
     step: options.step,
+    tz: options.tz,
+    gaps: options.gaps === true ? 'null' : undefined,
     agg: options.agg,
     order: options.order,
   }
@@ -71,7 +80,7 @@ async function query(options: QueryOptions, terminal: Terminal): Promise<void> {
   let last: ColumnsAnswer
   do {
     last = await api.json<ColumnsAnswer>('/api/v1/query', { ...parameters, limit: Math.min(pageRows, limit - rows), cursor })
-    await terminal.write(render(last, format, rows === 0, options.timeZone, terminal))
+    await terminal.write(render(last, format, rows === 0, zone, terminal))
     rows += last.rows
     cursor = last.next_cursor ?? undefined
   } while (cursor !== undefined && rows < limit)

@@ -4,7 +4,8 @@ import path from 'node:path'
 import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Config } from '../core/config.ts'
-import { loadConfig, places } from '../core/config.ts'
+import { checkTogether } from '../core/config-resolve.ts'
+import { places } from '../core/config.ts'
 import { createLogger, nodeEnv } from '../core/env/node-env.ts'
 import type { Logger } from '../core/env.ts'
 import { asKymoError, KymoError } from '../core/errors.ts'
@@ -20,9 +21,11 @@ import type { DataLock, LockOutcome, LockState } from './lock.ts'
 import { takeLock } from './lock.ts'
 import { portOwner } from './port-owner.ts'
 import type { DemoFleet } from './simulate/demo.ts'
+import { createReloader, type Reloader } from './reload.ts'
 import { parseArguments, settingsOf } from './server-arguments.ts'
+import { loadSettings, type Settings } from './settings.ts'
 import type { ReadyMessage } from './supervisor.ts'
-import { isStop } from './supervisor.ts'
+import { isReload, isStop } from './supervisor.ts'
 import type { Terminal } from './terminal.ts'
 import { processTerminal } from './terminal.ts'
 import { version } from './version.ts'
@@ -36,6 +39,13 @@ const args = parseArguments(process.argv[2])
 const terminal = processTerminal()
 const supervised = process.send !== undefined
 let lock: DataLock | undefined
+/** From the first moment on: a hangup without a listener would end the process. */
+let reloader: Reloader | undefined
+let stopNow: (() => void) | undefined
+process.on('SIGHUP', () => {
+  if (args.inTerminal) stopNow?.()
+  else void reloader?.reload()
+})
 
 function event(name: string, fields: Readonly<Record<string, unknown>>, text: readonly string[]): void {
   if (args.json) terminal.out(JSON.stringify({ event: name, ...fields }))
@@ -47,13 +57,14 @@ function stopRequested(server: RunningServer): Promise<KymoError | undefined> {
   return new Promise((resolve) => {
     const stop = (): void => resolve(undefined)
     process.on('SIGTERM', stop)
-    process.on('SIGHUP', stop)
+    stopNow = stop
     // A Ctrl-C reaches the whole foreground group: under a supervisor, that one decides.
     process.on('SIGINT', () => {
       if (!supervised) stop()
     })
     process.on('message', (message) => {
       if (isStop(message)) stop()
+      else if (isReload(message)) void reloader?.reload()
     })
     process.on('disconnect', stop)
     server.onFatal((error) => resolve(asKymoError(error)))
@@ -100,12 +111,35 @@ function greet(server: RunningServer): void {
   })
 }
 
-function loggerOf(config: Config): Logger {
-  const { level, format } = config.log
+/** `config` is asked for each line: log.level may change while the server runs. */
+function loggerOf(config: () => Config): Logger {
+  const { format } = config().log
   const chosen = format === 'auto' ? (process.stderr.isTTY === true && !args.json ? 'text' : 'json') : format
-  // Beside a banner that a person reads, what is merely going well need not be said.
-  const quiet = format === 'auto' && level === 'info' && !args.json
-  return createLogger({ level: quiet ? 'warn' : level, format: chosen })
+  const level = (): Config['log']['level'] => {
+    const asked = config().log.level
+    // Beside a banner that a person reads, what is merely going well need not be said.
+    return format === 'auto' && asked === 'info' && !args.json ? 'warn' : asked
+  }
+  return createLogger({ level, format: chosen })
+}
+
+function readSettings(): Promise<Settings> {
+  return loadSettings({
+    env: process.env,
+    flags: { ...args.flags, ...settingsOf(args.rest) },
+    ...(args.config === undefined ? {} : { configFile: args.config }),
+  })
+}
+
+/** What of the environment counts though it is not ours, and what of it has no effect yet: once, before the start. */
+function tellVariables({ origins, pending }: Settings): void {
+  const used = new Set([...origins.values()].filter(({ from }) => from === 'alias').map(({ where }) => where))
+  for (const variable of used) event('variable', { variable, used: true }, [`  using ${variable} from the environment`])
+  for (const { variable, effect } of pending) {
+    const text = `${variable} is set but has no effect in this version (${effect}).`
+    if (args.json) terminal.err(JSON.stringify({ event: 'variable', variable, used: false, effect }))
+    else terminal.err(`  ${terminal.colors.yellow('!')} ${text}`)
+  }
 }
 
 function announce(server: RunningServer, components: RunningServer['components']): void {
@@ -160,7 +194,9 @@ async function drain(server: RunningServer, demo: DemoFleet | undefined): Promis
 }
 
 async function serve(): Promise<number> {
-  const config = loadConfig({ flags: { ...args.flags, ...settingsOf(args.rest) }, env: process.env })
+  const settings = await readSettings()
+  const { config } = settings
+  checkTogether(config)
   const { dataDir } = places(config)
   const outcome = await lockData(dataDir)
   if (!outcome.taken) {
@@ -168,16 +204,26 @@ async function serve(): Promise<number> {
     return Exit.ok
   }
   lock = outcome.lock
+  if (args.restarts === 0) tellVariables(settings)
+  const logger = loggerOf(() => reloader?.config ?? config)
   let server: RunningServer
   try {
-    server = await startServer(config, nodeEnv(loggerOf(config)), { jobScript: path.join(import.meta.dirname, 'job.ts') })
+    server = await startServer(config, nodeEnv(logger), { jobScript: path.join(import.meta.dirname, 'job.ts') })
   } catch (thrown) {
     throw explain(thrown, config)
   }
   const stop = stopRequested(server)
+  reloader = createReloader({
+    running: settings,
+    load: readSettings,
+    apply: (next) => server.reconfigure(next),
+    logger,
+    now: () => new Date(),
+    done: (reload) => lock?.update({ reload }),
+  })
   const { startDemo } = await import('./simulate/demo.ts')
   const demo = config.demo.devices > 0 ? await startDemo(server.urls.mqtt, config.demo, process.env['KYMO_TOKEN']) : undefined
-  lock.update({ state: 'running', urls: { http: server.urls.http, mqtt: server.urls.mqtt } })
+  lock.update({ state: 'running', urls: { http: server.urls.http, mqtt: server.urls.mqtt }, hangup: args.inTerminal ? 'stop' : 'reload' })
   announce(server, demo === undefined ? server.components : [...server.components, demo.component])
   greet(server)
   const ready: ReadyMessage = { kind: 'ready', httpPort: server.ports.http, mqttPort: server.ports.mqtt }

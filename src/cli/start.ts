@@ -1,6 +1,7 @@
 import module from 'node:module'
 import os from 'node:os'
 import process from 'node:process'
+import tty from 'node:tty'
 import { fileURLToPath } from 'node:url'
 import type { Command } from 'commander'
 import { KymoError } from '../core/errors.ts'
@@ -19,6 +20,7 @@ interface StartOptions {
   readonly host?: string
   readonly demo?: boolean
   readonly compatPorts?: boolean
+  readonly config?: string
   readonly json?: boolean
 }
 
@@ -35,11 +37,15 @@ export function declare(command: Command, terminal: Terminal): void {
     .option('--mqtt-port <n>', 'port of the MQTT door (1883); 0: any free one', integerBetween(0, 65_535))
     .option('--host <addr>', 'address that both doors bind (127.0.0.1); beyond loopback, credentials are needed')
     .option('--demo', 'ten simulated devices send one message a second')
+    .option('--config <file>', 'settings in YAML (KYMO_CONFIG, else ./kymo.yaml when it is there)')
     .option('--compat-ports', 'also listen on 8000 to 8004, where free')
     .allowUnknownOption(true)
     .allowExcessArguments(true)
   jsonOption(command, 'print events as JSON lines: ready, first_message, draining, stopped')
-  command.addHelpText('after', '\nEvery setting of the configuration is also a flag: store.url is --store-url and KYMO_STORE_URL.')
+  command.addHelpText(
+    'after',
+    '\nEvery setting of the configuration is also a flag: store.url is --store-url, KYMO_STORE_URL, and in the file store: url:.',
+  )
   examples(command, [
     ['kymo start --demo', 'try it: dashboard and API on http://127.0.0.1:8080, MQTT on 1883'],
     ['kymo start --data /var/lib/kymo --host 0.0.0.0', 'serve the network; needs a token first: kymo tokens create --data /var/lib/kymo'],
@@ -61,14 +67,17 @@ async function start(options: StartOptions, rest: readonly string[], terminal: T
   if (options.demo === true) flags['demo.devices'] = 10
   if (options.compatPorts === true) flags['http.compat_ports'] = true
   const json = options.json === true
+  const inTerminal = [0, 1, 2].some((fd) => tty.isatty(fd))
+  const given = options.config === undefined ? {} : { config: options.config }
 
   return supervise({
     args: (restarts, ready) => [
       '--disable-warning=ExperimentalWarning',
       serverEntry(),
-      JSON.stringify({ flags: { ...flags, ...samePorts(ready) }, rest, json, restarts } satisfies ServerArguments),
+      JSON.stringify({ flags: { ...flags, ...samePorts(ready) }, rest, json, ...given, inTerminal, restarts } satisfies ServerArguments),
     ],
     env: serverEnvironment(),
+    reloadOnHangup: !inTerminal,
     onCrash: (crash) => tellCrash(terminal, crash, json),
   })
 }

@@ -13,7 +13,7 @@ interface StatusOptions extends CommonOptions {
 }
 
 /** Offsets are decimal text in JSON, times RFC 3339. */
-type StatusAnswer = Omit<SystemStatus, 'lag' | 'started_us'> & {
+export type StatusAnswer = Omit<SystemStatus, 'lag' | 'started_us'> & {
   readonly started_at: string
   readonly lag: readonly {
     readonly group: string

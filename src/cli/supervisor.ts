@@ -13,6 +13,10 @@ export interface ReadyMessage {
 export interface StopMessage {
   readonly kind: 'stop'
 }
+/** Parent to child: read the configuration anew. */
+interface ReloadMessage {
+  readonly kind: 'reload'
+}
 
 export interface Crash {
   /** How it ended: `SIGABRT`, `exit code 70`. */
@@ -35,6 +39,8 @@ export interface SuperviseOptions {
   readonly windowMs?: number
   /** npm passes a Ctrl-C on to a child that the terminal has told already: a second signal this soon is the same one. */
   readonly sameSignalMs?: number
+  /** SIGHUP is passed on as a wish to reload; otherwise it ends the server, as the terminal is gone. */
+  readonly reloadOnHangup?: boolean
 }
 
 /** Exit codes of a shell or container runtime for a process that died by SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGKILL, SIGSEGV. */
@@ -76,6 +82,11 @@ export function supervise(options: SuperviseOptions): Promise<number> {
       resolve(code)
     }
     const onSignal = (signal: NodeJS.Signals): void => {
+      if (signal === 'SIGHUP' && options.reloadOnHangup === true) {
+        // A child that is just ending reads the configuration when it comes back.
+        if (child?.connected === true) child.send({ kind: 'reload' } satisfies ReloadMessage, () => undefined)
+        return
+      }
       const now = performance.now()
       if (stoppingSinceMs === undefined) {
         stoppingSinceMs = now
@@ -144,4 +155,8 @@ function isReady(message: unknown): message is ReadyMessage {
 
 export function isStop(message: unknown): message is StopMessage {
   return typeof message === 'object' && message !== null && 'kind' in message && message.kind === 'stop'
+}
+
+export function isReload(message: unknown): message is ReloadMessage {
+  return typeof message === 'object' && message !== null && 'kind' in message && message.kind === 'reload'
 }

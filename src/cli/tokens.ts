@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { InvalidArgumentError } from 'commander'
-import { loadConfig, places } from '../core/config.ts'
+import { places } from '../core/config.ts'
 import { createLogger, nodeEnv } from '../core/env/node-env.ts'
 import { KymoError } from '../core/errors.ts'
 import type { Scope } from '../core/services.ts'
@@ -9,6 +9,7 @@ import type { Tokens } from '../devices/tokens.ts'
 import { openSqliteMeta } from '../store/meta/sqlite.ts'
 import { table, time } from './format.ts'
 import { commaList, examples, jsonOption, timeZoneOption } from './options.ts'
+import { configFor } from './settings.ts'
 import type { Terminal } from './terminal.ts'
 
 interface TokenOptions {
@@ -88,7 +89,7 @@ function parseScopes(text: string): Scope[] {
 
 /** Works on the metadata file itself, beside a running server or without one. */
 async function withTokens(options: TokenOptions, terminal: Terminal, work: (tokens: Tokens) => Promise<void>): Promise<void> {
-  const config = loadConfig({ flags: { data_dir: options.data }, env: terminal.env })
+  const config = await configFor({ data: options.data, env: terminal.env })
   const env = nodeEnv(createLogger({ level: 'warn', format: 'text' }))
   const meta = await openSqliteMeta({ path: places(config).metaFile, env, thread: false })
   try {

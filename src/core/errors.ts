@@ -80,6 +80,13 @@ export const errorTable = {
     id: 'KYMO-E219',
     text: 'The store met an error after which its file must be opened anew. Nothing acknowledged is lost: the server restarts.',
   },
+  backup_damaged: {
+    kind: 'corrupt',
+    id: 'KYMO-E215',
+    text: 'A file of the backup is missing or damaged. kymo backup verify names all of them.',
+  },
+  backup_format: { kind: 'corrupt', id: 'KYMO-E216', text: 'The backup was made by a newer version of Kymo.' },
+  restore_refused: { kind: 'conflict', id: 'KYMO-E217', text: 'The backup cannot be restored there, or to that moment.' },
   data_dir_unusable: { kind: 'usage', id: 'KYMO-E214', text: 'The data directory cannot be made or written.' },
   // E3xx what devices and clients send
   body_not_json: { kind: 'invalid', status: 400, id: 'KYMO-E301', text: 'The body is not valid JSON.' },
@@ -142,6 +149,7 @@ export const errorTable = {
     id: 'KYMO-E332',
     text: 'The reading is older than readings are kept (retention.raw, retention.store_mb).',
   },
+  line_invalid: { kind: 'invalid', status: 400, id: 'KYMO-E333', text: 'The line is not valid line protocol.' },
   sql_invalid: { kind: 'invalid', status: 400, id: 'KYMO-E330', text: 'The SQL statement is not valid.' },
   sql_refused: {
     kind: 'invalid',

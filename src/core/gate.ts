@@ -1,7 +1,17 @@
 import type { KymoError } from './errors.ts'
 
-/** Which document is expected. `any`: whatever shape fits (`/api/v1/telemetry`, every telemetry topic). */
-export type Shape = 'any' | 'sensor-data' | 'data-point' | 'reading'
+/** A line of line protocol, and the unit of its time (`m`: minutes). It is part of the name so that a dead letter keeps it. */
+export type LineShape = 'line-ns' | 'line-us' | 'line-ms' | 'line-s' | 'line-m' | 'line-h'
+
+/** A JSON document. `any`: whatever shape fits (`/api/v1/telemetry`, every telemetry topic). */
+export type DocumentShape = 'any' | 'sensor-data' | 'data-point' | 'reading'
+
+/** What is expected. */
+export type Shape = DocumentShape | LineShape
+
+export function isLineShape(shape: Shape): shape is LineShape {
+  return shape.startsWith('line-')
+}
 
 /** Who sends, and how a redelivery of a message without a time of its own would be recognised. */
 export interface MessageContext {
@@ -22,6 +32,8 @@ export interface MessageContext {
   readonly idempotencyKey?: string
   /** The message's index within an array (HTTP: also of lines); absent: 0. */
   item?: number
+  /** Of line protocol: the line's number in its body, from 1, for whoever is told what is wrong with it. */
+  line?: number
   readonly contentType?: string
   /** When the message came, for one that is offered again later (a replayed dead letter); absent: now. Epoch microseconds. */
   readonly arrivedUs?: number

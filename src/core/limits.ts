@@ -21,6 +21,8 @@ export const limits = {
   arrayItemsMax: 64,
   /** Items in one HTTP batch: 100,000 readings of 50 bytes are 5 MB. */
   batchItemsMax: 100_000,
+  /** A line of line protocol: 2,000 fields of 100 bytes. It is parsed in one turn of the event loop, in 3 ms. */
+  lineBytesMax: 256 * KiB,
   /** Body of an HTTP request, after decompression as well (a bomb is cut off here). */
   httpBodyBytesMax: 8 * MiB,
   /** An MQTT packet; telemetry is < 10 kB, firmware travels over HTTP. */
@@ -41,6 +43,12 @@ export const limits = {
   payloadKeyBytesMax: 1 * MiB,
   /** Bytes of device ids that the payload decoder knows without making a string; devices beyond take the slower way. */
   payloadDeviceBytesMax: 16 * MiB,
+  /**
+   * Beginnings of lines (measurement and tags as written) of which the decoder of line protocol knows device and series: 131,072 x (100 B
+   * of text and about 300 B for ten fields) = 50 MB; at the limit it forgets all and learns anew.
+   */
+  lineKeysMax: 131_072,
+  lineKeyBytesMax: 16 * MiB,
   /** All series of the process: about 300 bytes each in the tables of door, store and api = 600 MB at the limit. */
   seriesMax: 2_000_000,
   /** New devices a second that register themselves, and how many may come at once. */
@@ -228,8 +236,8 @@ export const limits = {
   liveHeartbeatMs: 15_000,
 
   // --- sealing ---
-  /** A hot file of this size, or with something in it and this age, is closed and sealed: 25 million readings are read in some 0.1 s. */
-  hotBytesMax: 512 * MiB,
+  /** A hot file of this size, or with something in it and this age, is closed and sealed: 30 million readings are read in some 0.1 s. */
+  hotBytesMax: 256 * MiB,
   hotAgeMaxMs: 3_600_000,
   /** Engine memory of the process that seals and merges: what is larger it sorts on disk. It counts some 300 MB less than the process takes. */
   sealMemoryMbMax: 128,
@@ -260,6 +268,16 @@ export const limits = {
   /** How long a job may take to save where it is when it is told to stop. */
   jobStopTimeoutMs: 5_000,
 
+  // --- backup ---
+  /** Snapshots held at once: each keeps the space of files that were merged or removed since. */
+  snapshotsMax: 2,
+  /** A snapshot that nobody has asked for so long is removed: who copies from it asks every minute. */
+  snapshotLeaseMs: 10 * 60 * 1000,
+
   // --- running ---
+  /** A configuration file: every setting with a page of comments is a tenth of it. It bounds what the YAML parser may build, too. */
+  configFileBytesMax: 256 * KiB,
+  /** A file that holds a secret: a key or a password, with the newline that editors add. */
+  secretFileBytesMax: 64 * KiB,
   drainTimeoutMs: 20_000,
 } as const

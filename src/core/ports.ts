@@ -1,4 +1,5 @@
 import type { Batch, SeriesKey } from './batch.ts'
+import type { Calendar } from './calendar.ts'
 import type { Delivery, LogRecord, Span } from './record.ts'
 
 /** Where acknowledged records come from. */
@@ -55,8 +56,24 @@ export interface SeriesMatch {
   readonly metrics?: readonly string[]
 }
 
-export const aggregations = ['avg', 'min', 'max', 'sum', 'count', 'stddev', 'first', 'last'] as const
-export type Aggregation = (typeof aggregations)[number]
+/** Made from rollups or readings alike. */
+export const statistics = ['avg', 'min', 'max', 'sum', 'count', 'stddev', 'first', 'last'] as const
+export type Statistic = (typeof statistics)[number]
+
+/**
+ * Made from readings alone, and then within 1 % of the value whose rank among the n of a bucket is floor(q (n - 1)): compute/window/sketch.ts.
+ * No value where readings of the bucket have gone by age or size.
+ */
+export const quantiles = { median: 0.5, p5: 0.05, p10: 0.1, p25: 0.25, p50: 0.5, p75: 0.75, p90: 0.9, p95: 0.95, p99: 0.99 } as const
+export type Quantile = keyof typeof quantiles
+const quantileNames = ['median', 'p5', 'p10', 'p25', 'p50', 'p75', 'p90', 'p95', 'p99'] as const satisfies readonly Quantile[]
+
+export const aggregations = [...statistics, ...quantileNames] as const
+export type Aggregation = Statistic | Quantile
+
+export function isQuantile(name: Aggregation): name is Quantile {
+  return Object.hasOwn(quantiles, name)
+}
 
 /** Where a page ended: strictly after (in the query's order) this (time, device, metric). */
 export interface Position {
@@ -70,10 +87,17 @@ export interface RangeQuery {
   readonly match: SeriesMatch
   readonly fromUs: number
   readonly toUs: number
-  /** Buckets of this width, aligned to the epoch (UTC). Absent: raw readings. */
+  /** Buckets of this width, aligned to the epoch (UTC). Neither this nor `calendar`: raw readings. */
   readonly stepUs?: number
-  /** With `stepUs`: which aggregates; each becomes a column. */
+  /** In place of `stepUs`: buckets that are days, weeks, months or years of a time zone. */
+  readonly calendar?: Calendar
+  /** Of buckets: which aggregates; each becomes a column. */
   readonly aggregations?: readonly Aggregation[]
+  /**
+   * A row for each series that matches and each bucket that meets the range, be it without readings: its count is 0 and the rest NaN. Absent:
+   * buckets without readings are no rows.
+   */
+  readonly gaps?: 'null'
   readonly order: 'asc' | 'desc'
   /** Rows in all; the caller asks for one more than it shows to know whether there is more. */
   readonly limit: number

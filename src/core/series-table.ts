@@ -10,20 +10,12 @@ export interface DeviceEntry {
   readonly series: Map<string, number>
   /** Attribute name (`firmware`, `location`, `unit.<metric>`) to its last value, so that only changes reach the log. */
   readonly attributes: ReadonlyMap<string, string>
-  /** Grows with each change of an attribute. */
-  readonly attributesVersion: number
+  /** Dense, in order of appearance, over all tenants. */
+  readonly index: number
 }
 
 interface OwnEntry extends DeviceEntry {
   readonly attributes: Map<string, string>
-  attributesVersion: number
-}
-
-/** The one way to change what a device said of itself. */
-export function setAttribute(entry: DeviceEntry, name: string, value: string): void {
-  const own = entry as OwnEntry
-  own.attributes.set(name, value)
-  own.attributesVersion++
 }
 
 /** May a device that is not known yet become known? Undefined: yes. */
@@ -37,7 +29,9 @@ export class SeriesTable {
   readonly keys: SeriesKey[] = []
   /** 1 once the series has held a number: text is refused from then on (`metric_text_changed`). */
   numeric = new Uint8Array(1024)
-  readonly #tenants = new Map<string, Map<string, DeviceEntry>>()
+  /** By the index of a device: grows with each change of its attributes. */
+  attributesVersion = new Uint32Array(256)
+  readonly #tenants = new Map<string, Map<string, OwnEntry>>()
   #devices = 0
   #admit: Admission
 
@@ -71,14 +65,24 @@ export class SeriesTable {
   /** Makes a device known without asking: it came from the registry or the store. */
   register(tenant: string, device: string): DeviceEntry {
     let devices = this.#tenants.get(tenant)
-    if (devices === undefined) this.#tenants.set(tenant, (devices = new Map<string, DeviceEntry>()))
+    if (devices === undefined) this.#tenants.set(tenant, (devices = new Map<string, OwnEntry>()))
     let entry = devices.get(device)
     if (entry === undefined) {
-      entry = { tenant, id: device, series: new Map(), attributes: new Map(), attributesVersion: 0 }
+      entry = { tenant, id: device, series: new Map(), attributes: new Map(), index: this.#devices++ }
       devices.set(device, entry)
-      this.#devices++
+      if (entry.index >= this.attributesVersion.length) {
+        const grown = new Uint32Array(this.attributesVersion.length * 2)
+        grown.set(this.attributesVersion)
+        this.attributesVersion = grown
+      }
     }
     return entry
+  }
+
+  /** The one way to change what a device said of itself. */
+  setAttribute(device: DeviceEntry, name: string, value: string): void {
+    this.#tenants.get(device.tenant)?.get(device.id)?.attributes.set(name, value)
+    this.attributesVersion[device.index]!++
   }
 
   /** The series' id, or -1 when the device has as many metrics as it may (or the process as many series). */

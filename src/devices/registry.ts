@@ -3,7 +3,7 @@ import { asKymoError, KymoError } from '../core/errors.ts'
 import { limits } from '../core/limits.ts'
 import type { Metrics } from '../core/metrics.ts'
 import type { MetaStore } from '../core/ports.ts'
-import { setAttribute, type Admission, type SeriesTable } from '../core/series-table.ts'
+import type { Admission, SeriesTable } from '../core/series-table.ts'
 import type { Device, DeviceService, Page, VersionedDevice } from '../core/services.ts'
 import { createAdmission } from './admission.ts'
 import { DeviceDirectory } from './directory.ts'
@@ -82,8 +82,13 @@ class Registry implements DeviceRegistry {
     this.#o = o
     this.admission = createAdmission({
       clock: o.env.clock,
-      autoRegister: o.autoRegister,
-      perS: o.registrationsPerS,
+      // Asked each time: both may change while it runs.
+      get autoRegister() {
+        return o.autoRegister
+      },
+      get perS() {
+        return o.registrationsPerS
+      },
       burst: o.registrationBurst,
       full: () => this.#devices.all.length >= limits.devicesMax,
       known: (tenant, device) => this.#devices.find(tenant, device) !== undefined,
@@ -232,7 +237,7 @@ class Registry implements DeviceRegistry {
 
   #tellDoors(state: DeviceState): void {
     const entry = this.#o.series.register(state.tenant, state.id)
-    for (const [name, value] of Object.entries(state.attributes)) setAttribute(entry, name, value)
+    for (const [name, value] of Object.entries(state.attributes)) this.#o.series.setAttribute(entry, name, value)
   }
 
   #takeChanges(state: DeviceState, changes: Readonly<Record<string, string>>, receivedUs: number): void {

@@ -1,7 +1,7 @@
 import type { Env } from '../core/env.ts'
 import { asKymoError, KymoError } from '../core/errors.ts'
 import type { Code } from '../core/errors.ts'
-import type { IngestGate, MessageContext, Shape } from '../core/gate.ts'
+import { isLineShape, type IngestGate, type MessageContext, type Shape } from '../core/gate.ts'
 import { limits } from '../core/limits.ts'
 import type { Metrics } from '../core/metrics.ts'
 import type { Source, StreamLog } from '../core/ports.ts'
@@ -245,7 +245,7 @@ class DeadLetterRole implements DeadLetters {
     const { body } = letter
     const context = contextOf(letter)
     const untilMs = this.#o.env.clock.monotonicMs() + replayWaitMs
-    if (firstByte(body, 0, body.length) !== openBracket) return this.#offerOne(context, body, 0, body.length, untilMs)
+    if (isLineShape(context.shape) || firstByte(body, 0, body.length) !== openBracket) return this.#offerOne(context, body, 0, body.length, untilMs)
     // Kept whole for its topic, say: what is wrong with one item is not its neighbours' fault. Without times of their own the items need different ones.
     const items = new ItemSplitter(body, 0, body.length, 'array')
     let last = this.#o.gate.durable
@@ -305,7 +305,9 @@ function refused(id: string, error: KymoError): Result & { readonly code: Code }
   return { id, ok: false, code: error.code, detail: error.message }
 }
 
-const shapes = new Set<string>(['any', 'sensor-data', 'data-point', 'reading'] satisfies Shape[])
+const documentShapes = ['any', 'sensor-data', 'data-point', 'reading'] satisfies Shape[]
+const lineShapes = ['line-ns', 'line-us', 'line-ms', 'line-s', 'line-m', 'line-h'] satisfies Shape[]
+const shapes = new Set<string>([...documentShapes, ...lineShapes])
 
 /** As it came the first time: same tenant, topic and shape, and the time of its first arrival for a message without a time. */
 function contextOf(letter: DeadLetter): MessageContext {

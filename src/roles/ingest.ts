@@ -1,7 +1,7 @@
 import type { Env } from '../core/env.ts'
 import { asKymoError, KymoError } from '../core/errors.ts'
 import { BatchBuilder } from '../core/batch-builder.ts'
-import type { IngestGate, MessageContext } from '../core/gate.ts'
+import { isLineShape, type IngestGate, type MessageContext } from '../core/gate.ts'
 import { limits } from '../core/limits.ts'
 import type { Metrics } from '../core/metrics.ts'
 import type { StreamLog } from '../core/ports.ts'
@@ -10,6 +10,7 @@ import { Topic, type LogRecord } from '../core/record.ts'
 import type { SeriesTable } from '../core/series-table.ts'
 import { encodeAttributes } from '../wire/attributes.ts'
 import { encodeDeadLetter } from '../wire/dead-letter.ts'
+import { LineDecoder } from '../wire/line-decoder.ts'
 import type { PayloadDecoder } from '../wire/payload/decoder.ts'
 import { IngestMetrics } from './ingest-metrics.ts'
 import { hashName, OriginWindow } from './origins.ts'
@@ -18,6 +19,8 @@ export interface IngestOptions {
   readonly log: StreamLog
   readonly series: SeriesTable
   readonly decoder: PayloadDecoder
+  /** Tags of line protocol that name the device, the first that a line has. */
+  readonly lineDeviceTags?: readonly string[]
   readonly env: Env
   readonly metrics: Metrics
   /** Called once when the log can never take writes again (a failed fsync, damage): the process must stop. */
@@ -54,6 +57,7 @@ export class Ingest implements IngestGate {
   readonly metrics: IngestMetrics
   readonly #o: IngestOptions
   readonly #origins = new OriginWindow()
+  readonly #lines: LineDecoder
   readonly #soon: (fn: () => void) => void
   readonly #pendingBytesMax: number
   readonly #listeners = new Set<(durable: number) => void>()
@@ -84,6 +88,8 @@ export class Ingest implements IngestGate {
     this.#pendingBytesMax = o.pendingBytesMax ?? limits.ingestPendingBytesMax
     this.#soon = o.soon ?? ((fn) => void setImmediate(fn))
     this.metrics = new IngestMetrics(o.metrics)
+    const deviceTags = o.lineDeviceTags === undefined ? {} : { deviceTags: o.lineDeviceTags }
+    this.#lines = new LineDecoder({ series: o.series, payload: o.decoder, ...deviceTags })
     this.#open = new BatchBuilder(o.series.keys)
     if ((o.tickMs ?? 10_000) > 0) this.#armTick(o.tickMs ?? 10_000)
   }
@@ -100,7 +106,11 @@ export class Ingest implements IngestGate {
     const out = this.#open
     const firstRow = out.rows
     const decoder = this.#o.decoder
-    const refused = decoder.decode(bytes, start, end, context, context.arrivedUs ?? receivedUs, out)
+    const { shape } = context
+    const arrivedUs = context.arrivedUs ?? receivedUs
+    const refused = isLineShape(shape)
+      ? this.#lines.decode(bytes, start, end, shape, context, arrivedUs, out)
+      : decoder.decode(bytes, start, end, context, arrivedUs, out)
     if (refused !== undefined) {
       // Overload is no fault of the message: the sender offers it again, and nothing is kept of it.
       if (refused.kind === 'overloaded') {

@@ -2,7 +2,7 @@ import { Flag } from '../core/batch.ts'
 import type { Batch } from '../core/batch.ts'
 import type { Sink } from '../core/ports.ts'
 import type { LogRecord } from '../core/record.ts'
-import { setAttribute, type SeriesTable } from '../core/series-table.ts'
+import type { SeriesTable } from '../core/series-table.ts'
 import type { DeviceRegistry } from '../devices/registry.ts'
 import { decodeAttributes } from '../wire/attributes.ts'
 import { KeyNumbers } from './live-keys.ts'
@@ -58,6 +58,6 @@ export class RegistrySink implements Sink {
     // Once doors are open they have newer knowledge than the log's reader.
     if (!this.#catchingUp()) return
     const entry = this.#series.register(tenant, device)
-    for (const [name, value] of Object.entries(changes)) setAttribute(entry, name, value)
+    for (const [name, value] of Object.entries(changes)) this.#series.setAttribute(entry, name, value)
   }
 }

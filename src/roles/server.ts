@@ -3,7 +3,7 @@ import path from 'node:path'
 import type { Config } from '../core/config.ts'
 import { places, retentionOf } from '../core/config.ts'
 import type { Env } from '../core/env.ts'
-import { asKymoError, KymoError } from '../core/errors.ts'
+import { asKymoError, type KymoError } from '../core/errors.ts'
 import { limits } from '../core/limits.ts'
 import { Metrics } from '../core/metrics.ts'
 import { Topic } from '../core/record.ts'
@@ -20,9 +20,11 @@ import { openTokens } from '../devices/tokens.ts'
 import { openSqliteMeta } from '../store/meta/sqlite.ts'
 import { startDeadLetters } from './dead-letters.ts'
 import { type Jobs, openJobs } from './jobs/jobs.ts'
+import { effectiveAuth } from './access.ts'
 import { announceFirst, type FirstMessage } from './first-message.ts'
 import { Ingest } from './ingest.ts'
 import { startLive } from './live.ts'
+import { openSnapshots } from './snapshots.ts'
 import { openStoreThread } from './store-thread.ts'
 import { systemStatus } from './status.ts'
 import { watchStorage } from './storage.ts'
@@ -54,24 +56,17 @@ export interface RunningServer {
   onFatal(listener: (error: KymoError) => void): void
   /** Messages taken and not yet durable. */
   pending(): number
+  /** Takes over the settings that are marked `reload`; the others must be as they were. When it rejects, all is as before. */
+  reconfigure(next: Config): Promise<void>
   stop(): Promise<{ readonly drained: number; readonly lost: number }>
 }
 
 export const version: string = (JSON.parse(fs.readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }).version
 
-const loopbackHosts = new Set(['127.0.0.1', 'localhost', '::1', '[::1]'])
 const compatPorts = [8000, 8001, 8002, 8003, 8004]
 
-/** Who may come in, by where the doors are bound and what the settings say. Throws open_beyond_loopback. */
-export function effectiveAuth(config: Config, tokensExist: boolean): HttpAuth {
-  const loopback = loopbackHosts.has(config.http.host) && loopbackHosts.has(config.mqtt.host)
-  if (config.auth === 'open') {
-    if (config.environment === 'production') throw new KymoError('open_beyond_loopback', { detail: 'auth is "open", which production refuses.' })
-    return loopback ? 'loopback' : 'open'
-  }
-  if (config.auth === 'auto' && loopback && config.environment !== 'production') return 'loopback'
-  if (!tokensExist) throw new KymoError('open_beyond_loopback')
-  return 'token'
+function sealOf({ store }: Config): { readonly bytes: number; readonly afterMs: number } {
+  return { bytes: store.seal_mb * 2 ** 20, afterMs: store.seal_minutes * 60_000 }
 }
 
 /** Tokens of running jobs are good at the HTTP door, beside those that were given out. */
@@ -136,6 +131,8 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
   }
   const where = places(config)
   const retention = retentionOf(config)
+  // What may change while it runs is read through here whenever it is needed.
+  let now = config
   const fresh = !fs.existsSync(where.logDir)
   env.disk.mkdir(where.dataDir)
   const metrics = new Metrics()
@@ -166,6 +163,7 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
           env,
           metrics,
           memoryLimitMb: config.store.memory_mb,
+          seal: sealOf(config),
           reserveBytes: config.log.reserve_bytes,
           retention,
           onFatal,
@@ -183,8 +181,12 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
     series,
     env,
     metrics,
-    autoRegister: config.devices.auto_register,
-    registrationsPerS: config.devices.registrations_per_s,
+    get autoRegister() {
+      return now.devices.auto_register
+    },
+    get registrationsPerS() {
+      return now.devices.registrations_per_s
+    },
     registrationBurst: limits.registrationBurst,
   })
   stack.push(() => registry.close())
@@ -194,9 +196,22 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
   const live = await startLive({ log, store, series, registry, env, metrics, onFatal })
   stack.push(() => live.stop())
   const decoder = new PayloadDecoder({ series, aliases: config.payload.aliases })
-  const storage = watchStorage({ log, store, decoder, env, metrics, rawUs: retention.rawUs, quotaBytes: config.storage.quota_mb * 1e6 })
+  const storage = watchStorage({
+    log,
+    store,
+    decoder,
+    env,
+    metrics,
+    get rawUs() {
+      return retentionOf(now).rawUs
+    },
+    get quotaBytes() {
+      return now.storage.quota_mb * 1e6
+    },
+  })
   stack.push(() => storage.close())
-  const ingest = new Ingest({ log, series, decoder, env, metrics, onFatal, held: storage.held })
+  const lineDeviceTags = config.payload.line_device_tags.split(',').map((tag) => tag.trim())
+  const ingest = new Ingest({ log, series, decoder, lineDeviceTags, env, metrics, onFatal, held: storage.held })
   await ingest.rebuildOrigins(log.end(Topic.telemetry), log.earliest(Topic.telemetry))
   series.admission = registry.admission
   const deadLetters = await startDeadLetters({ log, gate: ingest, env, metrics, onFatal })
@@ -209,6 +224,16 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
     script: o.jobScript,
   })
   stack.push(() => jobs.stop())
+  const snapshots = openSnapshots({
+    dir: path.join(where.dataDir, 'snapshots'),
+    logDir: where.logDir,
+    metaFile: where.metaFile,
+    log,
+    store,
+    env,
+    version,
+  })
+  stack.push(() => snapshots.stop())
 
   const [{ openHttpDoor }, { openMqttDoor }] = await Promise.all([import('../doors/http/door.ts'), import('../doors/mqtt/door.ts')])
   const mqtt: MqttDoor = await timed(
@@ -241,6 +266,7 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
         devices: registry,
         tokens: withJobs(tokens, jobs),
         jobs,
+        snapshots,
         latest: live,
         live,
         deadLetters,
@@ -302,6 +328,10 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
       if (fatal !== undefined) listener(fatal)
     },
     pending: () => ingest.pendingMessages,
+    async reconfigure(next) {
+      await store.reconfigure({ retention: retentionOf(next), seal: sealOf(next) })
+      now = next
+    },
     stop,
   }
 }

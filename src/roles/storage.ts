@@ -1,4 +1,4 @@
-import type { Env } from '../core/env.ts'
+import type { Env, Timer } from '../core/env.ts'
 import { KymoError } from '../core/errors.ts'
 import type { Metrics } from '../core/metrics.ts'
 import { Topic } from '../core/record.ts'
@@ -11,7 +11,7 @@ export interface StorageOptions {
   readonly decoder: { oldestUs: number }
   readonly env: Env
   readonly metrics: Metrics
-  /** How long readings are kept; Infinity: for ever. */
+  /** How long readings are kept; Infinity: for ever. It and the quota may change: they are asked each time. */
   readonly rawUs: number
   /** Of log and store together; 0: none. */
   readonly quotaBytes: number
@@ -33,29 +33,29 @@ const topics = [Topic.telemetry, Topic.deadLetters]
  * disk; the store goes on reading the log, and retention goes on removing, so what is held is let go when there is room.
  */
 export function watchStorage(o: StorageOptions): Storage {
-  const { log, store, env, metrics, quotaBytes } = o
+  const { log, store, env, metrics } = o
   const use = (): SystemStatus['storage'] => ({
     log_bytes: topics.reduce((sum, topic) => sum + log.bytes(topic), 0),
     store_bytes: store.stats().bytes,
-    ...(quotaBytes === 0 ? {} : { quota_bytes: quotaBytes }),
+    ...(o.quotaBytes === 0 ? {} : { quota_bytes: o.quotaBytes }),
   })
   const sum = (): number => {
     const { log_bytes, store_bytes } = use()
     return log_bytes + store_bytes
   }
   const used = metrics.gauge('kymo_storage_used_bytes', 'Bytes of log and store on disk', {}, () => void (used.value = sum()))
-  metrics.gauge('kymo_storage_quota_bytes', 'Bytes that log and store may have together (storage.quota_mb); 0: no limit').value = quotaBytes
+  const quotaHelp = 'Bytes that log and store may have together (storage.quota_mb); 0: no limit'
+  const quota = metrics.gauge('kymo_storage_quota_bytes', quotaHelp, {}, () => void (quota.value = o.quotaBytes))
+  let timer: Timer
   const judge = (): void => {
     o.decoder.oldestUs = Math.max(env.clock.nowUs() - o.rawUs, store.stats().rawFromUs)
+    timer = env.clock.after(everyMs, judge)
   }
-  let timer = env.clock.after(0, function again() {
-    judge()
-    timer = env.clock.after(everyMs, again)
-  })
   judge()
   return {
     use,
     held: () => {
+      const { quotaBytes } = o
       const bytes = quotaBytes === 0 ? 0 : sum()
       if (bytes <= quotaBytes) return undefined
       return new KymoError('storage_quota', {

@@ -5,6 +5,7 @@ import type { LogFields } from '../core/env.ts'
 import type { OperatorState, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, SeriesPage } from '../core/ports.ts'
 import type { SqlQuery, SqlRows } from '../core/sql.ts'
 import type { LogHandle } from '../log/embedded/log.ts'
+import type { StoreSnapshot } from '../store/duckdb/snapshot.ts'
 import type { Committed } from './store.ts'
 
 /** How the store's thread is started. */
@@ -12,6 +13,8 @@ export interface StoreThreadStart {
   readonly dir: string
   readonly log: LogHandle
   readonly memoryLimitMb: number
+  /** When the file that is being written is closed and sealed; absent: the limits' figures. */
+  readonly seal?: { readonly bytes: number; readonly afterMs: number }
   readonly reserveBytes: number
   /** Absent: all is kept for ever. */
   readonly retention?: Retention
@@ -54,6 +57,9 @@ export type StoreAsk =
   | { readonly type: 'series'; readonly id: number; readonly match: SeriesMatch; readonly page?: SeriesPage }
   | { readonly type: 'sql'; readonly id: number; readonly query: SqlQuery }
   | { readonly type: 'resume'; readonly id: number; readonly log: string; readonly topic: string; readonly partition: number }
+  | { readonly type: 'snapshot'; readonly id: number; readonly into: string }
+  /** From now on these hold in place of those of the start. */
+  | { readonly type: 'reconfigure'; readonly id: number; readonly retention: Retention; readonly seal: NonNullable<StoreThreadStart['seal']> }
   | { readonly type: 'close' }
 
 export interface StoreSizes {
@@ -80,6 +86,8 @@ export type StoreTell =
       readonly id: number
       readonly resumed: { readonly next: bigint; readonly states: readonly OperatorState[] } | undefined
     }
+  | { readonly type: 'snapshot-taken'; readonly id: number; readonly snapshot: StoreSnapshot }
+  | { readonly type: 'reconfigured'; readonly id: number }
   | { readonly type: 'committed'; readonly commit: Committed; readonly sizes?: StoreSizes; readonly counts: StoreCounts }
   /** Sealing and retention change sizes without a commit. */
   | { readonly type: 'sizes'; readonly sizes: StoreSizes }

@@ -1,5 +1,6 @@
 import path from 'node:path'
 import { Worker } from 'node:worker_threads'
+import { isBucketed } from '../core/buckets.ts'
 import type { Batch } from '../core/batch.ts'
 import type { Retention } from '../core/config.ts'
 import type { Env } from '../core/env.ts'
@@ -9,6 +10,7 @@ import type { HistogramCell, Metrics } from '../core/metrics.ts'
 import type { QueryPage, RangeQuery, SeriesInfo, SeriesMatch, SeriesPage, Store } from '../core/ports.ts'
 import type { SqlQuery, SqlRows, SqlStore } from '../core/sql.ts'
 import type { LogHandle } from '../log/embedded/log.ts'
+import type { StoreSnapshot } from '../store/duckdb/snapshot.ts'
 import { StoreMetrics } from './store-metrics.ts'
 import {
   fromInfoColumns,
@@ -27,12 +29,19 @@ export interface StoreThreadOptions {
   readonly env: Env
   readonly metrics: Metrics
   readonly memoryLimitMb?: number
+  readonly seal?: StoreThreadStart['seal']
   /** Commits wait when the file system has less than this left. */
   readonly reserveBytes?: number
   /** Absent: all is kept for ever. */
   readonly retention?: Retention
   /** The store cannot go on (corrupt, fenced off, or its thread is gone): the process should end. */
   readonly onFatal: (error: KymoError) => void
+}
+
+/** What may change while the store runs. */
+export interface StoreSettings {
+  readonly retention: Retention
+  readonly seal: NonNullable<StoreThreadStart['seal']>
 }
 
 /** The store as the other roles see it: its thread reads the log and commits by itself. */
@@ -42,6 +51,10 @@ export interface StoreThread extends Omit<Store, 'commit'>, SqlStore {
   /** The offset below which everything was committed since the start; undefined before the first commit. */
   readonly next: bigint | undefined
   stats(): StoreSizes & StoreCounts
+  /** Takes over when days are sealed and how long data is kept; rejects when the thread has ended. */
+  reconfigure(settings: StoreSettings): Promise<void>
+  /** Links the store's files into a folder, as they are between two commits. Rejects with `store_unavailable` when queries leave no gap. */
+  snapshot(into: string): Promise<StoreSnapshot>
 }
 
 /** Starts the store's thread; resolves when the store is open and the role reads the log. */
@@ -82,6 +95,7 @@ class Thread implements StoreThread {
       memoryLimitMb: o.memoryLimitMb ?? 512,
       reserveBytes: o.reserveBytes ?? limits.diskReserveBytes,
       ...(o.retention === undefined ? {} : { retention: o.retention }),
+      ...(o.seal === undefined ? {} : { seal: o.seal }),
     }
     // Built code has .js where the source has .ts; the worker lies beside this file in both.
     this.#worker = new Worker(new URL(`./store-worker${path.extname(import.meta.url)}`, import.meta.url), {
@@ -98,7 +112,7 @@ class Thread implements StoreThread {
 
   async *query(query: RangeQuery, signal: AbortSignal): AsyncGenerator<QueryPage, void, void> {
     if (signal.aborted) throw givenUp(signal)
-    const timed = this.#metrics.query(query.stepUs === undefined ? 'raw' : 'buckets')
+    const timed = this.#metrics.query(isBucketed(query) ? 'buckets' : 'raw')
     const pages = new Pages(this.#o.env)
     const id = this.#ask((given) => ({ type: 'query', id: given, query }), pages)
     const aborted = (): void => this.#abort(id, givenUp(signal))
@@ -150,6 +164,24 @@ class Thread implements StoreThread {
       signal,
       (id) => ({ type: 'sql', id, query }),
       (message) => (message.type === 'sql-rows' ? message.answer : undefined),
+    )
+  }
+
+  snapshot(into: string): Promise<StoreSnapshot> {
+    return this.#once(
+      'snapshot',
+      new AbortController().signal,
+      (id) => ({ type: 'snapshot', id, into }),
+      (message) => (message.type === 'snapshot-taken' ? message.snapshot : undefined),
+    )
+  }
+
+  async reconfigure(settings: StoreSettings): Promise<void> {
+    await this.#once(
+      'reconfigure',
+      new AbortController().signal,
+      (id) => ({ type: 'reconfigure', id, ...settings }),
+      (message) => (message.type === 'reconfigured' ? { done: true } : undefined),
     )
   }
 
@@ -259,6 +291,8 @@ class Thread implements StoreThread {
       case 'infos':
       case 'sql-rows':
       case 'resumed':
+      case 'snapshot-taken':
+      case 'reconfigured':
         return this.#asked.get(message.id)?.tell(message)
     }
   }

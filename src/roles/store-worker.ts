@@ -2,7 +2,9 @@ import { parentPort, workerData } from 'node:worker_threads'
 import type { LogFields, Logger } from '../core/env.ts'
 import { nodeEnv } from '../core/env/node-env.ts'
 import { fromPlainError, KymoError, toPlainError } from '../core/errors.ts'
+import { limits } from '../core/limits.ts'
 import { attachEmbeddedLog } from '../log/embedded/log.ts'
+import { keepAll } from '../store/duckdb/retention.ts'
 import { openDuckdbStore, type DuckdbStore } from '../store/duckdb/store.ts'
 import { pagesAhead, toInfoColumns, type StoreAsk, type StoreTell, type StoreThreadStart } from './store-messages.ts'
 import { startStoreRole, type StoreRole } from './store.ts'
@@ -26,13 +28,29 @@ function logger(fixed: LogFields = {}): Logger {
 }
 
 const env = nodeEnv(logger())
+/** What may change while it runs; the store asks for it whenever it is needed. */
+let now = { seal: start.seal ?? { bytes: limits.hotBytesMax, afterMs: limits.hotAgeMaxMs }, retention: start.retention ?? keepAll }
 const asked = new Map<number, { readonly abort: AbortController; credit: number; wake: () => void }>()
 
 async function main(): Promise<void> {
   let store: DuckdbStore
   try {
-    const { dir, memoryLimitMb, reserveBytes, retention } = start
-    store = await openDuckdbStore({ dir, env, memoryLimitMb, reserveBytes, ...(retention === undefined ? {} : { retention }) })
+    const { dir, memoryLimitMb, reserveBytes } = start
+    store = await openDuckdbStore({
+      dir,
+      env,
+      memoryLimitMb,
+      reserveBytes,
+      get sealBytes() {
+        return now.seal.bytes
+      },
+      get sealAfterMs() {
+        return now.seal.afterMs
+      },
+      get retention() {
+        return now.retention
+      },
+    })
   } catch (thrown) {
     tell({ type: 'refused', error: toPlainError(thrown) })
     return
@@ -78,11 +96,14 @@ async function main(): Promise<void> {
       if (ask.type === 'abort') one.abort.abort(fromPlainError(ask.error))
       else one.credit += ask.pages
       one.wake()
+    } else if (ask.type === 'reconfigure') {
+      now = { seal: ask.seal, retention: ask.retention }
+      tell({ type: 'reconfigured', id: ask.id })
     } else await serve(ask, store)
   }
 }
 
-type Question = Exclude<StoreAsk, { readonly type: 'close' | 'more' | 'abort' }>
+type Question = Exclude<StoreAsk, { readonly type: 'close' | 'more' | 'abort' | 'reconfigure' }>
 
 async function serve(ask: Question, store: DuckdbStore): Promise<void> {
   const one = { abort: new AbortController(), credit: pagesAhead, wake: (): void => undefined }
@@ -93,6 +114,7 @@ async function serve(ask: Question, store: DuckdbStore): Promise<void> {
     if (ask.type === 'query') await pages(ask, store)
     else if (ask.type === 'sql') tell({ type: 'sql-rows', id, answer: await store.sql(ask.query, signal) })
     else if (ask.type === 'latest') tell({ type: 'batch', id, batch: await store.latest(ask.match, signal) })
+    else if (ask.type === 'snapshot') tell({ type: 'snapshot-taken', id, snapshot: await store.snapshot(ask.into) })
     else if (ask.type === 'series') tell({ type: 'infos', id, infos: toInfoColumns(await store.series(ask.match, signal, ask.page)) })
     else tell({ type: 'resumed', id, resumed: await store.resume(ask.log, ask.topic, ask.partition) })
   } catch (thrown) {

@@ -25,6 +25,15 @@ export const times: readonly BadInput[] = [
   refused('a time that is an object', 'time_invalid', (d) => `{"device_id":${id(d)},"time":{"s":1},"x":1}`, 'Neither text nor number.', {
     pointer: '/time',
   }),
+  refused(
+    'a reading that is older than readings are kept',
+    'too_old',
+    (d) => `{"device_id":${id(d)},"ts":63072000,"x":1}`,
+    'The server of this table has retention.raw=50y.',
+    {
+      pointer: '/ts',
+    },
+  ),
   refused('two times', 'alias_conflict', (d) => `{"device_id":${id(d)},"time":1700000000,"ts":1700000001,"x":1}`, 'Which one?', { pointer: '/ts' }),
   taken(
     'nanoseconds',

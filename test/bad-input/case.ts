@@ -1,13 +1,14 @@
 import { httpStatus, type Code } from '../../src/core/errors.ts'
 
 /** Where a message can come in. `ingest` is S2's and S3's path: the body tells which of them is meant. */
-export type Route = 'telemetry' | 'sensor-data' | 'ingest' | 'ingest-batch' | 'mqtt'
+export type Route = 'telemetry' | 'sensor-data' | 'ingest' | 'ingest-batch' | 'line' | 'mqtt'
 
 export const routePaths: Readonly<Record<Route, string>> = {
   telemetry: 'POST /api/v1/telemetry',
   'sensor-data': 'POST /sensor-data',
   ingest: 'POST /ingest',
   'ingest-batch': 'POST /ingest/batch',
+  line: 'POST /api/v2/write',
   mqtt: 'MQTT, a telemetry topic',
 }
 

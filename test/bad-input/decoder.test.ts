@@ -6,9 +6,11 @@ import { describe, it } from 'node:test'
 import { Flag } from '../../src/core/batch.ts'
 import { BatchBuilder } from '../../src/core/batch-builder.ts'
 import type { KymoError } from '../../src/core/errors.ts'
-import type { MessageContext, Shape } from '../../src/core/gate.ts'
+import { isLineShape, type MessageContext, type Shape } from '../../src/core/gate.ts'
 import { SeriesTable } from '../../src/core/series-table.ts'
 import { firstByte } from '../../src/wire/json/text.ts'
+import { LineSplitter } from '../../src/wire/line/lines.ts'
+import { LineDecoder } from '../../src/wire/line-decoder.ts'
 import { PayloadDecoder } from '../../src/wire/payload/decoder.ts'
 import { ItemSplitter } from '../../src/wire/payload/items.ts'
 import { defaultTelemetryTopics, TelemetryTopics } from '../../src/wire/topics.ts'
@@ -20,6 +22,7 @@ const receivedUs = 1_790_000_000_000_000
 /** What the HTTP door does with `/ingest`, INTERFACES A2, collision 1. */
 function shapeOf(route: Route, text: string): Shape {
   if (route === 'telemetry' || route === 'mqtt') return 'any'
+  if (route === 'line') return 'line-ns'
   if (route === 'sensor-data') return 'sensor-data'
   return route === 'ingest-batch' || text.includes('"metric"') ? 'data-point' : 'reading'
 }
@@ -32,8 +35,13 @@ interface Refusal {
 class Bench {
   readonly series = new SeriesTable()
   readonly decoder = new PayloadDecoder({ series: this.series })
+  readonly lines = new LineDecoder({ series: this.series, payload: this.decoder })
   readonly out = new BatchBuilder(this.series.keys)
   readonly refusals: Refusal[] = []
+
+  constructor() {
+    this.decoder.oldestUs = receivedUs - 50 * 365 * 86_400e6
+  }
 
   submit(row: BadInput, route: Route, device: string, body: string | Uint8Array): void {
     const bytes = Buffer.from(body)
@@ -48,6 +56,11 @@ class Bench {
       dup: false,
       ...(match.device === undefined ? {} : { topicDevice: match.device }),
     }
+    if (route === 'line') {
+      const lines = new LineSplitter(bytes, 0, bytes.length)
+      while (lines.next()) this.#one(context, bytes, lines.start, lines.end, lines.index, lines.refusal)
+      return
+    }
     const ndjson = row.headers?.['content-type'] === 'application/x-ndjson'
     const first = firstByte(bytes, 0, bytes.length)
     if (ndjson || first === 0x5b) {
@@ -57,7 +70,12 @@ class Bench {
   }
 
   #one(context: MessageContext, bytes: Uint8Array, start: number, end: number, index: number, refused: KymoError | undefined): void {
-    const error = refused ?? this.decoder.decode(bytes, start, end, context, receivedUs, this.out)
+    const { shape } = context
+    const error =
+      refused ??
+      (isLineShape(shape)
+        ? this.lines.decode(bytes, start, end, shape, context, receivedUs, this.out)
+        : this.decoder.decode(bytes, start, end, context, receivedUs, this.out))
     if (error !== undefined) this.refusals.push({ index, error })
   }
 }

@@ -2,11 +2,12 @@ import { Buffer } from 'node:buffer'
 import { batches, documents, doors, seedShapes, times } from './bodies.ts'
 import { routePaths, type BadInput } from './case.ts'
 import { names, numbers, types } from './fields.ts'
+import { lines } from './lines.ts'
 
 export { routePaths, type BadInput, type Route } from './case.ts'
 
 /** What comes in and should not, and what becomes of it. Documentation and tests are made from this. */
-export const badInput: readonly BadInput[] = [...numbers, ...types, ...names, ...times, ...documents, ...seedShapes, ...batches, ...doors]
+export const badInput: readonly BadInput[] = [...numbers, ...types, ...names, ...times, ...documents, ...seedShapes, ...batches, ...doors, ...lines]
 
 const intro = `# Bad input
 
@@ -18,6 +19,7 @@ from the same table.
 - What is refused is kept in the dead letters with its original bytes, and can be replayed after a fix (\`kymo dlq\`).
 - An item of an array or a line of NDJSON is judged alone: the answer is 207 when some were taken, and \`results\` names the others.
 - On S2's routes (\`/ingest\` with \`metric\`, \`/ingest/batch\`) what is refused is 400. The seeds' routes answer 200 where ours answers 202.
+- On \`/api/v2/write\` and \`/write\` each line is judged alone; refused ones make the answer 400 in InfluxDB's form, with our codes in \`results\`.
 - On MQTT a refused message is acknowledged once its dead letter is durable; the code stands there. An array is acknowledged once all of it is
   durable, each bad item in a dead letter of its own.
 - On MQTT a message over the packet limit (1 MiB) ends the connection, as the standard allows no other answer; its size and first 4 KiB are kept as

@@ -98,7 +98,8 @@ test('values that are not valid say what is', async () => {
     [['load', '--mqtt', 'mqtt://127.0.0.1', '--batch', '5'], /an MQTT packet carries one message/],
     [['start', '--http-port', '70000'], /A whole number from 0 to 65535/],
     [['simulate', '--faults', 'spike,fire'], /"fire" is none of spike, dropout, stuck, drift/],
-    [['query', '--agg', 'median'], /"median" is none of avg/],
+    [['query', '--agg', 'mode'], /"mode" is none of avg/],
+    [['query', '--tz', 'Mars/Olympus'], /IANA/],
     [['query', '--time-zone', 'Mars/Olympus'], /IANA/],
     [['replay', 'x.csv', '--speed', '0'], /above 0/],
     [['replay'], /missing required argument 'file'/],
@@ -240,6 +241,7 @@ async function fakeApi(t: { after(fn: () => void): void }): Promise<string> {
       })
     } else if (url.pathname === '/api/v1/query') {
       const first = url.searchParams.get('cursor') === null
+      const gap = ['gaps', 'step', 'tz'].map((name) => url.searchParams.get(name)).join(' ') === 'null 1d Europe/Berlin'
       send({
         from: null,
         to: null,
@@ -248,7 +250,7 @@ async function fakeApi(t: { after(fn: () => void): void }): Promise<string> {
         truncated: first,
         next_cursor: first ? 'more' : null,
         series: [{ device: 'd,1', metric: 'm' }],
-        columns: { time: [first ? 0 : 1_000.5], series: [0], value: [first ? 21.5 : null] },
+        columns: { time: [first ? 0 : 1_000.5], series: [0], value: [gap ? -1 : first ? 21.5 : null] },
       })
     } else if (url.pathname === '/api/v1/live') {
       response.writeHead(200, { 'content-type': 'text/event-stream' })
@@ -279,6 +281,8 @@ test('commands that read from a server: pages, problems, and nothing that steers
 
   const query = await inProcess('query', ...common, '--format', 'csv', '--all')
   assert.equal(query.stdout, 'time,device,metric,value\n1970-01-01T00:00:00.000Z,"d,1",m,21.5\n1970-01-01T00:00:01.000Z,"d,1",m,')
+  const days = await inProcess('query', ...common, '--step', '1d', '--tz', 'Europe/Berlin', '--gaps')
+  assert.match(days.stdout, /^1970-01-01 01:00:00\.000 +d,1 +m +-1$/m)
   const cut = await inProcess('query', ...common, '--limit', '1')
   assert.match(cut.stderr, /1 rows; there are more/)
 

@@ -132,7 +132,7 @@ test('a port that is taken: exit 4, by whom, and what to do', async (t) => {
   assert.match(
     server.stderr,
     new RegExp(
-      `^error: port ${port} is in use( by .* \\(pid \\d+\\))? +\\[KYMO-E104\\]\\n {2}Use another: {2}kymo start --http-port ${port + 1} +or any free: --http-port 0\\n$`,
+      `^error: port ${port} is in use( by .* \\(pid \\d+\\))? +\\[KYMO-E104\\]\\n {2}Use another: {2}kymo start --http-port ${port + 1} +or any free: --http-port 0\\n {2}More: {2}kymo explain KYMO-E104\\n$`,
     ),
   )
 })

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { Flag } from '../../src/core/batch.ts'
 import { KymoError } from '../../src/core/errors.ts'
-import { aggregations, type RollupColumns, type Store } from '../../src/core/ports.ts'
+import { aggregations, isQuantile, quantiles, type RangeQuery, type RollupColumns, type Store } from '../../src/core/ports.ts'
 import { Dedupe } from '../../src/compute/window/dedupe.ts'
 import { Rollup } from '../../src/compute/window/rollup.ts'
 import { answer, batchOf, none, signal, spanOf, type TestRow } from '../support/store-batches.ts'
@@ -37,6 +37,8 @@ export function storeContract(name: string, subject: StoreSubject): void {
     spans(using, subject)
     rows(using)
     buckets(using, subject)
+    calendars(using)
+    quantilesAndGaps(using)
     lateRows(using, subject)
     heads(using, subject)
   })
@@ -301,6 +303,226 @@ function buckets(using: Using, subject: StoreSubject): void {
       await agree(store)
     }
     return store
+  })
+}
+
+const at = (text: string): number => Date.parse(text) * 1000
+
+function calendars(using: Using): void {
+  /** A reading each ten minutes, through rollups. */
+  const feed = async (store: Store, from: string, to: string): Promise<void> => {
+    const rows = Array.from({ length: (at(to) - at(from)) / (600 * s) }, (_, i) => ({ timeUs: at(from) + i * 600 * s, value: i % 144 }))
+    await store.commit({ ...head()(rows), span: spanOf(0, 1) }, signal)
+  }
+  const counts = async (store: Store, query: Partial<RangeQuery>): Promise<unknown[]> =>
+    (await answer(store, { aggregations: ['count'], ...query })).map((r) => [new Date(r.timeUs / 1000).toISOString(), r['count']])
+
+  using('cuts days where the clocks of a zone say midnight, 23 and 25 hours long when they are changed', async (store) => {
+    await feed(store, '2026-03-27T00:00:00Z', '2026-03-31T00:00:00Z')
+    const days = { calendar: { unit: 'day', timeZone: 'Europe/Berlin' } } as const
+    assert.deepEqual(await counts(store, days), [
+      ['2026-03-26T23:00:00.000Z', 138],
+      ['2026-03-27T23:00:00.000Z', 144],
+      ['2026-03-28T23:00:00.000Z', 138],
+      ['2026-03-29T22:00:00.000Z', 144],
+      ['2026-03-30T22:00:00.000Z', 12],
+    ])
+    // The hours in the middle, cut by the minute at both ends.
+    const range = { fromUs: at('2026-03-28T12:34:56Z'), toUs: at('2026-03-29T22:20:00Z') + 1 }
+    assert.deepEqual(await counts(store, { ...days, ...range }), [
+      ['2026-03-27T23:00:00.000Z', 62],
+      ['2026-03-28T23:00:00.000Z', 138],
+      ['2026-03-29T22:00:00.000Z', 3],
+    ])
+    for (const order of ['asc', 'desc'] as const) {
+      const whole = await answer(store, { ...days, aggregations, order })
+      const paged = []
+      for (
+        let page = await answer(store, { ...days, aggregations, order, limit: 2 });
+        page.length > 0;
+        page = await answer(store, { ...days, aggregations, order, limit: 2, after: page.at(-1)! })
+      )
+        paged.push(...page)
+      assert.deepEqual(paged, whole)
+    }
+  })
+
+  using('cuts days of zones that are half an hour, or 44 minutes and a half, away from UTC', async (store) => {
+    await feed(store, '1971-05-01T00:00:00Z', '1971-05-03T00:00:00Z')
+    assert.deepEqual(await counts(store, { calendar: { unit: 'day', timeZone: 'Asia/Kolkata' } }), [
+      ['1971-04-30T18:30:00.000Z', 111],
+      ['1971-05-01T18:30:00.000Z', 144],
+      ['1971-05-02T18:30:00.000Z', 33],
+    ])
+    assert.deepEqual(await counts(store, { calendar: { unit: 'day', timeZone: 'Africa/Monrovia' } }), [
+      ['1971-04-30T00:44:30.000Z', 5],
+      ['1971-05-01T00:44:30.000Z', 144],
+      ['1971-05-02T00:44:30.000Z', 139],
+    ])
+  })
+
+  using('cuts weeks on Monday, months and years', async (store) => {
+    await feed(store, '2026-12-25T00:00:00Z', '2027-02-02T00:00:00Z')
+    const counted = (unit: 'week' | 'month' | 'year'): Promise<unknown[]> => counts(store, { calendar: { unit, timeZone: 'America/New_York' } })
+    assert.deepEqual((await counted('week')).slice(0, 3), [
+      ['2026-12-21T05:00:00.000Z', 3 * 144 + 30],
+      ['2026-12-28T05:00:00.000Z', 7 * 144],
+      ['2027-01-04T05:00:00.000Z', 7 * 144],
+    ])
+    assert.deepEqual(await counted('month'), [
+      ['2026-12-01T05:00:00.000Z', 7 * 144 + 30],
+      ['2027-01-01T05:00:00.000Z', 31 * 144],
+      ['2027-02-01T05:00:00.000Z', 144 - 30],
+    ])
+    assert.deepEqual(await counted('year'), [
+      ['2026-01-01T05:00:00.000Z', 7 * 144 + 30],
+      ['2027-01-01T05:00:00.000Z', 32 * 144 - 30],
+    ])
+  })
+
+  using('begins buckets in 1970 and ends them in 2255, where times begin and end', async (store) => {
+    const last = 9_007_199_254_740_000
+    const late = [batchOf([0, s, last].map((timeUs) => ({ timeUs, value: 1, flags: Flag.late })))]
+    await store.commit({ tables: { ...none, late }, span: spanOf(0, 1) }, signal)
+    const cases = [
+      ['week', 'Europe/Berlin'],
+      ['week', 'America/New_York'],
+      ['week', 'UTC'],
+      ['month', 'Europe/Berlin'],
+      ['year', 'America/New_York'],
+    ] as const
+    for (const [unit, timeZone] of cases)
+      for (const order of ['asc', 'desc'] as const) {
+        const calendar = { unit, timeZone }
+        const query = { calendar, aggregations: ['count', 'p50'], order, toUs: Number.MAX_SAFE_INTEGER } as const
+        const found = await answer(store, query)
+        const all = (order === 'asc' ? found : found.toReversed()).map((r) => [r.timeUs, r['count'], r['p50']])
+        assert.deepEqual([all.length, all[0], all[1]!.slice(1), Number(all[1]![0]) > last - 366 * 86_400 * s], [2, [0, 2, 1], [1, 1], true])
+        const after = found[0]!
+        assert.deepEqual(await answer(store, { ...query, after }), found.slice(1))
+      }
+    const gaps = { stepUs: 7 * s, gaps: 'null', order: 'desc', limit: 3, aggregations: ['count'] } as const
+    const ends = await answer(store, { ...gaps, toUs: Number.MAX_SAFE_INTEGER })
+    assert.deepEqual(
+      ends.map((r) => [r.timeUs % (7 * s), r['count']]),
+      [
+        [0, 1],
+        [0, 0],
+        [0, 0],
+      ],
+    )
+    const years = await answer(store, {
+      calendar: { unit: 'year', timeZone: 'Asia/Tokyo' },
+      gaps: 'null',
+      aggregations: ['count'],
+      fromUs: last - 1,
+      toUs: last + 1,
+    })
+    assert.deepEqual([years.length, years[0]!['count']], [1, 1])
+  })
+
+  using('refuses calendars of zones that it does not know, or beside a step', async (store) => {
+    const unknown = { calendar: { unit: 'day', timeZone: 'Europe/Atlantis' } } as const
+    await assert.rejects(answer(store, unknown), code('request_invalid'))
+    await assert.rejects(answer(store, { calendar: { unit: 'day', timeZone: 'UTC' }, stepUs: 60 * s }), code('request_invalid'))
+    await assert.rejects(answer(store, { gaps: 'null' }), code('request_invalid'))
+  })
+}
+
+function quantilesAndGaps(using: Using): void {
+  using('answers quantiles within 1 % of the reading of that rank, whatever the sign and size, corrections included', async (store) => {
+    const values = Array.from({ length: 2000 }, (_, i) => (i % 3 === 0 ? 0 : (i % 2 === 0 ? -1 : 1) * 10 ** (((i * 7919) % 4001) / 100 - 20)))
+    // Many in a bin, where only its middle is near enough to all of them.
+    for (let i = 600; i < 1200; i++) values[i] = 10 + ((i * 7919) % 600) / 600
+    values[0] = Number.MAX_VALUE
+    values[1] = -Number.MAX_VALUE
+    values[2] = 5e-324
+    const feed = head()
+    await store.commit({ ...feed(values.map((value, i) => ({ timeUs: t0 + i * s, value }))), span: spanOf(0, 1) }, signal)
+    await store.commit({ ...feed([{ timeUs: t0 + 500 * s, value: 77 }]), span: spanOf(1, 2) }, signal)
+    values[500] = 77
+    const asked = aggregations.filter(isQuantile)
+    const found = await answer(store, { stepUs: 600 * s, aggregations: asked })
+    assert.equal(found.length, 4)
+    for (const [bucket, row] of found.entries()) {
+      const sorted = values.slice(bucket * 600, (bucket + 1) * 600).sort((a, b) => a - b)
+      for (const name of asked) {
+        const exact = sorted[Math.floor(quantiles[name] * (sorted.length - 1))]!
+        const mine = Number(row[name])
+        assert.ok(Math.abs(mine - exact) <= 0.010001 * Math.abs(exact) + 1e-300, `${name} of bucket ${bucket}: ${mine} instead of ${exact}`)
+      }
+      assert.equal(row['median'], row['p50'])
+    }
+    const both = await answer(store, { stepUs: 600 * s, aggregations: ['count', 'p95', 'stddev'] })
+    assert.deepEqual(
+      both.map((r) => [r['count'], r['p95']]),
+      found.map((r, i) => [i < 3 ? 600 : 200, r['p95']]),
+    )
+  })
+
+  using('answers quantiles of one value, and of equal ones, exactly', async (store) => {
+    const rows = Array.from({ length: 120 }, (_, i) => ({ timeUs: t0 + i * s, value: i < 60 ? 21.5 : -0.1 }))
+    await store.commit({ ...head()(rows), span: spanOf(0, 1) }, signal)
+    const found = await answer(store, { stepUs: 60 * s, aggregations: ['p5', 'p99'] })
+    assert.deepEqual(
+      found.map((r) => [r['p5'], r['p99']]),
+      [
+        [21.5, 21.5],
+        [-0.1, -0.1],
+      ],
+    )
+  })
+
+  using('gives a row for each bucket and series when gaps are asked for, page by page', async (store) => {
+    const rows = [0, 1, 5, 400].map((minute) => ({ device: minute === 5 ? 'd2' : 'd1', timeUs: t0 + minute * 60 * s, value: minute }))
+    await store.commit({ ...head()([...rows, { device: 'd3', metric: 'words', timeUs: t0, text: 'on' }]), span: spanOf(0, 1) }, signal)
+    const query = { stepUs: 60 * s, gaps: 'null', aggregations: ['count', 'avg', 'stddev', 'p50'], fromUs: t0 - 90 * s, toUs: t0 + 420 * s } as const
+    const whole = await answer(store, query)
+    assert.deepEqual(
+      whole.filter((r) => r.device !== 'd3').map((r) => [r.device, (r.timeUs - t0) / 60e6, r['count'], r['avg'], r['p50']]),
+      [-2, -1, 0, 1, 2, 3, 4, 5, 6].flatMap((minute) =>
+        ['d1', 'd2'].map((device) => {
+          const full = device === 'd1' ? minute === 0 || minute === 1 : minute === 5
+          return [device, minute, full ? 1 : 0, full ? minute : Number.NaN, full ? minute : Number.NaN]
+        }),
+      ),
+    )
+    assert.ok(whole.filter((r) => r.device === 'd3').every((r) => r['count'] === 0 && Number.isNaN(r['avg'])))
+    for (const order of ['asc', 'desc'] as const) {
+      for (const limit of [1, 4, 7]) {
+        const paged = []
+        for (let page = await answer(store, { ...query, order, limit }); page.length > 0;) {
+          paged.push(...page)
+          page = await answer(store, { ...query, order, limit, after: page.at(-1)! })
+        }
+        assert.deepEqual(order === 'asc' ? paged : paged.toReversed(), whole)
+      }
+    }
+    assert.deepEqual(await answer(store, { ...query, match: { tenant: 'default', devices: ['nobody'] } }), [])
+    const far = await answer(store, { ...query, fromUs: 0, toUs: 9e15, aggregations: ['p99'], limit: 3, order: 'desc' })
+    assert.deepEqual(
+      far.map((r) => [r.device, r['p99']]),
+      [
+        ['d3', Number.NaN],
+        ['d2', Number.NaN],
+        ['d1', Number.NaN],
+      ],
+    )
+    const days = { calendar: { unit: 'month', timeZone: 'Europe/Berlin' }, gaps: 'null', aggregations: ['count'] } as const
+    const months = await answer(store, {
+      ...days,
+      match: { tenant: 'default', devices: ['d1'] },
+      fromUs: at('2023-08-31T22:00:00Z'),
+      toUs: t0 + 86_400 * s,
+    })
+    assert.deepEqual(
+      months.map((r) => [new Date(r.timeUs / 1000).toISOString(), r['count']]),
+      [
+        ['2023-08-31T22:00:00.000Z', 0],
+        ['2023-09-30T22:00:00.000Z', 0],
+        ['2023-10-31T23:00:00.000Z', 3],
+      ],
+    )
   })
 }
 

@@ -3,6 +3,7 @@ import test from 'node:test'
 import { Flag } from '../../src/core/batch.ts'
 import { KymoError } from '../../src/core/errors.ts'
 import { csvText } from '../../src/doors/http/reads/answer.ts'
+import { formatRfc3339 } from '../../src/wire/time.ts'
 import { RawClient } from './raw.ts'
 import { serve } from './support.ts'
 import type { Served, TestReading } from './support.ts'
@@ -187,7 +188,13 @@ test('ranges: half-open, in any notation; refused ones name the parameter', asyn
     'step=5',
     'step=0s',
     'agg=avg',
-    'step=1m&agg=median',
+    'step=1m&agg=mode',
+    'step=2mo',
+    'step=1d&tz=Europe/Atlantis',
+    'step=2d&tz=Europe/Berlin',
+    'gaps=null&from=-1h',
+    'step=1m&gaps=null',
+    'step=1m&gaps=zero',
     'order=up',
     'limit=100001',
     'format=xml',
@@ -226,6 +233,63 @@ test('buckets: one column for each aggregate, avg when none is named', async (t)
     metric: 'm',
     avg: 1.5,
   })
+})
+
+test('calendar steps, dates of a zone and gaps become what the store is asked', async (t) => {
+  const s = await serve(t)
+  const ask = async (query: string) => {
+    const reply = await s.call(`/api/v1/query?${query}`)
+    assert.equal(reply.status, 200, query + reply.text)
+    const { stepUs, calendar, gaps, fromUs, toUs } = s.store.asked.at(-1)!
+    return { stepUs, calendar, gaps, from: formatRfc3339(fromUs), to: toUs, tz: reply.json['tz'] }
+  }
+  const berlin = await ask('from=2026-10-25&to=2026-10-26&step=1d&tz=Europe/Berlin&agg=p95,count')
+  assert.deepEqual(berlin, {
+    stepUs: undefined,
+    calendar: { unit: 'day', timeZone: 'Europe/Berlin' },
+    gaps: undefined,
+    from: '2026-10-24T22:00:00.000Z',
+    to: Date.parse('2026-10-25T23:00:00Z') * 1e3,
+    tz: 'Europe/Berlin',
+  })
+  const of = async (query: string) => {
+    const { stepUs, calendar } = await ask(query)
+    return calendar === undefined ? stepUs : `${calendar.unit} ${calendar.timeZone}`
+  }
+  assert.deepEqual(
+    [
+      await of('step=1d'),
+      await of('step=24h&tz=Asia/Kolkata'),
+      await of('step=2d'),
+      await of('step=1w'),
+      await of('step=1mo'),
+      await of('step=1y&tz=Asia/Tokyo'),
+    ],
+    [86_400e6, 86_400e6, 2 * 86_400e6, 'week UTC', 'month UTC', 'year Asia/Tokyo'],
+  )
+  const before = s.env.clock.nowUs()
+  const gaps = await ask('step=1h&gaps=null&from=2026-01-01')
+  assert.deepEqual([gaps.gaps, gaps.from, gaps.to >= before && gaps.to <= s.env.clock.nowUs()], ['null', '2026-01-01T00:00:00.000Z', true])
+  assert.equal((await ask('step=1h&gaps=absent')).gaps, undefined)
+})
+
+test('what a bucket without readings has is null, or an empty cell', async (t) => {
+  const s = await serve(t)
+  s.store.readings = [{ device: 'a', metric: 'm', timeUs: t0, value: 1 }]
+  // Of what the store gives out, p95 and stddev are NaN here.
+  assert.match((await s.call('/api/v1/query?step=1m&agg=count,p95&format=csv')).text, /^2024-01-01T00:00:00.000Z,a,m,1,,\r$/m)
+  assert.match((await s.call('/api/v1/query?step=1m&agg=count,p95&format=ndjson')).text, /"count":1,"p95":null\}/)
+  assert.match((await s.call('/api/v1/query?step=1m&agg=count,p95')).text, /"p95":\[null\]/)
+})
+
+test('a cursor belongs to its zone and to its gaps', async (t) => {
+  const s = await serve(t)
+  s.store.readings = [1, 2, 3].map((value) => ({ device: 'a', metric: 'm', timeUs: at(value * 60), value }))
+  const query = 'step=1m&limit=1&from=2024-01-01&tz=Europe/Berlin&gaps=null'
+  const cursor = String((await s.call(`/api/v1/query?${query}`)).json['next_cursor'])
+  assert.equal((await s.call(`/api/v1/query?${query}&cursor=${cursor}`)).status, 200)
+  for (const other of [query.replace('Berlin', 'Paris'), query.replace('&gaps=null', '')])
+    assert.equal((await s.call(`/api/v1/query?${other}&cursor=${cursor}`)).status, 400, other)
 })
 
 test('pages by cursor give each row once, in both orders and all formats, with equal times', async (t) => {

@@ -7,7 +7,7 @@ import { KymoError } from '../../src/core/errors.ts'
 import type { Code } from '../../src/core/errors.ts'
 import type { IngestGate, MessageContext } from '../../src/core/gate.ts'
 import { Metrics } from '../../src/core/metrics.ts'
-import type { Position, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, SeriesPage, Store } from '../../src/core/ports.ts'
+import type { Aggregation, Position, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, SeriesPage, Store } from '../../src/core/ports.ts'
 import type {
   DeadLetter,
   DeadLetterService,
@@ -27,6 +27,13 @@ import { openHttpDoor } from '../../src/doors/http/door.ts'
 import type { HttpDoor, HttpDoorOptions } from '../../src/doors/http/options.ts'
 
 const noJob = () => Promise.reject(new KymoError('not_found'))
+const noSnapshots: HttpDoorOptions['snapshots'] = {
+  create: () => Promise.reject(new KymoError('overloaded')),
+  get: () => undefined,
+  file: () => undefined,
+  remove: () => Promise.resolve(false),
+}
+
 const noJobs: HttpDoorOptions['jobs'] = {
   createImport: noJob,
   createExport: noJob,
@@ -210,7 +217,7 @@ export class TestStore implements Pick<Store, 'query' | 'latest' | 'series'>, Sq
         columns[name] = Float64Array.from(part, (r) => {
           const values = buckets.get(`${r.timeUs} ${r.device} ${r.metric}`) ?? []
           const sum = values.reduce((a, b) => a + b, 0)
-          return {
+          const columns: Partial<Record<Aggregation, number>> = {
             avg: sum / values.length,
             sum,
             count: values.length,
@@ -219,7 +226,8 @@ export class TestStore implements Pick<Store, 'query' | 'latest' | 'series'>, Sq
             stddev: Number.NaN,
             first: values[0]!,
             last: values.at(-1)!,
-          }[name]
+          }
+          return columns[name] ?? Number.NaN
         })
       }
       yield step === undefined ? { ...batch, columns } : { rows: batch.rows, keys: batch.keys, series: batch.series, timeUs: batch.timeUs, columns }
@@ -461,6 +469,7 @@ export async function serve(t: TestContext, o: Partial<HttpDoorOptions> = {}): P
     ...parts,
     deadLetters: letters,
     jobs: noJobs,
+    snapshots: noSnapshots,
     latest,
     status: async () => okStatus,
     auth: 'loopback',

@@ -8,7 +8,7 @@ import { KymoError } from '../../src/core/errors.ts'
 import { Metrics } from '../../src/core/metrics.ts'
 import type { MetaStore, Store } from '../../src/core/ports.ts'
 import type { LogRecord } from '../../src/core/record.ts'
-import { SeriesTable, setAttribute } from '../../src/core/series-table.ts'
+import { SeriesTable } from '../../src/core/series-table.ts'
 import type { LiveEvent } from '../../src/core/services.ts'
 import { openDeviceRegistry } from '../../src/devices/registry.ts'
 import { LatestTable } from '../../src/roles/live-latest.ts'
@@ -259,7 +259,7 @@ describe('live: as the log grows', () => {
     const live = await h.start()
     await h.log.write([attributes('d1', { firmware: 'a' })])
     await settle()
-    setAttribute(h.series.register('default', 'd1'), 'firmware', 'b')
+    h.series.setAttribute(h.series.register('default', 'd1'), 'firmware', 'b')
     await h.log.write([attributes('d1', { firmware: 'a2' })])
     await settle()
     assert.equal(h.series.find('default', 'd1')?.attributes.get('firmware'), 'b')

@@ -8,8 +8,8 @@ import { Attachments } from '../../src/store/duckdb/sealed/attachments.ts'
 import { quoted } from '../../src/store/duckdb/sealed/format.ts'
 import { writeManifest } from '../../src/store/duckdb/sealed/manifest-file.ts'
 import { emptyManifest, withFrozen, withSealed, type Manifest } from '../../src/store/duckdb/sealed/manifest.ts'
-import { filesFor, sealedRows } from '../../src/store/duckdb/sealed/read.ts'
 import { runSealer } from '../../src/store/duckdb/sealed/sealer.ts'
+import { filesFor, SealedSources } from '../../src/store/duckdb/sealed/sources.ts'
 import { engine, makeDir, reader } from '../support/sealed-store.ts'
 
 const start = Date.UTC(2026, 10, 16) * 1000
@@ -44,7 +44,7 @@ test('series that share their times stand in one row, those that lack a few with
   const files = manifest.runs.map((run) => run.files.raw!)
   assert.equal(files.length, 4)
   const { connection, close } = await engine()
-  await connection.run(`ATTACH ${quoted(path.join(dir, filesFor(manifest, 'raw', { fromUs: start, toUs: start + 1 })[0]!))} AS f (READ_ONLY)`)
+  await connection.run(`ATTACH ${quoted(path.join(dir, filesFor(manifest, [{ kind: 'raw', fromUs: start, toUs: start + 1 }])[0]!))} AS f (READ_ONLY)`)
   const [row] = await (
     await connection.run('SELECT count(DISTINCT shape)::INTEGER, count(DISTINCT grp)::INTEGER, count(*)::INTEGER FROM f.columns')
   ).getRows()
@@ -65,8 +65,8 @@ test('what was sealed is, bit for bit, what the frozen file has', async () => {
   await connection.run(`ATTACH ${quoted(path.join(dir, 'hot-1.duckdb'))} AS hot (READ_ONLY)`)
   const between = { fromUs: start, toUs: start + 5 * dayUs }
   for (const ids of [[7, 8], Array.from({ length: devices * 3 }, (_, i) => i)]) {
-    const lease = await attachments.acquire(filesFor(manifest, 'raw', between))
-    const { base, late, texts } = await sealedRows(manifest, lease.files, ids, between)
+    const lease = await attachments.acquire(filesFor(manifest, [{ kind: 'raw', ...between }]))
+    const { base, late, texts } = (await SealedSources.of(manifest, lease.files, ids)).rows(ids, between)
     assert.deepEqual([late, texts], [[], []])
     const sealed = base.join(' UNION ALL ')
     const hot = `SELECT series, ts, v, flags FROM hot.readings WHERE series IN (${ids.join(',')})`
@@ -87,8 +87,8 @@ test("one series' hours touch their row groups only", async () => {
   const { connection, connect, close } = await engine()
   const attachments = new Attachments(await connect(), dir)
   const between = { fromUs: start + 1000e6, toUs: start + 7000e6 }
-  const lease = await attachments.acquire(filesFor(manifest, 'raw', between))
-  const { base } = await sealedRows(manifest, lease.files, [150], between)
+  const lease = await attachments.acquire(filesFor(manifest, [{ kind: 'raw', ...between }]))
+  const { base } = (await SealedSources.of(manifest, lease.files, [150])).rows([150], between)
   assert.equal(base.length, 1)
   const plan = await (await connection.run(`EXPLAIN (ANALYZE, FORMAT JSON) SELECT sum(v) FROM (${base[0]})`)).getRows()
   const scanned = [...String(plan[0]?.[1]).matchAll(/"operator_rows_scanned": (\d+)/g)].map((match) => Number(match[1]))
@@ -102,10 +102,10 @@ test("one series' hours touch their row groups only", async () => {
 test('files are attached when they are needed, few stay, and none is detached under a lease', async () => {
   const { connection, attachments, close } = await reader(dir, 2)
   const all = { fromUs: start, toUs: start + 4 * dayUs }
-  const names = filesFor(manifest, 'raw', all)
+  const names = filesFor(manifest, [{ kind: 'raw', ...all }])
   const lease = await attachments.acquire(names)
   assert.equal(attachments.size, 4)
-  const { base } = await sealedRows(manifest, lease.files, [0], all)
+  const { base } = (await SealedSources.of(manifest, lease.files, [0])).rows([0], all)
   const result = await connection.stream(base.join(' UNION ALL '))
   await result.fetchChunk()
   const other = await attachments.acquire(names.slice(0, 1))

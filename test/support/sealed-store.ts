@@ -6,8 +6,8 @@ import { createTables } from '../../src/store/duckdb/schema.ts'
 import { Attachments } from '../../src/store/duckdb/sealed/attachments.ts'
 import { quoted, type RollupKind } from '../../src/store/duckdb/sealed/format.ts'
 import type { Manifest } from '../../src/store/duckdb/sealed/manifest.ts'
-import { filesFor, sealedRollups, sealedRows } from '../../src/store/duckdb/sealed/read.ts'
-import { latestOf, mergedRollups, mergedRows, rollupNames } from '../../src/store/duckdb/sealed/scan.ts'
+import { latestCorrections, latestOf, rollupNames } from '../../src/store/duckdb/sealed/scan.ts'
+import { filesFor, SealedSources } from '../../src/store/duckdb/sealed/sources.ts'
 
 export interface HotRow {
   readonly series: number
@@ -113,6 +113,24 @@ export async function reader(dir: string, max?: number): Promise<{ connection: D
 /** The sign of a zero is not kept. */
 const shown = (v: unknown): string => String(v)
 
+/** Base rows with the late ones in their place: `SELECT series, ts, v, flags`. All late rows of the range must be in `late`. */
+function mergedRows(base: readonly string[], late: readonly string[]): string {
+  const rows =
+    base.length === 0
+      ? 'SELECT NULL::UINTEGER AS series, NULL::TIMESTAMP AS ts, NULL::DOUBLE AS v, NULL::UTINYINT AS flags WHERE false'
+      : base.join('\nUNION ALL\n')
+  if (late.length === 0) return rows
+  return `WITH l AS MATERIALIZED (${latestOf(late.join('\nUNION ALL\n'))})
+    SELECT series, ts, v, flags FROM (${rows}) ANTI JOIN l USING (series, ts) UNION ALL SELECT series, ts, v, flags FROM l`
+}
+
+/** Rollup rows with the corrections in their place. */
+function mergedRollups(rows: readonly string[], corrected: readonly string[]): string {
+  if (corrected.length === 0) return rows.join('\nUNION ALL\n')
+  return `WITH k AS MATERIALIZED (${latestCorrections(corrected.join('\nUNION ALL\n'))})
+    SELECT ${rollupNames} FROM (${rows.join('\nUNION ALL\n')}) ANTI JOIN k USING (series, bucket) UNION ALL SELECT ${rollupNames} FROM k WHERE n > 0`
+}
+
 /** All rows of these series and times as sealed files have them, late ones merged: `series ts v flags text meta`, sorted. */
 export async function readRows(
   from: { readonly connection: DuckDBConnection; readonly attachments: Attachments },
@@ -122,9 +140,9 @@ export async function readRows(
   toUs: number,
 ): Promise<string[]> {
   const between = { fromUs, toUs }
-  const lease = await from.attachments.acquire(filesFor(manifest, 'raw', between))
+  const lease = await from.attachments.acquire(filesFor(manifest, [{ kind: 'raw', ...between }]))
   try {
-    const { base, late, texts } = await sealedRows(manifest, lease.files, ids, between)
+    const { base, late, texts } = (await SealedSources.of(manifest, lease.files, ids)).rows(ids, between)
     const none = 'SELECT NULL::UINTEGER AS series, NULL::TIMESTAMP AS ts, NULL::VARCHAR AS text, NULL::VARCHAR AS meta WHERE false'
     const worded = texts.length === 0 ? none : texts.join(' UNION ALL ')
     const latest = late.length === 0 ? `SELECT *, 0 AS seq FROM (${none})` : latestOf(late.join(' UNION ALL '))
@@ -148,9 +166,9 @@ export async function readRollups(
   toUs: number,
 ): Promise<string[]> {
   const between = { fromUs, toUs }
-  const lease = await from.attachments.acquire(filesFor(manifest, kind, between))
+  const lease = await from.attachments.acquire(filesFor(manifest, [{ kind, ...between }]))
   try {
-    const { rows, corrected } = sealedRollups(manifest, lease.files, kind, ids, between)
+    const { rows, corrected } = (await SealedSources.of(manifest, lease.files, ids)).rollups(kind === '1m' ? 'minute' : 'hour', ids, between)
     const none = `SELECT 0::UINTEGER AS series, NULL::TIMESTAMP AS bucket, ${rollupNames
       .split(', ')
       .slice(2)

@@ -1,5 +1,5 @@
 import { KymoError } from '../../core/errors.ts'
-import { suggest } from '../../core/config.ts'
+import { suggest } from '../../core/config-value.ts'
 import type { CsvRecord } from './csv.ts'
 import type { TimeParser } from './time-format.ts'
 

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import type { Clock, Disk, DiskFile, Env, LogFields, Logger, Random } from '../env.ts'
+import { makeDirectory } from './make-directory.ts'
 
 const originUs = Math.round((Date.now() - performance.now()) * 1000)
 let driftUs = 0
@@ -68,7 +69,7 @@ export const nodeDisk: Disk = {
     return new NodeDiskFile(fs.openSync(file, flags, 0o640))
   },
   exists: (file) => fs.existsSync(file),
-  mkdir: (dir) => void fs.mkdirSync(dir, { recursive: true, mode: 0o750 }),
+  mkdir: makeDirectory,
   list: (dir) => fs.readdirSync(dir).sort(),
   size: (file) => fs.statSync(file).size,
   rename: (from, to) => fs.renameSync(from, to),
@@ -92,15 +93,17 @@ export type LogLevel = keyof typeof levels
 
 /** One JSON object a line on stderr, or short text when a person reads it. */
 export function createLogger(o: {
-  readonly level: LogLevel
+  /** A function: asked for each line, so that a running program can be told to say more. */
+  readonly level: LogLevel | (() => LogLevel)
   readonly format: 'json' | 'text'
   readonly fields?: LogFields
   readonly write?: (line: string) => void
 }): Logger {
   const write = o.write ?? ((line: string) => void process.stderr.write(line))
-  const threshold = levels[o.level]
+  const given = o.level
+  const threshold = typeof given === 'function' ? () => levels[given()] : () => levels[given]
   const emit = (level: LogLevel, message: string, fields?: LogFields): void => {
-    if (levels[level] < threshold) return
+    if (levels[level] < threshold()) return
     const all = { ...o.fields, ...fields }
     if (o.format === 'json') {
       write(

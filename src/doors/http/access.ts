@@ -1,6 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { KymoError } from '../../core/errors.ts'
 import type { Principal } from '../../core/services.ts'
+import { influxToken } from './influx-token.ts'
 import type { HttpContext } from './options.ts'
 
 const localHosts = new Set(['localhost', '127.0.0.1', '[::1]'])
@@ -62,7 +63,8 @@ export function accessHook(context: HttpContext): (request: FastifyRequest, repl
       return
     }
     if (config.scope === 'none') return
-    const token = authorization === undefined ? undefined : /^(?:bearer|token) +(\S+)$/i.exec(authorization)?.[1]
+    const sent = authorization === undefined ? undefined : /^(?:bearer|token) +(\S+)$/i.exec(authorization)?.[1]
+    const token = sent ?? (config.influx === true ? influxToken(request) : undefined)
     const principal = token === undefined ? undefined : tokens.verify(token)
     if (principal === undefined) {
       failures.value++

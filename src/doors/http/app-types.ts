@@ -36,6 +36,8 @@ declare module 'fastify' {
     /** What the caller must be allowed to do. Absent: admin, so that forgetting it opens nothing. */
     readonly scope?: Scope | 'none'
     readonly compat?: CompatErrors
+    /** InfluxDB's v1 API: a token may stand in Basic authorization and in the query as well. */
+    readonly influx?: true
     /** The handler reads the body itself, as bytes. */
     readonly rawBody?: true
     /** Answered while draining as well. */

@@ -14,10 +14,12 @@ import { deadLetterRoutes } from './routes/dead-letters.ts'
 import { deviceRoutes } from './routes/devices.ts'
 import { docsRoutes } from './routes/docs.ts'
 import { jobRoutes } from './routes/jobs.ts'
+import { lineRoutes } from './routes/line.ts'
 import { liveRoutes } from './routes/live.ts'
 import { queryRoutes } from './routes/query.ts'
 import { seedDeviceRoutes } from './routes/seed-devices.ts'
 import { seriesRoutes } from './routes/series.ts'
+import { snapshotRoutes } from './routes/snapshots.ts'
 import { sqlRoutes } from './routes/sql.ts'
 import { measureRequests, systemRoutes } from './routes/system.ts'
 import { telemetryRoutes } from './routes/telemetry.ts'
@@ -176,6 +178,7 @@ export async function buildApp(context: HttpContext, before?: (app: App) => Prom
   const hub = new LiveHub(context)
   const answers = new IdempotentAnswers(context)
   telemetryRoutes(app, context, answers)
+  lineRoutes(app, context, answers)
   queryRoutes(app, context)
   sqlRoutes(app, context)
   seriesRoutes(app, context)
@@ -184,6 +187,7 @@ export async function buildApp(context: HttpContext, before?: (app: App) => Prom
   seedDeviceRoutes(app, context)
   deadLetterRoutes(app, context)
   jobRoutes(app, context)
+  snapshotRoutes(app, context)
   tokenRoutes(app, context)
   systemRoutes(app, context)
   docsRoutes(app, context)

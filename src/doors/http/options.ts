@@ -4,6 +4,7 @@ import type { Metrics } from '../../core/metrics.ts'
 import type { Store } from '../../core/ports.ts'
 import type { SqlStore } from '../../core/sql.ts'
 import type { DeadLetterService, DeviceService, JobService, LatestValues, LiveFeed, SystemStatus, TokenService } from '../../core/services.ts'
+import type { SnapshotService } from '../../core/snapshot.ts'
 import { limits } from '../../core/limits.ts'
 import type { Reference } from './pages/reference.ts'
 
@@ -52,6 +53,7 @@ export interface HttpServices {
   readonly live: LiveFeed
   readonly deadLetters: DeadLetterService
   readonly jobs: JobService
+  readonly snapshots: SnapshotService
   readonly status: () => Promise<SystemStatus>
   readonly metrics: Metrics
   readonly env: Env

@@ -82,14 +82,33 @@ export const rangeQuery = {
     to: { ...moment, description: 'First moment that no longer belongs to it, as `from`. Absent: no end.' },
     step: {
       type: 'string',
-      pattern: '^\\d{1,12}(us|ms|s|m|h|d|w)$',
-      description: 'Buckets of this width, as 30s, 5m, 1h or 1d, aligned to the epoch (UTC). Absent: raw readings.',
+      pattern: '^(\\d{1,12}(us|ms|s|m|h|d|w)|1mo|1y)$',
+      description:
+        'Buckets of this width, as 30s, 5m or 1h, aligned to the epoch (UTC); `1d`, `1w` (from Monday), `1mo` and `1y` are those of the calendar ' +
+        'in the zone `tz`, where a day has 23 or 25 hours when the clock is changed. Absent: raw readings.',
+    },
+    tz: {
+      type: 'string',
+      minLength: 1,
+      maxLength: 64,
+      description:
+        'Time zone of the IANA database, as Europe/Berlin: of the steps 1d, 1w, 1mo and 1y, and of dates without a time in `from` and `to`. UTC ' +
+        'when absent. Times in answers are UTC all the same.',
+    },
+    gaps: {
+      type: 'string',
+      enum: ['absent', 'null'],
+      description:
+        'With `step`: what becomes of buckets without readings. `absent` (the default): no row. `null`: a row for each bucket between `from` (needed) ' +
+        'and `to` (now, when absent) and each series, with null (CSV: empty), and 0 for count.',
     },
     agg: {
       type: 'array',
       maxItems: aggregations.length,
       items: { type: 'string', enum: aggregations },
-      description: 'With `step`: what to compute of each bucket; avg when absent.',
+      description:
+        'With `step`: what to compute of each bucket; avg when absent. median and p5 to p99 are within 1 % of the reading of that rank, and made ' +
+        'from readings alone: null, or without a row, for buckets of which some have gone by age or size.',
     },
     order: { type: 'string', enum: ['asc', 'desc'], description: 'By time; asc when absent.' },
     limit: queryLimit,

@@ -3,7 +3,7 @@ import { KymoError } from '../../core/errors.ts'
 import { decodeSegmentHeader, frameHeader, frameSeed, segmentBase, segmentHeaderBytes, segmentName, segmentVersion } from './format.ts'
 import { listTopics, readLogId, writeLogId } from './log-id.ts'
 import { readBytes, SegmentScanner } from './scan.ts'
-import { readTopicFile, writeTopicFile } from './topic-file.ts'
+import { readText, readTopicFile, replaceFile, writeTopicFile } from './topic-file.ts'
 import { verifyTopic } from './verify.ts'
 
 export { segmentBase, segmentName, segmentVersion as logFormat }
@@ -68,7 +68,8 @@ export function walkSegment(
       if (step === 'end') return { bytes, next, receivedUs, whole: true }
       // What follows the end of a copy is whatever was being written then.
       if (!o.wanted(next, step === 'frame' ? frameHeader(scanner.bytes, scanner.at).receivedUs : 0)) return { bytes, next, receivedUs, whole: false }
-      if (step === 'damage') throw new KymoError('log_corrupt', { detail: `${file}, byte ${bytes}: no sound record.`, facts: { file, position: bytes } })
+      if (step === 'damage')
+        throw new KymoError('log_corrupt', { detail: `${file}, byte ${bytes}: no sound record.`, facts: { file, position: bytes } })
       receivedUs = Math.max(receivedUs, frameHeader(scanner.bytes, scanner.at).receivedUs)
     }
   } finally {
@@ -124,6 +125,20 @@ export function cutTopic(disk: Disk, dir: string, o: CutOptions): bigint {
     })
   disk.syncDir(dir)
   return end
+}
+
+const lineageFile = 'restored.json'
+
+/** Which restore this log goes on from; undefined: it was never restored. */
+export function readLineage(disk: Disk, dir: string): string | undefined {
+  const file = `${dir}/${lineageFile}`
+  if (!disk.exists(file)) return undefined
+  const stored: unknown = JSON.parse(readText(disk, file, 4096))
+  return typeof stored === 'object' && stored !== null && 'lineage' in stored && typeof stored.lineage === 'string' ? stored.lineage : undefined
+}
+
+export function writeLineage(disk: Disk, dir: string, lineage: string): void {
+  replaceFile(disk, dir, lineageFile, `${JSON.stringify({ format: 1, lineage })}\n`)
 }
 
 /** The id of the copy's log; written down where the copy lacks it. */

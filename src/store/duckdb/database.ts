@@ -114,7 +114,7 @@ export class Database {
   /**
    * Begins the next hot file: it takes over series, offsets and states; the one before is read-only from now on, under the catalog that is returned.
    * No other connection may have a transaction open, nor the caller's one a statement prepared or an appender. The write-ahead log must have been
-   * written into the file. The rename is the commit point: before it a start finds the old file alone, after it both.
+   * written into the file. The rename is the commit point: before it a start finds the old file alone, after it both; what fails then is `store_failed`.
    */
   async rotate(connection: DuckDBConnection, createdUs: number): Promise<FrozenFile> {
     const next = this.#hot + 1
@@ -133,12 +133,17 @@ export class Database {
       await connection.run(`DETACH ${fresh}`)
     }
     fs.renameSync(temporary, file)
-    syncFolder(this.#dir)
-    await connection.run(`DETACH ${hot}`)
-    await connection.run(`ATTACH ${quoted(file)} AS ${hot}`)
-    const frozen = await attachFrozen(connection, this.#dir, this.#hot)
-    this.#hot = next
-    return frozen
+    try {
+      syncFolder(this.#dir)
+      await connection.run(`DETACH ${hot}`)
+      await connection.run(`ATTACH ${quoted(file)} AS ${hot}`)
+      const frozen = await attachFrozen(connection, this.#dir, this.#hot)
+      this.#hot = next
+      return frozen
+    } catch (thrown) {
+      // A start would go on with the new file: nothing more may be written into the old one.
+      throw new KymoError('store_failed', { detail: `The next hot file is there and cannot be used: ${engineError(thrown).message}`, cause: thrown })
+    }
   }
 
   get dir(): string {

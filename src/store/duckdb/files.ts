@@ -18,6 +18,8 @@ export interface FileView {
 
 export interface SourcesLease {
   readonly sources: Sources
+  /** Readings before it have gone by age or size, though their rollups may be there. */
+  readonly rawFromUs: number
   /** To be called once, when no statement reads them any more. */
   release(): void
 }
@@ -56,14 +58,15 @@ export class StoreFiles {
     try {
       const names = filesFor(view.manifest, needs)
       const catalogs = view.frozen.map((file) => file.catalog)
-      if (names.length === 0) return { sources: new Sources(catalogs, undefined), release: end }
+      const rawFromUs = view.manifest.expired?.raw ?? 0
+      if (names.length === 0) return { sources: new Sources(catalogs, undefined), rawFromUs, release: end }
       const attached = await this.#attachments.acquire(names)
       const release = (): void => {
         attached.release()
         end()
       }
       try {
-        return { sources: new Sources(catalogs, await SealedSources.of(view.manifest, attached.files, ids)), release }
+        return { sources: new Sources(catalogs, await SealedSources.of(view.manifest, attached.files, ids)), rawFromUs, release }
       } catch (thrown) {
         attached.release()
         throw thrown

@@ -7,6 +7,7 @@ export class HotWriter {
   readonly tables: HotTables
   readonly ledger: Ledger
   readonly begin: DuckDBPreparedStatement
+  #closed = false
 
   private constructor(tables: HotTables, ledger: Ledger, begin: DuckDBPreparedStatement) {
     this.tables = tables
@@ -19,6 +20,8 @@ export class HotWriter {
   }
 
   close(): void {
+    if (this.#closed) return
+    this.#closed = true
     this.tables.close()
     this.ledger.close()
     this.begin.destroySync()

@@ -1,4 +1,6 @@
 import type { DuckDBConnection, DuckDBDataChunk, DuckDBResult } from '@duckdb/node-api'
+import { isBucketed } from '../../core/buckets.ts'
+import { isTimeZone } from '../../core/calendar.ts'
 import { KymoError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
 import type { QueryPage, RangeQuery } from '../../core/ports.ts'
@@ -48,7 +50,7 @@ export async function* runRange(parts: QueryParts, query: RangeQuery, signal: Ab
       begun = await begin(parts, connection, query, undefined, signal)
       if (begun === undefined) return
       const { plan, lease } = begun
-      const result = await connection.stream(rangeSql(plan, lease.sources, query.limit))
+      const result = await connection.stream(rangeSql(plan, lease, query.limit))
       for (let page = await nextPage(plan, result, signal); page !== undefined; page = await nextPage(plan, result, signal)) yield page
       return
     }
@@ -80,7 +82,7 @@ export async function* runRange(parts: QueryParts, query: RangeQuery, signal: Ab
 /** Adds the whole answer of a plan to `pages` (at most 3 MB): its place is free again, however slow its reader is. Returns the number of rows. */
 async function take({ plan, lease }: Begun, connection: DuckDBConnection, limit: number, pages: QueryPage[], signal: AbortSignal): Promise<number> {
   let rows = 0
-  const result = await connection.run(rangeSql(plan, lease.sources, limit))
+  const result = await connection.run(rangeSql(plan, lease, limit))
   for (let page = await nextPage(plan, result, signal); page !== undefined; page = await nextPage(plan, result, signal)) {
     pages.push(page)
     rows += page.rows
@@ -96,7 +98,10 @@ async function nextPage(plan: RangePlan, result: DuckDBResult, signal: AbortSign
 }
 
 function checkQuery(query: RangeQuery): void {
-  const { stepUs } = query
+  const { stepUs, calendar } = query
+  if (calendar !== undefined && (stepUs !== undefined || !isTimeZone(calendar.timeZone)))
+    throw new KymoError('request_invalid', { detail: 'Buckets are of a step, or of the calendar of a time zone that is known here.' })
+  if (query.gaps !== undefined && !isBucketed(query)) throw new KymoError('request_invalid', { detail: 'Only buckets have gaps.' })
   if (stepUs !== undefined && (!Number.isSafeInteger(stepUs) || stepUs <= 0))
     throw new KymoError('request_invalid', { detail: 'The step must be a whole number of microseconds above 0.' })
   if (!(query.fromUs <= query.toUs)) throw new KymoError('request_invalid', { detail: 'The range ends before it begins.' })
@@ -174,7 +179,7 @@ function toPage(plan: RangePlan, chunk: DuckDBDataChunk): QueryPage {
   const columns: Record<string, Float64Array> = {}
   columnsOf(plan).forEach((name, i) => (columns[name] = readDoubles(chunk, 2 + i)))
   const page = { rows: chunk.rowCount, keys: plan.keys, series: readUints(chunk, 0), timeUs: readLongs(chunk, 1), columns }
-  if (plan.query.stepUs !== undefined) return page
+  if (isBucketed(plan.query)) return page
   const flags = readBytes(chunk, 3)
   if (!plan.texts) return { ...page, flags }
   const text = words(chunk, 4)

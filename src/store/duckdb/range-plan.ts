@@ -1,6 +1,8 @@
 import type { SeriesKey } from '../../core/batch.ts'
+import { borderFrom, bordersWithin, isBucketed } from '../../core/buckets.ts'
+import { calendarBorders } from '../../core/calendar.ts'
 import { limits } from '../../core/limits.ts'
-import type { RangeQuery } from '../../core/ports.ts'
+import { isQuantile, type RangeQuery } from '../../core/ports.ts'
 import { field, levelWidth, stateWidth } from './series-state.ts'
 import { kindOfLevel, type Need } from './sealed/sources.ts'
 import type { Between } from './source-types.ts'
@@ -33,7 +35,14 @@ export interface RangePlan extends Between {
   /** In the order of their keys. */
   readonly ids: Uint32Array
   readonly keys: readonly SeriesKey[]
+  /** Raw readings, or what the statistics of buckets are made from. */
   readonly parts: readonly Part[]
+  /** What the quantiles of buckets are made from: rows, whose sketches are in no rollup. */
+  readonly quantiles: Part | undefined
+  /** Of buckets of a calendar: their borders, from the first one's start to the last one's end. */
+  readonly borders: Float64Array | undefined
+  /** All buckets that the answer may have, as borders, when it is to have those without readings too. */
+  readonly grid: Float64Array | undefined
   /** Raw: whether text and metadata are to be looked for. */
   readonly texts: boolean
   /** Raw: what is left when this window has too few rows. */
@@ -59,26 +68,54 @@ export function planRange(
   const whole = window ?? clipped(query, ids, cells)
   if (ids.length === 0 || whole.fromUs >= whole.toUs || query.limit <= 0) return undefined
   const keys = Array.from(ids, (id) => allKeys[id]!)
-  if (query.stepUs !== undefined) {
-    const scope: Scope = { ids, cells, fromUs: whole.fromUs, toUs: whole.toUs }
-    const parts = groups(scope, query.stepUs).flatMap((group) => partials(scope, group, query.stepUs!))
-    return { query, ids, keys, parts, fromUs: whole.fromUs, toUs: whole.toUs, texts: false, rest: undefined }
-  }
+  if (isBucketed(query)) return planBuckets(query, ids, keys, cells, whole)
   const { now, rest } = query.limit > windowedRowsMax ? { now: whole, rest: undefined } : nextWindow(whole, query.order, window?.widthUs)
   const part = rowsPart({ ids, cells, fromUs: now.fromUs, toUs: now.toUs }, ids, now.fromUs, now.toUs)
   let traits = 0
   for (const id of ids) traits |= cells[id * stateWidth + field.traits]!
-  return { query, ids, keys, parts: [part], fromUs: now.fromUs, toUs: now.toUs, texts: traits !== 0 || part.replaced.length > 0, rest }
+  const texts = traits !== 0 || part.replaced.length > 0
+  return { query, ids, keys, parts: [part], fromUs: now.fromUs, toUs: now.toUs, texts, rest, ...noBuckets }
+}
+
+const noBuckets = { quantiles: undefined, borders: undefined, grid: undefined } as const
+
+function planBuckets(query: RangeQuery, ids: Uint32Array, keys: readonly SeriesKey[], cells: Float64Array, { fromUs, toUs }: Between): RangePlan {
+  let scope: Scope = { ids, cells, fromUs, toUs }
+  let grid: Float64Array | undefined
+  if (query.gaps !== undefined) {
+    // Every bucket has a row for every series: one that a page begins in the middle of, and as many as the rest of it takes.
+    grid = bordersWithin(query, fromUs, toUs, 1 + Math.ceil(query.limit / ids.length))
+    scope = { ids, cells, fromUs: Math.max(fromUs, grid[0]!), toUs: Math.min(toUs, grid.at(-1)!) }
+  }
+  const borders = query.calendar === undefined ? undefined : (grid ?? calendarBorders(query.calendar, fromUs, toUs))
+  const asked = query.aggregations ?? ['avg']
+  const grain = grainOf(query.stepUs === undefined ? borders!.subarray(1, -1) : [query.stepUs])
+  const parts = asked.every(isQuantile) ? [] : groups(scope, grain).flatMap((group) => partials(scope, group, grain))
+  const quantiles = asked.some(isQuantile) ? rowsPart(scope, ids, scope.fromUs, scope.toUs) : undefined
+  return { query, ids, keys, parts, quantiles, borders, grid, fromUs: scope.fromUs, toUs: scope.toUs, texts: false, rest: undefined }
+}
+
+type Grain = 'rows' | Level
+
+/** The widest rollups that borders, or multiples of a width, do not cut. What lies outside of a range's borders cuts nothing. */
+function grainOf(borders: ArrayLike<number>): Grain {
+  let grain: Grain = 'hour'
+  for (let i = 0; i < borders.length; i++) {
+    if (borders[i]! % minuteUs !== 0) return 'rows'
+    if (borders[i]! % hourUs !== 0) grain = 'minute'
+  }
+  return grain
 }
 
 /** What a plan reads of sealed files. */
 export function needsOf(plan: RangePlan): Need[] {
-  return plan.parts.map(({ from, fromUs, toUs }) => ({ kind: from === 'rows' ? 'raw' : kindOfLevel[from], fromUs, toUs }))
+  const parts = plan.quantiles === undefined ? plan.parts : [...plan.parts, plan.quantiles]
+  return parts.map(({ from, fromUs, toUs }) => ({ kind: from === 'rows' ? 'raw' : kindOfLevel[from], fromUs, toUs }))
 }
 
 /** Nothing lies outside of what the series have; a page starts where the one before it ended. */
 function clipped(query: RangeQuery, ids: Uint32Array, cells: Float64Array): Between {
-  const { stepUs, after, order } = query
+  const { after, order } = query
   let first = Number.POSITIVE_INFINITY
   let last = Number.NEGATIVE_INFINITY
   for (const id of ids) {
@@ -86,11 +123,11 @@ function clipped(query: RangeQuery, ids: Uint32Array, cells: Float64Array): Betw
     first = Math.min(first, cells[at + field.first]!)
     last = Math.max(last, cells[at + field.last]!, cells[at + field.lateLast]!)
   }
-  let fromUs = Math.max(Math.ceil(query.fromUs), first)
-  let toUs = Math.min(Math.ceil(query.toUs), last + 1)
+  let [fromUs, toUs] = [Math.ceil(query.fromUs), Math.ceil(query.toUs)]
+  if (query.gaps === undefined) [fromUs, toUs] = [Math.max(fromUs, first), Math.min(toUs, last + 1)]
   if (after !== undefined) {
     if (order === 'asc') fromUs = Math.max(fromUs, after.timeUs)
-    else toUs = Math.min(toUs, after.timeUs + (stepUs ?? 1))
+    else toUs = Math.min(toUs, borderFrom(query, after.timeUs + 1))
   }
   return { fromUs, toUs }
 }
@@ -121,10 +158,10 @@ interface Group {
 }
 
 /** Series whose rollups speak for about the same time: one group, unless some keep no minutes, began late or are behind. */
-function groups(scope: Scope, stepUs: number): Group[] {
+function groups(scope: Scope, grain: Grain): Group[] {
   const { ids, cells, fromUs, toUs } = scope
   const never = Number.NEGATIVE_INFINITY
-  if (stepUs % minuteUs !== 0) return [{ ids, minutesFrom: never, minutesTo: never, hoursTo: never }]
+  if (grain === 'rows') return [{ ids, minutesFrom: never, minutesTo: never, hoursTo: never }]
   const of = (name: keyof typeof field, id: number): number => cells[id * stateWidth + field[name]]!
   const keeps = (id: number): boolean => of('minuteFrom', id) < toUs && of('closed', id) > fromUs
   let newest = never
@@ -152,11 +189,11 @@ function groups(scope: Scope, stepUs: number): Group[] {
 }
 
 /** Hours, minutes and rows that together hold each reading of [from, to) once. */
-function partials(scope: Scope, group: Group, stepUs: number): Part[] {
+function partials(scope: Scope, group: Group, grain: Grain): Part[] {
   const { fromUs, toUs } = scope
   const hourFrom = ceil(fromUs, hourUs)
   const hourTo = Math.min(floor(toUs, hourUs), group.hoursTo)
-  if (stepUs % hourUs !== 0 || hourFrom >= hourTo) return minutesAndRows(scope, group, fromUs, toUs)
+  if (grain !== 'hour' || hourFrom >= hourTo) return minutesAndRows(scope, group, fromUs, toUs)
   return [
     ...minutesAndRows(scope, group, fromUs, hourFrom),
     rollupPart(scope, group.ids, 'hour', hourFrom, hourTo),

@@ -1,20 +1,23 @@
-import type { Aggregation } from '../../core/ports.ts'
+import { borderFrom, isBucketed } from '../../core/buckets.ts'
+import { isQuantile, type Aggregation, type Statistic } from '../../core/ports.ts'
+import { binColumns, quantilesOfBins, quantileColumn } from './bins-sql.ts'
 import { compareKeys } from './dictionary.ts'
+import type { SourcesLease } from './files.ts'
 import type { Part, RangePlan } from './range-plan.ts'
 import { rollupValues, union, type Sources } from './sources.ts'
 import { bucketOf, integers, rollupOfRows, timestamp } from './sql.ts'
 
 /** Names of an answer's columns after place and time. */
 export function columnsOf(plan: RangePlan): readonly string[] {
-  return plan.query.stepUs === undefined ? ['value'] : aggregationsOf(plan)
+  return isBucketed(plan.query) ? aggregationsOf(plan) : ['value']
 }
 
 /**
  * A plan as a statement whose columns are: place in `keys`, time (TIMESTAMP), then `columnsOf` as DOUBLE; raw ones end with flags, and text and
- * meta when the plan has texts. `sources` are those of the files that `needsOf` named.
+ * meta when the plan has texts. `lease` is that of the files that `needsOf` named.
  */
-export function rangeSql(plan: RangePlan, sources: Sources, limit: number): string {
-  return plan.query.stepUs === undefined ? rawSql(plan, sources, limit) : bucketSql(plan, sources, plan.query.stepUs, limit)
+export function rangeSql(plan: RangePlan, lease: Pick<SourcesLease, 'sources' | 'rawFromUs'>, limit: number): string {
+  return isBucketed(plan.query) ? bucketSql(plan, lease, limit) : rawSql(plan, lease.sources, limit)
 }
 
 function aggregationsOf(plan: RangePlan): readonly Aggregation[] {
@@ -35,59 +38,131 @@ function rawSql(plan: RangePlan, sources: Sources, limit: number): string {
     ON q.series = x.series AND q.ts = x.ts AND q.src = x.src ORDER BY q.ts ${direction}, q.rank ${direction}`
 }
 
-function bucketSql(plan: RangePlan, sources: Sources, stepUs: number, limit: number): string {
+/** What statistics are made from: partial rollups `p` of each bucket, their sums `g`, and deviations `d`. */
+function statisticsSql(plan: RangePlan, sources: Sources, stddev: boolean): string[] {
+  if (plan.parts.length === 0) return []
+  const parts = plan.parts.map((part) => (part.from === 'rows' ? bucketsOfRows(plan, part, sources) : bucketsOfRollups(plan, part, sources)))
+  // Deviations of the parts from the whole's mean, in a second pass: in one, sums of squares would cancel.
+  const spread = `d AS (SELECT p.series, p.b, sum(p.m2 + p.n * pow(p.sum / p.n - g.sum / g.n, 2)) AS m2
+        FROM p JOIN g ON p.series = g.series AND p.b = g.b GROUP BY 1, 2)`
+  return [
+    `p AS ${stddev ? 'MATERIALIZED ' : ''}(${union(parts)})`,
+    `g AS (SELECT series, b, sum(n) AS n, sum(sum) AS sum, min(min) AS min, max(max) AS max,
+      arg_min(first, first_ts) AS first, arg_max(last, last_ts) AS last
+      FROM p GROUP BY series, b)`,
+    ...(stddev ? [spread] : []),
+  ]
+}
+
+/** What quantiles are made from: the bins of each bucket, of which all readings are there. */
+function quantilesSql(plan: RangePlan, { sources, rawFromUs }: Pick<SourcesLease, 'sources' | 'rawFromUs'>): string[] {
+  if (plan.quantiles === undefined) return []
+  const { fromUs, toUs } = plan.quantiles
+  const whole = fromUs >= rawFromUs ? fromUs : Math.min(toUs, borderFrom(plan.query, rawFromUs))
+  const { from, bucket } = intoBuckets(plan, rows({ ...plan.quantiles, fromUs: whole }, sources, false), 'ts')
+  return quantilesOfBins(`SELECT r.series, ${bucket} AS b, ${binColumns('r.v')} FROM ${from} WHERE NOT isnan(r.v) GROUP BY ALL`, aggregationsOf(plan))
+}
+
+const statisticColumn: Record<Statistic, string> = {
+  avg: 'g.sum / g.n',
+  min: 'g.min',
+  max: 'g.max',
+  sum: 'g.sum',
+  count: 'g.n::DOUBLE',
+  stddev: `CASE WHEN g.n < 2 THEN 'nan'::DOUBLE ELSE sqrt(greatest(d.m2, 0) / (g.n - 1)) END`,
+  first: 'g.first',
+  last: 'g.last',
+}
+
+function bucketSql(plan: RangePlan, lease: Pick<SourcesLease, 'sources' | 'rawFromUs'>, limit: number): string {
   const aggregations = aggregationsOf(plan)
   const direction = plan.query.order === 'asc' ? 'ASC' : 'DESC'
-  const parts = plan.parts.map((part) => (part.from === 'rows' ? bucketsOfRows(part, sources, stepUs) : bucketsOfRollups(part, sources, stepUs)))
   const stddev = aggregations.includes('stddev')
-  // Deviations of the parts from the whole's mean, in a second pass: in one, sums of squares would cancel.
-  const spread = stddev
-    ? `, d AS (SELECT p.series, p.b, sum(p.m2 + p.n * pow(p.sum / p.n - g.sum / g.n, 2)) AS m2
-        FROM p JOIN g ON p.series = g.series AND p.b = g.b GROUP BY 1, 2)`
-    : ''
-  const column: Record<Aggregation, string> = {
-    avg: 'g.sum / g.n',
-    min: 'g.min',
-    max: 'g.max',
-    sum: 'g.sum',
-    count: 'g.n::DOUBLE',
-    stddev: `CASE WHEN g.n < 2 THEN 'nan'::DOUBLE ELSE sqrt(greatest(d.m2, 0) / (g.n - 1)) END`,
-    first: 'g.first',
-    last: 'g.last',
+  const { borders, grid } = plan
+  // Which buckets there are is said by `k`: the grid, or the statistics, or the quantiles.
+  const key = grid !== undefined ? 'k' : plan.parts.length > 0 ? 'g' : 'q'
+  const joined = [...(plan.parts.length > 0 ? ['g', ...(stddev ? ['d'] : [])] : []), ...(plan.quantiles === undefined ? [] : ['q'])]
+    .filter((name) => name !== key)
+    .map((name) => `${key === 'g' && name === 'd' ? 'JOIN' : 'LEFT JOIN'} ${name} ON ${name}.series = ${key}.series AND ${name}.b = ${key}.b`)
+  const tables = [
+    `m AS (${ranks(plan.ids)})`,
+    ...(borders === undefined ? [] : [`c AS (${cells(borders)})`]),
+    ...statisticsSql(plan, lease.sources, stddev),
+    ...quantilesSql(plan, lease),
+    ...(grid === undefined ? [] : [`k AS (SELECT m.series, t.b FROM m, (SELECT ${integers(grid.subarray(0, -1), 'BIGINT')} AS b) t)`]),
+  ]
+  const column = (name: Aggregation): string => {
+    const value = isQuantile(name) ? quantileColumn(name) : statisticColumn[name]
+    return `coalesce(${value}, ${name === 'count' ? '0' : `'nan'`}::DOUBLE) AS "${name}"`
   }
-  return `WITH m AS (${ranks(plan.ids)}), p AS ${stddev ? 'MATERIALIZED ' : ''}(${union(parts)}),
-    g AS (SELECT series, b, sum(n) AS n, sum(sum) AS sum, min(min) AS min, max(max) AS max,
-      arg_min(first, first_ts) AS first, arg_max(last, last_ts) AS last
-      FROM p GROUP BY series, b)${spread}
-    SELECT m.rank, make_timestamp(g.b), ${aggregations.map((a) => `${column[a]} AS "${a}"`).join(', ')}
-    FROM g JOIN m ON m.series = g.series ${stddev ? 'JOIN d ON d.series = g.series AND d.b = g.b' : ''}
-    ${afterClause(plan, 'make_timestamp(g.b)', 'm.rank')}
-    ORDER BY g.b ${direction}, m.rank ${direction} LIMIT ${limit}`
+  return `WITH ${tables.join(',\n')}
+    SELECT m.rank, make_timestamp(${key}.b), ${aggregations.map(column).join(', ')}
+    FROM ${key} JOIN m ON m.series = ${key}.series ${joined.join('\n')}
+    ${afterClause(plan, `make_timestamp(${key}.b)`, 'm.rank')}
+    ORDER BY ${key}.b ${direction}, m.rank ${direction} LIMIT ${limit}`
+}
+
+/** Cells no wider than the shortest whole bucket, so that no cell holds more than one border, and a row finds its bucket by a hash join. */
+function cells(borders: Float64Array): string {
+  const widthUs = cellUs(borders)
+  const count = Math.ceil((borders.at(-1)! - borders[0]!) / widthUs)
+  const before = new Float64Array(count)
+  const border = new Float64Array(count)
+  for (let cell = 0, bucket = 0; cell < count; cell++) {
+    const startUs = borders[0]! + cell * widthUs
+    while (borders[bucket + 1]! <= startUs) bucket++
+    before[cell] = borders[bucket]!
+    border[cell] = borders[bucket + 1]!
+  }
+  return `SELECT unnest(range(${count})) AS cell, ${integers(before, 'BIGINT')} AS before, ${integers(border, 'BIGINT')} AS border`
+}
+
+/** The first and the last bucket may be shorter: there is no border before the one and none after the other. */
+function cellUs(borders: Float64Array): number {
+  let widthUs = borders.at(-1)! - borders[0]!
+  for (let i = 2; i + 1 < borders.length; i++) widthUs = Math.min(widthUs, borders[i]! - borders[i - 1]!)
+  return widthUs
+}
+
+/** What to read rows of `statement` from, as `r`, and the start of a row's bucket there, in microseconds. */
+function intoBuckets({ query, borders }: RangePlan, statement: string, time: 'ts' | 'bucket'): { readonly from: string; readonly bucket: string } {
+  const at = `epoch_us(r.${time})`
+  if (borders === undefined) return { from: `(${statement}) r`, bucket: bucketOf(query.stepUs!, `r.${time}`) }
+  return {
+    from: `(${statement}) r JOIN c ON c.cell = (${at} - ${borders[0]}) // ${cellUs(borders)}`,
+    bucket: `(CASE WHEN ${at} < c.border THEN c.before ELSE c.border END)`,
+  }
 }
 
 const bucketColumns = (alias: string): string => rollupValues.replaceAll(/\w+/g, `${alias}.$&`)
 
-function bucketsOfRollups(part: Part, sources: Sources, stepUs: number): string {
+function bucketsOfRollups(plan: RangePlan, part: Part, sources: Sources): string {
   if (part.from === 'rows') throw new RangeError('Rows are no rollups.')
   const level = part.from
-  const bucket = bucketOf(stepUs, 'r.bucket')
-  const plain = (ids: Uint32Array): string =>
-    `SELECT r.series, ${bucket} AS b, ${bucketColumns('r')} FROM (${union(sources.rollups(level, ids, part).rows)}) r`
+  const plain = (ids: Uint32Array, except = ''): string => {
+    const { from, bucket } = intoBuckets(plan, `SELECT * FROM (${union(sources.rollups(level, ids, part).rows)}) r ${except}`, 'bucket')
+    return `SELECT r.series, ${bucket} AS b, ${bucketColumns('r')} FROM ${from}`
+  }
   const { replaced } = part
   if (replaced.length === 0) return plain(part.ids)
   const others = without(part.ids, replaced)
   const corrected = union(sources.rollups(level, replaced, part).corrected)
+  const { from, bucket } = intoBuckets(
+    plan,
+    `SELECT r.series, r.bucket, arg_max({${rollupValues.replaceAll(/\w+/g, "'$&': r.$&")}}, r.gen) AS x
+      FROM (${corrected}) r GROUP BY r.series, r.bucket`,
+    'bucket',
+  )
   return union([
     ...(others.length === 0 ? [] : [plain(others)]),
-    `${plain(replaced)} ANTI JOIN (SELECT series, bucket FROM (${corrected})) k ON r.series = k.series AND r.bucket = k.bucket`,
-    `SELECT series, b, ${bucketColumns('x')} FROM (
-      SELECT r.series, ${bucket} AS b, arg_max({${rollupValues.replaceAll(/\w+/g, "'$&': r.$&")}}, r.gen) AS x
-      FROM (${corrected}) r GROUP BY r.series, r.bucket) WHERE x.n > 0`,
+    plain(replaced, `ANTI JOIN (SELECT series, bucket FROM (${corrected})) k ON r.series = k.series AND r.bucket = k.bucket`),
+    `SELECT r.series, ${bucket} AS b, ${bucketColumns('x')} FROM ${from} WHERE x.n > 0`,
   ])
 }
 
-function bucketsOfRows(part: Part, sources: Sources, stepUs: number): string {
-  return `SELECT series, ${bucketOf(stepUs)} AS b, ${rollupOfRows} FROM (${rows(part, sources, false)}) WHERE NOT isnan(v) GROUP BY 1, 2`
+function bucketsOfRows(plan: RangePlan, part: Part, sources: Sources): string {
+  const { from, bucket } = intoBuckets(plan, rows(part, sources, false), 'ts')
+  return `SELECT series, b, ${rollupOfRows} FROM (SELECT r.series, ${bucket} AS b, r.ts, r.v FROM ${from} WHERE NOT isnan(r.v)) GROUP BY 1, 2`
 }
 
 /** Deduplicated rows of a range. Only series that have late rows there pay for merging them. */

@@ -1,5 +1,6 @@
 import fs from 'node:fs'
 import path from 'node:path'
+import type { Clock } from '../../core/env.ts'
 import { KymoError } from '../../core/errors.ts'
 import type { FileView } from './files.ts'
 import type { SpanRow } from './ledger.ts'
@@ -24,6 +25,8 @@ export interface StoreSnapshot {
   /** Where the store is in each log that it knows; undefined: only its file tells (of a store that is not open). */
   readonly spans: readonly SpanRow[] | undefined
   readonly files: readonly StoreFile[]
+  /** How long commits waited for it. */
+  readonly stalledMs: number
 }
 
 /**
@@ -36,7 +39,10 @@ export function linkStore(o: {
   readonly into: string
   readonly view: FileView
   readonly hot: number
-  readonly spans: readonly SpanRow[]
+  readonly spans: Iterable<SpanRow>
+  readonly clock: Clock
+  /** When commits began to wait, on its monotonic clock. */
+  readonly sinceMs: number
 }): StoreSnapshot {
   const files = filesOfStore(o.dir, o.view, o.hot)
   for (const { path: name, immutable } of files) {
@@ -45,17 +51,17 @@ export function linkStore(o: {
     if (immutable) link(path.join(o.dir, name), to)
     else fs.copyFileSync(path.join(o.dir, name), to, fs.constants.COPYFILE_EXCL | fs.constants.COPYFILE_FICLONE)
   }
-  return { formats, spans: o.spans.map((span) => ({ ...span })), files }
+  return { formats, spans: [...o.spans].map((span) => ({ ...span })), files, stalledMs: o.clock.monotonicMs() - o.sinceMs }
 }
 
 /** What a store that nobody has open consists of. Throws `store_corrupt` when a file is missing, `store_format` for a newer store. */
 export function listStore(dir: string): StoreSnapshot {
-  if (!fs.existsSync(dir)) return { formats, spans: undefined, files: [] }
+  if (!fs.existsSync(dir)) return { formats, spans: undefined, files: [], stalledMs: 0 }
   const manifest = readManifest(dir)
   checkFiles(dir, manifest)
   const sealed = filesOfStore(dir, { manifest, frozen: [] }, undefined)
   const hot = fs.readdirSync(dir).filter((name) => Number(/^hot-(\d+)\.duckdb(\.wal)?$/.exec(name)?.[1] ?? 0) > manifest.sealedTo)
-  return { formats, spans: undefined, files: [...sealed, ...hot.map((name) => fileOf(dir, name, false))] }
+  return { formats, spans: undefined, files: [...sealed, ...hot.map((name) => fileOf(dir, name, false))], stalledMs: 0 }
 }
 
 /** Links a file, or says what to do where that cannot be. */
@@ -77,7 +83,12 @@ const formats = { store: storeFormat, sealed: sealedFormat } as const
 
 function filesOfStore(dir: string, view: FileView, hot: number | undefined): StoreFile[] {
   const manifest = path.join(sealedFolder, 'manifest.json')
-  const files = [...filesOf(view.manifest)].map(([name, file]): StoreFile => ({ path: name, bytes: file.bytes, immutable: true, sha256: file.sha256 }))
+  const files = [...filesOf(view.manifest)].map(([name, file]): StoreFile => ({
+    path: name,
+    bytes: file.bytes,
+    immutable: true,
+    sha256: file.sha256,
+  }))
   for (const { hot: n } of view.frozen) files.push(fileOf(dir, `hot-${n}.duckdb`, true))
   if (hot !== undefined) files.push(fileOf(dir, `hot-${hot}.duckdb`, false))
   if (fs.existsSync(path.join(dir, manifest))) files.push(fileOf(dir, manifest, false))

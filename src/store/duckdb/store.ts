@@ -9,6 +9,7 @@ import { limits } from '../../core/limits.ts'
 import type { OperatorState, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, SeriesPage, Store, Tables } from '../../core/ports.ts'
 import type { Span } from '../../core/record.ts'
 import type { SqlQuery, SqlRows, SqlStore } from '../../core/sql.ts'
+import { Checkpoints, defaultCheckpointBytes, holdMs } from './checkpoints.ts'
 import { Database, engineError } from './database.ts'
 import { Dictionary } from './dictionary.ts'
 import { StoreFiles } from './files.ts'
@@ -71,25 +72,17 @@ export interface CommitArgument {
   readonly states?: readonly OperatorState[]
 }
 
-/** 32 MB are 1.5 million readings: a checkpoint of about 100 ms every 25 s at 60,000 a second, and reopening after a crash in under a second. */
-const defaultCheckpointBytes = 32 * 1024 * 1024
 const defaultMemoryMb = 512
-/** While queries run, a checkpoint waits for a gap: new ones are held for a while, and for good only beyond this many thresholds. */
-const urgentFactor = 8
-const holdMs = 1000
-const holdAgainMs = 10_000
-
 /** The Store port over DuckDB files, in the calling thread. Open with `openDuckdbStore`. */
 export class DuckdbStore implements Store, SqlStore {
   readonly #env: Env
-  readonly #checkpointBytes: number
   readonly #memoryLimitBytes: number
-  readonly #reserveBytes: number
   readonly #database: Database
   readonly #writer: DuckDBConnection
   readonly #admin: DuckDBConnection
   readonly #files: StoreFiles
   readonly #upkeep: Upkeep
+  readonly #checkpoints: Checkpoints
   #hot: HotWriter
   readonly #slots: QuerySlots
   readonly #turn = new Turn()
@@ -104,8 +97,6 @@ export class DuckdbStore implements Store, SqlStore {
   /** When the hot file began, and the store's commits then. */
   #hotSinceMs: number
   #genAtRotation = 0
-  #holding: Promise<void> | undefined
-  #holdNextMs = 0
   #failed: KymoError | undefined
   #closing: Promise<void> | undefined
 
@@ -119,8 +110,6 @@ export class DuckdbStore implements Store, SqlStore {
   ) {
     this.#env = o.env
     this.#memoryLimitBytes = (o.memoryLimitMb ?? defaultMemoryMb) * 1e6
-    this.#checkpointBytes = o.checkpointBytes ?? defaultCheckpointBytes
-    this.#reserveBytes = o.reserveBytes ?? limits.diskReserveBytes
     this.#database = database
     this.#writer = writer
     this.#admin = admin
@@ -129,13 +118,27 @@ export class DuckdbStore implements Store, SqlStore {
     this.#stage = new Stage(this.#dictionary, this.#state, hotWriter.tables, new Ranges(), o.keepMinutes ?? keepMinutes)
     this.#files = new StoreFiles(admin, database.dir, database.found)
     this.#hotSinceMs = o.env.clock.monotonicMs()
+    this.#checkpoints = new Checkpoints({
+      env: o.env,
+      database,
+      writer,
+      slots,
+      turn: this.#turn,
+      bytes: o.checkpointBytes ?? defaultCheckpointBytes,
+      reserveBytes: o.reserveBytes ?? limits.diskReserveBytes,
+      failed: () => this.#failed !== undefined,
+      fail: (error) => (this.#failed = error),
+    })
     this.#upkeep = new Upkeep({
       dir: database.dir,
       env: o.env,
       files: this.#files,
-      rotationDue: () => this.#rotationDue(o.sealBytes ?? limits.hotBytesMax, o.sealAfterMs ?? limits.hotAgeMaxMs),
-      rotate: () => this.#rotate(),
-      retention: o.retention ?? keepAll,
+      rotationDue: () => this.#ripeness(o) >= 1,
+      rotate: () => this.#rotate(undefined, this.#ripeness(o) >= 2 ? limits.queryDeadlineMs : holdMs),
+      // As the moments of sealing above: asked each time, as they may change while it runs.
+      get retention() {
+        return o.retention ?? keepAll
+      },
       // Between commits: one that has begun may compute from the rows that go.
       expiring: (manifest, expiries) =>
         this.#turn.run(async () => {
@@ -179,7 +182,7 @@ export class DuckdbStore implements Store, SqlStore {
           facts: { first: String(c.span.first), next: String(known.next) },
         })
       }
-      this.#checkSpace()
+      this.#checkpoints.checkRoom()
       try {
         await this.#transaction(c, known)
       } catch (thrown) {
@@ -187,7 +190,7 @@ export class DuckdbStore implements Store, SqlStore {
       }
       if (known !== undefined) known.next = c.span.next
       else this.#spans.set(spanName(c.span), { log: c.span.log, topic: c.span.topic, partition: c.span.partition, next: c.span.next })
-      await this.#checkpointWhenDue()
+      await this.#checkpoints.whenDue()
     })
   }
 
@@ -282,7 +285,7 @@ export class DuckdbStore implements Store, SqlStore {
     this.#closing ??= (async () => {
       await this.#upkeep.close()
       await this.#slots.close(this.#env.clock)
-      await this.#holding
+      await this.#checkpoints.holding
       await this.#turn.run(async () => {
         if (this.#failed === undefined)
           await this.#settle().catch((thrown: unknown) =>
@@ -393,36 +396,36 @@ export class DuckdbStore implements Store, SqlStore {
     return { slots: this.#slots, turn: this.#turn, dictionary: this.#dictionary, state: this.#state, files: this.#files, gen: () => this.#gen }
   }
 
-  #rotationDue(bytes: number, ageMs: number): boolean {
-    if (this.#failed !== undefined || this.#closing !== undefined || this.#gen === this.#genAtRotation) return false
-    return this.#database.hotBytes >= bytes || this.#env.clock.monotonicMs() - this.#hotSinceMs >= ageMs
+  /** From 1 on the hot file is to be closed; from 2 on queries wait for it as long as others may run. */
+  #ripeness({ sealBytes = limits.hotBytesMax, sealAfterMs = limits.hotAgeMaxMs }: Pick<DuckdbOptions, 'sealBytes' | 'sealAfterMs'>): number {
+    if (this.#failed !== undefined || this.#closing !== undefined || this.#gen === this.#genAtRotation) return 0
+    return Math.max(this.#database.hotBytes / sealBytes, (this.#env.clock.monotonicMs() - this.#hotSinceMs) / sealAfterMs)
   }
 
-  /**
-   * Puts the store's files into the folder `into` (on the same file system), as they are between two commits: a store that can be opened. The hot
-   * file is closed first, so that all but a small new one need only a link. Rejects with `store_unavailable` when queries leave no gap.
-   */
+  /** Links the store's files into a folder, as they are between two commits, after a rotation. `store_unavailable`: queries left no gap. */
   async snapshot(into: string): Promise<StoreSnapshot> {
     this.#check()
     let taken: StoreSnapshot | undefined
-    await this.#rotate(() => {
-      const { view } = this.#files
-      taken = linkStore({ dir: this.#database.dir, into, view, hot: this.#database.hot, spans: [...this.#spans.values()] })
+    await this.#rotate((sinceMs) => {
+      const { dir, hot: number } = this.#database
+      taken = linkStore({ dir, into, view: this.#files.view, hot: number, spans: this.#spans.values(), clock: this.#env.clock, sinceMs })
     })
     if (taken === undefined) throw new KymoError('store_unavailable', { detail: 'Queries left no gap for a snapshot.', retryAfterS: 5 })
     return taken
   }
 
   /** Begins the next hot file, and then does `then`, in a gap between queries; false: there was none in time. */
-  async #rotate(then?: () => void): Promise<boolean> {
-    await this.#holding
+  async #rotate(then?: (sinceMs: number) => void, waitMs: number = limits.queryDeadlineMs): Promise<boolean> {
+    await this.#checkpoints.holding
     this.#slots.hold()
     try {
-      if (!(await this.#slots.idle(this.#env.clock, limits.queryDeadlineMs))) return false
+      if (!(await this.#slots.idle(this.#env.clock, waitMs))) return false
+      await this.#turn.run(() => this.#checkpoints.now()) // so commits wait twice, each time for less
       await this.#turn.run(async () => {
+        const sinceMs = this.#env.clock.monotonicMs()
         if (this.#gen !== this.#genAtRotation) await this.#rotateNow()
         else if (then !== undefined) await this.#writer.run(`CHECKPOINT ${hot}`)
-        then?.()
+        then?.(sinceMs)
       })
       return true
     } finally {
@@ -432,11 +435,15 @@ export class DuckdbStore implements Store, SqlStore {
 
   async #rotateNow(): Promise<void> {
     this.#check()
-    if (!this.#roomToCheckpoint())
+    if (!this.#checkpoints.room)
       throw new KymoError('disk_full', { detail: `${this.#database.dir} has no room for the next hot file.`, retryAfterS: 10 })
-    await this.#writer.run('BEGIN')
-    await this.#keepMark(this.#gen)
-    await this.#writer.run('COMMIT')
+    try {
+      await this.#writer.run('BEGIN')
+      await this.#keepMark(this.#gen)
+      await this.#writer.run('COMMIT')
+    } catch (thrown) {
+      throw await this.#rollback(thrown)
+    }
     await this.#writer.run(`CHECKPOINT ${hot}`)
     this.#hot.close()
     try {
@@ -448,8 +455,11 @@ export class DuckdbStore implements Store, SqlStore {
       const { manifest, frozen: before } = this.#files.view
       void this.#files.replace({ manifest: withFrozen(manifest, frozen.hot), frozen: [...before, frozen] })
       writeManifest(this.#database.dir, this.#files.view.manifest)
+    } catch (thrown) {
+      if (thrown instanceof KymoError && thrown.code === 'store_failed') this.#failed = thrown
+      throw thrown
     } finally {
-      await this.#reopenHot()
+      if (this.#failed === undefined) await this.#reopenHot()
     }
   }
 
@@ -464,66 +474,15 @@ export class DuckdbStore implements Store, SqlStore {
     }
   }
 
-  /** The engine rolls a write back that finds no room, but a checkpoint that finds none is the end of it: so room is kept. */
-  #checkSpace(): void {
-    const free = this.#env.disk.freeBytes(this.#database.dir)
-    if (free >= this.#reserveBytes) return
-    throw new KymoError('disk_full', {
-      detail: `${this.#database.dir} has ${free} bytes free; the store keeps ${this.#reserveBytes}.`,
-      retryAfterS: 10,
-    })
-  }
-
-  async #checkpointWhenDue(): Promise<void> {
-    const wal = this.#database.walBytes
-    if (wal < this.#checkpointBytes || this.#holding !== undefined) return
-    if (this.#slots.running === 0) {
-      await this.#checkpoint()
-      return
-    }
-    const urgent = wal > urgentFactor * this.#checkpointBytes
-    if (!urgent && this.#env.clock.monotonicMs() < this.#holdNextMs) return
-    this.#holding = this.#checkpointInGap(urgent ? limits.queryDeadlineMs : holdMs)
-  }
-
-  /** Lets no further query start, so that those that run leave a gap; gives up when they take too long. */
-  async #checkpointInGap(waitMs: number): Promise<void> {
-    this.#slots.hold()
-    try {
-      if (await this.#slots.idle(this.#env.clock, waitMs)) await this.#turn.run(() => this.#checkpoint())
-      else this.#holdNextMs = this.#env.clock.monotonicMs() + holdAgainMs
-    } finally {
-      this.#slots.letGo()
-      this.#holding = undefined
-    }
-  }
-
-  /** Writes the log into the file. Without the room for it the log goes on growing, as far as the reserve lets commits pass. */
-  async #checkpoint(): Promise<void> {
-    if (this.#failed !== undefined || !this.#roomToCheckpoint()) return
-    try {
-      await this.#writer.run(`CHECKPOINT ${hot}`)
-    } catch (thrown) {
-      const error = engineError(thrown)
-      if (error.code === 'store_failed') this.#failed = error
-      this.#env.logger.warn('A checkpoint of the store failed.', { detail: error.message })
-    }
-  }
-
-  /** The file grows by less than the log holds, and old blocks are given back only afterwards. */
-  #roomToCheckpoint(): boolean {
-    return this.#env.disk.freeBytes(this.#database.dir) >= this.#database.walBytes + this.#reserveBytes / 2
-  }
-
   /** Before closing: what a start would have to work out is written down, and the write-ahead log goes into the file. */
   async #settle(): Promise<void> {
-    if (!this.#roomToCheckpoint()) return
+    if (!this.#checkpoints.room) return
     if (this.#stage.readings > this.#rowsAtMark) {
       await this.#writer.run('BEGIN')
       await this.#keepMark(this.#gen)
       await this.#writer.run('COMMIT')
     }
-    await this.#checkpoint()
+    await this.#checkpoints.now()
   }
 }
 

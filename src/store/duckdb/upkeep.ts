@@ -84,6 +84,8 @@ export class Upkeep {
   async #round(): Promise<void> {
     const { files, env, rotationDue, rotate } = this.#o
     if (this.#abort.signal.aborted) return
+    // First, and without a child: on a full disk nothing can be sealed until something has gone.
+    await this.#expire()
     if (rotationDue()) await rotate()
     while (files.view.frozen.length > 0) await this.#seal()
     await this.#expire()
@@ -102,7 +104,7 @@ export class Upkeep {
     }
   }
 
-  /** Retention. It needs no room on the disk, so it is not held up by a full one. */
+  /** Retention. */
   async #expire(): Promise<void> {
     const { files, env, retention, expiring } = this.#o
     const { manifest, expiries, overBytes } = expire(files.view.manifest, retention, env.clock.nowUs())
@@ -111,7 +113,9 @@ export class Upkeep {
     this.#over = overBytes > 0
     if (expiries.length === 0) return
     await expiring(manifest, expiries)
-    await this.#publish(manifest, files.view.frozen)
+    // The view of now: a snapshot may have closed a hot file meanwhile. Runs change nowhere else.
+    const { runs, expired } = manifest
+    await this.#publish({ ...files.view.manifest, runs, ...(expired === undefined ? {} : { expired }) }, files.view.frozen)
     for (const { kind, reason, files: count, bytes, beforeUs } of expiries)
       env.logger.info(`retention has removed ${kind === 'raw' ? 'readings' : `rollups of ${kind}`}`, {
         reason,

@@ -4,7 +4,7 @@ import { KymoError } from '../../core/errors.ts'
 /** 'KYMO' in ASCII: tells `file` and ourselves whose SQLite file this is. */
 const applicationId = 0x4b594d4f
 /** Format of the file (docs/format/meta.md). Grows by one with each change that an older version could not read. */
-const formatVersion = 1
+export const formatVersion = 1
 
 const schema = `
   CREATE TABLE document (

@@ -1,9 +1,9 @@
 import { Flag } from '../../core/batch.ts'
 import type { BatchBuilder } from '../../core/batch-builder.ts'
 import { errorTable, KymoError } from '../../core/errors.ts'
-import type { MessageContext } from '../../core/gate.ts'
+import { isLineShape, type MessageContext } from '../../core/gate.ts'
 import { limits } from '../../core/limits.ts'
-import { setAttribute, type DeviceEntry, type SeriesTable } from '../../core/series-table.ts'
+import type { DeviceEntry, SeriesTable } from '../../core/series-table.ts'
 import { parseDocument } from '../json/document.ts'
 import { firstByte } from '../json/text.ts'
 import { KnownDevices } from './devices.ts'
@@ -81,7 +81,18 @@ export class PayloadDecoder {
       return undefined
     }
     try {
-      const message = this.#parse(bytes, start, end, context)
+      return this.take(this.#parse(bytes, start, end, context), context, receivedUs, out)
+    } catch (thrown) {
+      if (thrown instanceof KymoError) return thrown
+      throw thrown
+    }
+  }
+
+  /** As `decode`, for a message that was read from another format: admitted, and refused, as one of JSON is. */
+  take(message: Message, context: MessageContext, receivedUs: number, out: BatchBuilder): KymoError | undefined {
+    const mark = out.rows
+    this.rows = 0
+    try {
       this.#commit(message, context, receivedUs, out)
       this.rows = out.rows - mark
       return undefined
@@ -96,7 +107,7 @@ export class PayloadDecoder {
     if (firstByte(bytes, start, end) < 0) throw refusal('empty_body', '', errorTable.empty_body.text)
     const { root, duplicate } = parseDocument(bytes, start, end, { depthMax: limits.jsonDepthMax, valuesMax: parsedValuesMax }, this.#keys)
     if (duplicate !== undefined) throw refusal('duplicate_key', duplicate.pointer, `The key ${shown(duplicate.key)} stands twice in one object.`)
-    return interpret(root, context.shape, this.#aliases, context.topicDevice)
+    return interpret(root, isLineShape(context.shape) ? 'any' : context.shape, this.#aliases, context.topicDevice)
   }
 
   /** Nothing before the first registration changes anything; nothing after it fails. */
@@ -113,7 +124,7 @@ export class PayloadDecoder {
     if (message.metadata !== '') out.addMeta(firstRow, message.metadata)
     for (const { name, value } of message.attributes) {
       if (entry.attributes.get(name) === value) continue
-      setAttribute(entry, name, value)
+      this.#series.setAttribute(entry, name, value)
       this.attributeChanges.push({ tenant: entry.tenant, device: entry.id, name, value, timeUs })
     }
     this.ownTime = ownTime
@@ -183,5 +194,9 @@ export class PayloadDecoder {
 
 function tooOld(pointer: string, timeUs: number, oldestUs: number): KymoError {
   const day = (us: number): string => `${new Date(us / 1000).toISOString().slice(0, 19)}Z`
-  return refusal('too_old', pointer, `The reading is of ${day(timeUs)}; readings before ${day(oldestUs)} are no longer kept (retention.raw, retention.store_mb).`)
+  return refusal(
+    'too_old',
+    pointer,
+    `The reading is of ${day(timeUs)}; readings before ${day(oldestUs)} are no longer kept (retention.raw, retention.store_mb).`,
+  )
 }

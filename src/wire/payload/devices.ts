@@ -11,33 +11,41 @@ export interface KnownDevice {
   metric: number[]
   series: number[]
   generation: number
-  /** The attributes of the device's last message in their order, as bytes. Valid for one version of the entry's attributes. */
-  attribute: string[]
-  attributeBytes: Uint8Array[]
-  attributesVersion: number
 }
 
 interface TenantDevices {
   readonly byName: Map<string, KnownDevice>
   readonly bytes: ByteTable
   readonly byEntry: KnownDevice[]
+  /** The devices' indices, by the same entry. */
+  index: Int32Array
 }
 
 /** Devices that had a message accepted: found by the bytes of their id, without making a string. Never more than `devicesMax`. */
 export class KnownDevices {
   readonly #tenants = new Map<string, TenantDevices>()
+  index = -1
+  #entry = -1
+  #found: KnownDevice | undefined
   #lastTenant = ''
   #last: TenantDevices | undefined
 
-  byBytes(tenant: string, bytes: Uint8Array, start: number, end: number): KnownDevice | undefined {
+  /** Finds a device; its index is in `index`, -1 when it is not known. What else is known of it: `found`. */
+  byBytes(tenant: string, bytes: Uint8Array, start: number, end: number): void {
     const devices = this.#of(tenant)
-    if (devices === undefined) return undefined
-    const entry = devices.bytes.find(bytes, start, end, hashBytes(bytes, start, end))
-    return entry < 0 ? undefined : devices.byEntry[entry]
+    this.#entry = devices === undefined ? -1 : devices.bytes.find(bytes, start, end, hashBytes(bytes, start, end))
+    this.#found = undefined
+    this.index = this.#entry < 0 ? -1 : devices!.index[this.#entry]!
   }
 
-  byName(tenant: string, name: string): KnownDevice | undefined {
-    return this.#of(tenant)?.byName.get(name)
+  byName(tenant: string, name: string): void {
+    this.#found = this.#of(tenant)?.byName.get(name)
+    this.index = this.#found === undefined ? -1 : this.#found.entry.index
+  }
+
+  /** The device that was found last. */
+  get found(): KnownDevice {
+    return this.#found ?? this.#last!.byEntry[this.#entry]!
   }
 
   add(entry: DeviceEntry): void {
@@ -47,15 +55,23 @@ export class KnownDevices {
         byName: new Map(),
         bytes: new ByteTable({ entriesMax: limits.devicesMax, bytesMax: limits.payloadDeviceBytesMax }),
         byEntry: [],
+        index: new Int32Array(256),
       }
       this.#tenants.set(entry.tenant, devices)
     }
     if (devices.byName.has(entry.id)) return
-    const known: KnownDevice = { entry, metric: [], series: [], generation: -1, attribute: [], attributeBytes: [], attributesVersion: -1 }
+    const known: KnownDevice = { entry, metric: [], series: [], generation: -1 }
     devices.byName.set(entry.id, known)
     const bytes = Buffer.from(entry.id)
     const at = devices.bytes.add(bytes, 0, bytes.length, hashBytes(bytes, 0, bytes.length))
-    if (at >= 0) devices.byEntry[at] = known
+    if (at < 0) return
+    devices.byEntry[at] = known
+    if (at >= devices.index.length) {
+      const index = new Int32Array(devices.index.length * 2)
+      index.set(devices.index)
+      devices.index = index
+    }
+    devices.index[at] = entry.index
   }
 
   #of(tenant: string): TenantDevices | undefined {
@@ -67,28 +83,10 @@ export class KnownDevices {
   }
 }
 
-/** Does the device's attribute, the `at`-th of its message, hold just these bytes (valid UTF-8) already? */
-export function attributeIs(known: KnownDevice, at: number, name: string, bytes: Uint8Array, start: number, end: number): boolean {
-  if (known.attributesVersion !== known.entry.attributesVersion || known.attribute[at] !== name)
-    return learnAttribute(known, at, name, bytes, start, end)
-  const same = known.attributeBytes[at]!
-  if (same.length !== end - start) return false
-  for (let i = 0; i < same.length; i++) if (same[i] !== bytes[start + i]) return false
-  return true
-}
-
-function learnAttribute(known: KnownDevice, at: number, name: string, bytes: Uint8Array, start: number, end: number): boolean {
-  const text = known.entry.attributes.get(name)
-  if (text === undefined || !textIs(text, bytes, start, end)) return false
-  if (known.attributesVersion !== known.entry.attributesVersion) {
-    known.attribute.length = 0
-    known.attributesVersion = known.entry.attributesVersion
-  }
-  if (at <= known.attribute.length) {
-    known.attribute[at] = name
-    known.attributeBytes[at] = new Uint8Array(bytes.subarray(start, end))
-  }
-  return true
+/** Does the device's attribute hold just these bytes (valid UTF-8) already? */
+export function attributeIs(entry: DeviceEntry, name: string, bytes: Uint8Array, start: number, end: number): boolean {
+  const text = entry.attributes.get(name)
+  return text !== undefined && textIs(text, bytes, start, end)
 }
 
 export function textIs(text: string, bytes: Uint8Array, start: number, end: number): boolean {

@@ -9,6 +9,7 @@ import { epochDigitsToUs, epochToUs, rfc3339ToUs } from '../time.ts'
 import { attributeIs, textIs, type KnownDevice, type KnownDevices } from './devices.ts'
 import type { KeyTable } from './key-table.ts'
 import { Layouts, type Layout } from './layout.ts'
+import { DeviceMemo } from './memo.ts'
 
 /**
  * The messages that come by the thousand: a flat object (or one with a flat `values`) of a device, series and attributes
@@ -23,6 +24,7 @@ export class FastLane {
   readonly #series: SeriesTable
   readonly #scanner: FlatScanner
   readonly #layouts: Layouts
+  readonly #memo: DeviceMemo
 
   constructor(keys: KeyTable, devices: KnownDevices, series: SeriesTable) {
     this.#keys = keys
@@ -32,27 +34,17 @@ export class FastLane {
     // The decoder's own names have the same entries in every generation of the key table.
     this.#scanner.containerKey = keys.own('values')
     this.#layouts = new Layouts(keys, this.#scanner)
+    this.#memo = new DeviceMemo(keys, series)
   }
 
   /** True: taken, its rows are in `out`. False: nothing happened. */
-  take(
-    bytes: Uint8Array,
-    start: number,
-    end: number,
-    context: MessageContext,
-    receivedUs: number,
-    oldestUs: number,
-    out: BatchBuilder,
-  ): boolean {
+  take(bytes: Uint8Array, start: number, end: number, context: MessageContext, receivedUs: number, oldestUs: number, out: BatchBuilder): boolean {
     if (!this.#scanner.scan(bytes, start, end)) return false
     const layout = this.#layouts.current()
     if (layout === undefined || (context.shape !== 'any' && !layout.shapes.has(context.shape))) return false
-    const known = this.#known(bytes, layout, context)
-    if (known === undefined) return false
-    let paired = -1
-    if (layout.value >= 0 && (paired = this.#pairedMetric(bytes, layout)) < 0) return false
-    const attributes = this.#sameAttributes(bytes, layout, known, paired)
-    if (attributes < 0) return false
+    const device = this.#device(bytes, layout, context)
+    if (device < 0) return false
+    const first = layout.plain ? this.#memo.firstSeries(device, layout, this.#memo.tuple(layout, bytes, this.#scanner.start, this.#scanner.end)) : -1
     let timeUs = receivedUs
     let flags: number = Flag.arrivalTime
     this.ownTime = layout.time >= 0
@@ -62,21 +54,39 @@ export class FastLane {
       flags = timeUs > receivedUs + limits.clockAheadMaxUs ? Flag.clockAhead : 0
     }
     if (timeUs < oldestUs) return false
-    if (layout.metrics.length === 0 && paired < 0) return attributes > 0
-    return this.#rows(bytes, layout, paired, known, timeUs, flags, out)
+    if (first < 0) return this.#compared(bytes, layout, device, timeUs, flags, out)
+    const { metrics } = layout
+    const { number } = this.#scanner
+    for (let i = 0; i < metrics.length; i++) out.add(first + i, timeUs, number[metrics[i]!]! + 0, flags)
+    return true
   }
 
-  #known(bytes: Uint8Array, layout: Layout, context: MessageContext): KnownDevice | undefined {
+  /** A message that is not like the device's last one. */
+  #compared(bytes: Uint8Array, layout: Layout, device: number, timeUs: number, flags: number, out: BatchBuilder): boolean {
+    const known = this.#devices.found
+    let paired = -1
+    if (layout.value >= 0 && (paired = this.#pairedMetric(bytes, layout)) < 0) return false
+    const attributes = this.#sameAttributes(bytes, layout, known, paired)
+    if (attributes < 0) return false
+    if (layout.metrics.length === 0 && paired < 0) return attributes > 0
+    if (!this.#rows(bytes, layout, paired, known, timeUs, flags, out)) return false
+    if (layout.plain) this.#memo.learn(device, layout, known.series, bytes, this.#scanner.start, this.#scanner.end)
+    return true
+  }
+
+  /** The index of the device that the message is of, or -1. */
+  #device(bytes: Uint8Array, layout: Layout, context: MessageContext): number {
     const { start, end, kind } = this.#scanner
     const field = layout.device
     const { topicDevice } = context
     this.topicDeviceDiffered = false
-    if (field >= 0 && kind[field] !== FieldKind.string && !this.#unsigned(bytes, field)) return undefined
+    if (field >= 0 && kind[field] !== FieldKind.string && !this.#unsigned(bytes, field)) return -1
     if (topicDevice !== undefined) {
       if (field >= 0) this.topicDeviceDiffered = !textIs(topicDevice, bytes, start[field]!, end[field]!)
-      return this.#devices.byName(context.tenant, topicDevice)
-    }
-    return field < 0 ? undefined : this.#devices.byBytes(context.tenant, bytes, start[field]!, end[field]!)
+      this.#devices.byName(context.tenant, topicDevice)
+    } else if (field < 0) return -1
+    else this.#devices.byBytes(context.tenant, bytes, start[field]!, end[field]!)
+    return this.#devices.index
   }
 
   /** Is the field an integer of digits only? As such it names the device that its digits name. */
@@ -104,14 +114,14 @@ export class FastLane {
     for (let i = 0; i < attributes.length; i++) {
       const field = attributes[i]!
       if (start[field] === end[field]) continue
-      if (!attributeIs(known, i, attributeNames[i]!, bytes, start[field]!, end[field]!)) return -1
+      if (!attributeIs(known.entry, attributeNames[i]!, bytes, start[field]!, end[field]!)) return -1
       present++
     }
     if (unit < 0 || start[unit] === end[unit]) return present
     let name = 'unit'
     if (paired >= 0 && metricKeys.length === 0) name = this.#keys.unit(paired)
     else if (paired < 0 && metricKeys.length === 1) name = this.#keys.unit(metricKeys[0]!)
-    return attributeIs(known, attributes.length, name, bytes, start[unit]!, end[unit]!) ? present + 1 : -1
+    return attributeIs(known.entry, name, bytes, start[unit]!, end[unit]!) ? present + 1 : -1
   }
 
   #timeUs(bytes: Uint8Array, field: number): number {

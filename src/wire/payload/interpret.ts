@@ -1,7 +1,7 @@
 import { Buffer } from 'node:buffer'
 import type { FieldError } from '../../core/errors.ts'
 import { KymoError } from '../../core/errors.ts'
-import type { Shape } from '../../core/gate.ts'
+import type { DocumentShape } from '../../core/gate.ts'
 import { limits } from '../../core/limits.ts'
 import { compactText, escapeStep, type JsonNode, type JsonObject } from '../json/document.ts'
 import { epochDigitsToUs, epochToUs, parseRfc3339 } from '../time.ts'
@@ -10,7 +10,7 @@ import { faultText, nameFault, Role, roles, unitAttribute } from './names.ts'
 import { conflict, refusal, shown } from './refusal.ts'
 
 /** What the strict shapes require, and as what. A seed's route wants the seed's own names; free-form JSON has a route of its own. */
-const required: Readonly<Record<Shape, readonly (readonly [key: string, kind: 'string' | 'number'])[]>> = {
+const required: Readonly<Record<DocumentShape, readonly (readonly [key: string, kind: 'string' | 'number'])[]>> = {
   any: [],
   'sensor-data': [
     ['sensor_id', 'string'],
@@ -30,7 +30,7 @@ const required: Readonly<Record<Shape, readonly (readonly [key: string, kind: 's
 }
 
 /** Reads one parsed message by its content. Throws the KymoError that names the first field that is wrong. */
-export function interpret(root: JsonNode, shape: Shape, aliases: boolean, topicDevice: string | undefined): Message {
+export function interpret(root: JsonNode, shape: DocumentShape, aliases: boolean, topicDevice: string | undefined): Message {
   if (root.kind !== 'object') {
     throw refusal('shape_unknown', '', `A message is a JSON object; this is ${describe(root)}.`)
   }
@@ -40,7 +40,7 @@ export function interpret(root: JsonNode, shape: Shape, aliases: boolean, topicD
 
 class Interpreter {
   readonly #root: JsonObject
-  readonly #shape: Shape
+  readonly #shape: DocumentShape
   readonly #topicDevice: string | undefined
   readonly #metrics: MetricStage
   readonly #attributes = new AttributeStage()
@@ -50,7 +50,7 @@ class Interpreter {
   #unit: { readonly text: string; readonly pointer: string } | undefined
   #metadata: { readonly text: string; readonly pointer: string } | undefined
 
-  constructor(root: JsonObject, shape: Shape, aliases: boolean, topicDevice: string | undefined) {
+  constructor(root: JsonObject, shape: DocumentShape, aliases: boolean, topicDevice: string | undefined) {
     this.#root = root
     this.#shape = shape
     this.#topicDevice = topicDevice
@@ -250,7 +250,7 @@ class Interpreter {
   }
 }
 
-function requireFields(root: JsonObject, shape: Shape): void {
+function requireFields(root: JsonObject, shape: DocumentShape): void {
   const errors: FieldError[] = []
   let missing = false
   for (const [key, kind] of required[shape]) {

@@ -5,6 +5,8 @@ import { Role } from './names.ts'
 
 /** Which field of a scanned message is what. Messages of one sort of device share it. Fields are indices, -1: there is none. */
 export interface Layout {
+  /** Of its own; a layout that is made again has another. */
+  readonly id: number
   /** Key, kind and inner of each field, packed. */
   readonly signature: readonly number[]
   readonly device: number
@@ -21,7 +23,13 @@ export interface Layout {
   readonly attributeNames: readonly string[]
   /** The strict shapes whose required fields are all there, each of its kind. */
   readonly shapes: ReadonlySet<Shape>
+  /** Nothing but numbers as metrics, and no unit: what memo.ts remembers. */
+  readonly plain: boolean
+  /** Values of the attributes that were met lately, the newest first. */
+  readonly tuples: { readonly id: number; readonly values: readonly Uint8Array[] }[]
 }
+
+let lastId = 0
 
 const slots = 64
 
@@ -103,7 +111,11 @@ class LayoutBuilder {
       this.#value = -1
     }
     if (this.#metricName >= 0 && this.#value < 0) return undefined
+    const plain = this.#unit < 0 && this.#value < 0 && this.#metrics.length > 0 && this.#metrics.every((field) => kind[field] === FieldKind.number)
     return {
+      id: ++lastId,
+      plain,
+      tuples: [],
       signature,
       device: this.#device,
       time: this.#time,

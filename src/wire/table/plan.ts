@@ -1,4 +1,4 @@
-import { suggest } from '../../core/config.ts'
+import { suggest } from '../../core/config-value.ts'
 import { KymoError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
 import type { Cell } from './cell.ts'

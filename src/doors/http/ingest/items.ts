@@ -7,6 +7,10 @@ export interface Items {
   readonly end: number
   readonly index: number
   readonly refusal: KymoError | undefined
+  /** Of line protocol: the item's line in the body, from 1. */
+  readonly line?: number
+  /** There is no item yet: `next` gives the event loop a turn amid what is none. */
+  readonly skipping?: boolean
   next(): boolean
 }
 

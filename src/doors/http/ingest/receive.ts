@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { KymoError } from '../../../core/errors.ts'
-import type { MessageContext, Shape } from '../../../core/gate.ts'
+import type { LineShape, MessageContext, Shape } from '../../../core/gate.ts'
 import { principalOf } from '../access.ts'
 import { BodyRefused, readBody } from '../body.ts'
 import type { Body } from '../body.ts'
@@ -54,7 +54,8 @@ export function send(reply: FastifyReply, answer: Answer): FastifyReply {
 
 /**
  * The way of every telemetry route: refuse at once while the log does not take writes, read the body, keep what cannot be read in the
- * dead letters, answer repeated requests with the same Idempotency-Key, and leave the rest to `work`.
+ * dead letters, answer repeated requests with the same Idempotency-Key, and leave the rest to `work`. With `lines` the body is line
+ * protocol, whatever its Content-Type says.
  */
 export async function receive(
   context: HttpContext,
@@ -63,6 +64,7 @@ export async function receive(
   reply: FastifyReply,
   bytesMax: number,
   work: (received: Received) => Promise<Answer>,
+  lines?: LineShape,
 ): Promise<FastifyReply> {
   const { gate } = context
   const compat = request.routeOptions.config.compat
@@ -86,7 +88,7 @@ export async function receive(
   })
 
   const refuse = async (error: BodyRefused): Promise<never> => {
-    await keepUnread(context, message('any'), error, error.kept, error.totalBytes)
+    await keepUnread(context, message(lines ?? 'any'), error, error.kept, error.totalBytes)
     throw error
   }
 
@@ -100,7 +102,7 @@ export async function receive(
     const first = firstByte(bytes)
     if (first === bytes.length) throw new KymoError('empty_body')
     const ndjson = ndjsonTypes.has(type)
-    if (!ndjson && !isJsonType(type) && !isVague(type, bytes[first]!)) {
+    if (lines === undefined && !ndjson && !isJsonType(type) && !isVague(type, bytes[first]!)) {
       const detail = `"${type.slice(0, 100)}" is not taken here; application/json and application/x-ndjson are.`
       return refuse(new BodyRefused('media_type', detail, bytes, bytes.length))
     }

@@ -11,6 +11,8 @@ export interface AnswerEnd {
   readonly from: string | null
   readonly to: string | null
   readonly step: string | null
+  /** As it was asked for. */
+  readonly timeZone: string | null
   readonly order: 'asc' | 'desc'
   readonly rows: number
   readonly nextCursor: string | null
@@ -136,7 +138,8 @@ class ColumnsWriter implements AnswerWriter {
       const unit = this.#units.of(key)
       return { device: key.device, metric: key.metric, ...(unit === undefined ? {} : { unit }) }
     })
-    const head = { from: end.from, to: end.to, ...(end.step === null ? {} : { step: end.step }), order: end.order, rows: end.rows }
+    const step = { ...(end.step === null ? {} : { step: end.step }), ...(end.timeZone === null ? {} : { tz: end.timeZone }) }
+    const head = { from: end.from, to: end.to, ...step, order: end.order, rows: end.rows }
     const answer = { ...head, truncated: end.nextCursor !== null, next_cursor: end.nextCursor, series }
     const text = (part: string): Buffer => Buffer.from(part)
     const parts = [text(`${JSON.stringify(answer).slice(0, -1)},"columns":{`)]

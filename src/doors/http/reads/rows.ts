@@ -1,5 +1,6 @@
 import type { FastifyReply } from 'fastify'
 import { performance } from 'node:perf_hooks'
+import { isBucketed } from '../../../core/buckets.ts'
 import type { Position, QueryPage, RangeQuery } from '../../../core/ports.ts'
 import type { HttpContext } from '../options.ts'
 import { Slices } from '../slices.ts'
@@ -32,7 +33,7 @@ function positionOf(page: QueryPage, row: number): Position {
  * slices: nothing holds the event loop for long, however many rows there are.
  */
 export function takeRows(context: HttpContext, reply: FastifyReply, query: RangeQuery, sink: RowSink): Promise<RowsEnd> {
-  const kind = query.stepUs === undefined ? 'raw' : 'buckets'
+  const kind = isBucketed(query) ? 'buckets' : 'raw'
   const duration = context.metrics.histogram('kymo_query_duration_seconds', 'Time from question to complete answer.', { kind })
   const started = performance.now()
   return withDeadline(context, reply, async (signal) => {

@@ -1,4 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { isTimeZone } from '../../../core/calendar.ts'
+import type { CalendarUnit } from '../../../core/calendar.ts'
 import { KymoError } from '../../../core/errors.ts'
 import type { Aggregation, Position, QueryPage, RangeQuery } from '../../../core/ports.ts'
 import { limits as coreLimits } from '../../../core/limits.ts'
@@ -23,6 +25,9 @@ export interface Asked {
   readonly from?: string | undefined
   readonly to?: string | undefined
   readonly step?: string | undefined
+  /** Of calendar steps, and of dates without a time. */
+  readonly timeZone?: string | undefined
+  readonly gaps?: 'absent' | 'null' | undefined
   readonly aggregations?: readonly Aggregation[] | undefined
   readonly order: 'asc' | 'desc'
   readonly limit: number
@@ -46,21 +51,34 @@ function refuse(parameter: string, detail: string): KymoError {
   })
 }
 
-function stepOf(asked: Asked): { stepUs: number; aggregations: readonly Aggregation[] } | undefined {
+const calendarSteps: Readonly<Partial<Record<string, CalendarUnit>>> = { '1d': 'day', '1w': 'week', '1mo': 'month', '1y': 'year' }
+
+/** Weeks begin on Monday everywhere; days of UTC are as wide as any step of theirs. */
+function stepOf(asked: Asked): Pick<RangeQuery, 'stepUs' | 'calendar' | 'aggregations' | 'gaps'> | undefined {
+  if (asked.timeZone !== undefined && !isTimeZone(asked.timeZone)) throw refuse('tz', 'must be a time zone of the IANA database, as Europe/Berlin')
   if (asked.step === undefined) {
+    if (asked.gaps === 'null') throw refuse('gaps', 'needs a step, as step=5m')
     if (asked.aggregations !== undefined) throw refuse('agg', 'needs a step, as step=5m')
     return undefined
   }
+  if (asked.gaps === 'null' && asked.from === undefined)
+    throw refuse('gaps', `needs ${asked.names?.from ?? 'from'}: without it there is no end of them`)
+  const rest = { aggregations: asked.aggregations ?? ['avg'], ...(asked.gaps === 'null' ? { gaps: asked.gaps } : {}) }
+  const unit = calendarSteps[asked.step]
+  const timeZone = asked.timeZone ?? 'UTC'
+  if (unit !== undefined && (unit !== 'day' || timeZone !== 'UTC')) return { calendar: { unit, timeZone }, ...rest }
   const stepUs = durationUs(asked.step)
-  if (stepUs === undefined) throw refuse('step', 'must be a number and a unit, as 30s, 5m, 1h or 1d')
-  return { stepUs, aggregations: asked.aggregations ?? ['avg'] }
+  if (stepUs === undefined) throw refuse('step', 'must be a number and a unit, as 30s, 5m, 1h or 1d; or 1mo or 1y')
+  if (/[dw]$/.test(asked.step) && timeZone !== 'UTC') throw refuse('step', 'must be 1d, 1w, 1mo or 1y to follow the calendar of a time zone')
+  return { stepUs, ...rest }
 }
 
 /** Relative times are fixed by the first page: the cursor carries them. Throws `request_invalid` naming the parameter. */
 export function rangeOf(tenant: string, asked: Asked, nowUs: number): Range {
   const step = stepOf(asked)
   const names = asked.names ?? { from: 'from', to: 'to' }
-  const question = questionOf('range', asked.devices, asked.metrics, asked.from, asked.to, asked.step, asked.aggregations, asked.order)
+  const more = asked.timeZone === undefined && asked.gaps !== 'null' ? [] : [asked.timeZone ?? 'UTC', asked.gaps ?? 'absent']
+  const question = questionOf('range', asked.devices, asked.metrics, asked.from, asked.to, asked.step, asked.aggregations, asked.order, ...more)
   let fromUs: number
   let toUs: number
   let after: Position | undefined
@@ -69,8 +87,10 @@ export function rangeOf(tenant: string, asked: Asked, nowUs: number): Range {
     ;[fromUs, toUs] = [from, to]
     after = { timeUs, device, metric }
   } else {
-    fromUs = asked.from === undefined ? 0 : parseMoment(names.from, asked.from, nowUs)
-    toUs = asked.to === undefined ? coreLimits.timeUsMax : parseMoment(names.to, asked.to, nowUs)
+    fromUs = asked.from === undefined ? 0 : parseMoment(names.from, asked.from, nowUs, asked.timeZone)
+    // Gaps do not go on into the future.
+    const open = asked.gaps === 'null' ? Math.max(fromUs, nowUs) : coreLimits.timeUsMax
+    toUs = asked.to === undefined ? open : parseMoment(names.to, asked.to, nowUs, asked.timeZone)
   }
   if (fromUs > toUs) throw refuse(names.to, `must not lie before ${names.from}`)
   const query: RangeQuery = {
@@ -161,6 +181,8 @@ export function queryRoutes(app: App, context: HttpContext): void {
         from: q.from,
         to: q.to,
         step: q.step,
+        timeZone: q.tz,
+        gaps: q.gaps,
         aggregations: q.agg,
         order: q.order ?? 'asc',
         limit: q.limit ?? coreLimits.queryRowsDefault,
@@ -176,6 +198,7 @@ export function queryRoutes(app: App, context: HttpContext): void {
         from: range.openFrom ? null : formatRfc3339(range.query.fromUs),
         to: range.openTo ? null : formatRfc3339(range.query.toUs),
         step: q.step ?? null,
+        timeZone: q.tz ?? null,
         order: range.query.order,
         rows: end.rows,
         nextCursor,
@@ -192,6 +215,7 @@ const columnsAnswer = {
     from: { type: ['string', 'null'] },
     to: { type: ['string', 'null'] },
     step: { type: 'string' },
+    tz: { type: 'string' },
     order: { enum: ['asc', 'desc'] },
     rows: { type: 'integer' },
     truncated: { type: 'boolean' },

@@ -66,6 +66,7 @@ export function sweep(dir: string, manifest: Manifest): string[] {
   for (const name of fs.readdirSync(dir)) {
     const hot = /^hot-(\d+)\.duckdb(\.wal)?$/.exec(name)?.[1]
     if (hot !== undefined && Number(hot) <= manifest.sealedTo) orphans.push(name)
+    if (/^hot-\d+\.duckdb\.tmp(\.wal)?$/.test(name)) orphans.push(name)
   }
   return orphans
 }

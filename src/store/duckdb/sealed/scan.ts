@@ -1,5 +1,6 @@
 import type { DuckDBConnection } from '@duckdb/node-api'
 import { KymoError } from '../../../core/errors.ts'
+import type { Between } from '../source-types.ts'
 import { integers, timestamp } from '../sql.ts'
 import { checkSealedFormat, narrowShape, quoted, stepOfKind, unscaled, type RollupKind } from './format.ts'
 
@@ -72,12 +73,6 @@ export async function placesOf(connection: DuckDBConnection, catalog: string, id
     const [series, shape, grp, col, bits, phase] = row.map(Number)
     return { series: series!, shape: shape!, grp: grp!, col: col!, bits: bits!, phase: phase! }
   })
-}
-
-/** The range of a scan; absent: all. */
-export interface Between {
-  readonly fromUs: number
-  readonly toUs: number
 }
 
 /**
@@ -159,24 +154,6 @@ export function latestOf(late: string): string {
 /** Of the corrections those that count. */
 export function latestCorrections(corrected: string): string {
   return `SELECT ${rollupNames}, gen FROM (${corrected}) QUALIFY row_number() OVER (PARTITION BY series, bucket ORDER BY gen DESC) = 1`
-}
-
-/** Base rows with the late ones in their place: `SELECT series, ts, v, flags`. All late rows of the range must be in `late`. */
-export function mergedRows(base: readonly string[], late: readonly string[]): string {
-  const rows =
-    base.length === 0
-      ? 'SELECT NULL::UINTEGER AS series, NULL::TIMESTAMP AS ts, NULL::DOUBLE AS v, NULL::UTINYINT AS flags WHERE false'
-      : base.join('\nUNION ALL\n')
-  if (late.length === 0) return rows
-  return `WITH l AS MATERIALIZED (${latestOf(late.join('\nUNION ALL\n'))})
-    SELECT series, ts, v, flags FROM (${rows}) ANTI JOIN l USING (series, ts) UNION ALL SELECT series, ts, v, flags FROM l`
-}
-
-/** Rollup rows with the corrections in their place. */
-export function mergedRollups(rows: readonly string[], corrected: readonly string[]): string {
-  if (corrected.length === 0) return rows.join('\nUNION ALL\n')
-  return `WITH k AS MATERIALIZED (${latestCorrections(corrected.join('\nUNION ALL\n'))})
-    SELECT ${rollupNames} FROM (${rows.join('\nUNION ALL\n')}) ANTI JOIN k USING (series, bucket) UNION ALL SELECT ${rollupNames} FROM k WHERE n > 0`
 }
 
 function shapeOf(layout: RawLayout, shape: number): Shape {

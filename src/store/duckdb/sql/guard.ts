@@ -1,6 +1,7 @@
 import { KymoError } from '../../../core/errors.ts'
 import { limits } from '../../../core/limits.ts'
 import { sqlViews, type SqlParameter, type SqlView } from '../../../core/sql.ts'
+import { mentionsOf, type Mention } from './conditions.ts'
 import { Expressions } from './expressions.ts'
 import { allowedTableFunctions } from './functions.ts'
 import { childOf, childrenOf, isTree, onlyMembers, refused, textOf, type Scope, type Size, type Tree } from './tree.ts'
@@ -12,6 +13,9 @@ export interface Checked {
   mentions(column: string): boolean
   /** Set when the statement asks for so many of the newest rows of one view, which are mostly found in its last minutes. */
   readonly newest: number | undefined
+  /** Where it takes rows of views, and what must hold of them. */
+  readonly mentioned: readonly Mention[]
+  readonly tree: Tree
 }
 
 const viewSize: Size = { tables: 1, columns: 13, growth: 1 }
@@ -294,5 +298,11 @@ export function checkStatement(statements: unknown, parameters: readonly SqlPara
   const guard = new Guard(parameters)
   const node = must(statement, 'node')
   guard.query(node, new Map())
-  return { views: guard.views, newest: guard.newest(node), mentions: (column) => guard.mentions(column) }
+  return {
+    views: guard.views,
+    newest: guard.newest(node),
+    mentions: (column) => guard.mentions(column),
+    mentioned: mentionsOf(node, parameters),
+    tree: node,
+  }
 }

@@ -1,13 +1,4 @@
-import {
-  BOOLEAN,
-  DOUBLE,
-  StatementType,
-  VARCHAR,
-  type DuckDBConnection,
-  type DuckDBResult,
-  type DuckDBType,
-  type DuckDBValue,
-} from '@duckdb/node-api'
+import { StatementType, type DuckDBConnection, type DuckDBResult } from '@duckdb/node-api'
 import { KymoError } from '../../../core/errors.ts'
 import { limits } from '../../../core/limits.ts'
 import type { SqlParameter, SqlQuery, SqlRows, SqlValue } from '../../../core/sql.ts'
@@ -18,8 +9,9 @@ import { hot } from '../schema.ts'
 import { abortError, interruptAgainMs } from '../slots.ts'
 import { checkStatement, type Checked } from './guard.ts'
 import { sqlFailure, syntaxFailure } from './failure.ts'
-import { boundsOf, fillBounds, fillDevices, spanOf, type Bounds } from './temporary.ts'
-import { readRows } from './values.ts'
+import { extentOf, idsOf, idsOfAll, levelOf, needsOf, reachesOf, rollupsIn, rowsIn, since, type Extent, type Reaches } from './reach.ts'
+import { boundsOf, fillBounds, fillDevices, openFrom, spanOf } from './temporary.ts'
+import { bound, readRows } from './values.ts'
 import { boundsTable, devicesTable, viewSql, type ViewScope } from './views.ts'
 
 /** What the store lends to a query. */
@@ -58,10 +50,10 @@ export async function runSql(parts: SqlParts, query: SqlQuery, signal: AbortSign
     if (devices && query.devices === undefined) return 'needs devices'
     begun = true
     await prepareConnection(connection, query)
-    const started = await begin(parts, connection, query, checked, signal)
+    const started = await begin(parts, connection, query, checked, await reachesOf(connection, checked, query), signal)
     lease = started.lease
     if (checked.newest !== undefined) {
-      const found = await newest(parts, connection, query, checked, started, signal)
+      const found = await newest(connection, query, checked, started, signal)
       if (found !== undefined) return found
     }
     return await read(connection, query, signal)
@@ -95,7 +87,10 @@ async function prepareConnection(connection: DuckDBConnection, query: SqlQuery):
 }
 
 interface Begun {
-  readonly scope: ViewScope
+  readonly scope: Omit<ViewScope, 'rows' | 'rollups'>
+  readonly extents: readonly Extent[]
+  /** Times of the first and last row of the series that the views read. */
+  readonly span: { readonly first: number; readonly last: number }
   readonly lease: SourcesLease
 }
 
@@ -103,38 +98,51 @@ interface Begun {
  * Attaches the files that the views read, fixes the snapshot and defines the views, all as of one commit (as store/duckdb/query.ts does):
  * rows move between files, and views of rollups need to know where their rows end.
  */
-async function begin(parts: SqlParts, connection: DuckDBConnection, query: SqlQuery, checked: Checked, signal: AbortSignal): Promise<Begun> {
-  const rollups = checked.views.has('readings_1m') || checked.views.has('readings_1h')
-  const always = { fromUs: Number.NEGATIVE_INFINITY, toUs: Number.POSITIVE_INFINITY }
-  const needs = [
-    ...(checked.views.has('devices') && checked.views.size === 1 ? [] : [{ kind: 'raw' as const, ...always }]),
-    ...(checked.views.has('readings_1m') ? [{ kind: '1m' as const, ...always }] : []),
-    ...(checked.views.has('readings_1h') ? [{ kind: '1h' as const, ...always }] : []),
-  ]
-  const seen = (): { readonly gen: number; readonly bounds: Bounds | undefined } => ({
-    gen: parts.gen(),
-    bounds: rollups ? boundsOf(query.tenant, parts.dictionary.keys, parts.state.cells) : undefined,
-  })
-  const fixed = async ({ gen, bounds }: ReturnType<typeof seen>): Promise<Begun | undefined> => {
+async function begin(
+  parts: SqlParts,
+  connection: DuckDBConnection,
+  query: SqlQuery,
+  checked: Checked,
+  reaches: Reaches,
+  signal: AbortSignal,
+): Promise<Begun> {
+  const seen = () => {
+    const { keys } = parts.dictionary
+    const { cells } = parts.state
+    const own = (): Uint32Array => Uint32Array.from(keys.keys()).filter((id) => keys[id]!.tenant === query.tenant)
+    let all: Uint32Array | undefined
+    const extents = Array.from(reaches, ([view, reach]) => {
+      const ids = idsOf(view, reach, query.tenant, parts.dictionary)
+      const level = levelOf[view]
+      return extentOf(view, reach, ids, level === undefined ? 0 : openFrom(ids ?? (all ??= own()), cells, level))
+    })
+    const rollups = extents.filter(({ view }) => levelOf[view] !== undefined)
+    const ids = idsOfAll(extents)
+    return {
+      gen: parts.gen(),
+      extents,
+      bounds: rollups.length === 0 ? undefined : boundsOf(idsOfAll(rollups) ?? (all ??= own()), cells),
+      span: spanOf(ids ?? (all ??= own()), cells),
+      ids,
+    }
+  }
+  const fixed = async ({ gen, extents, bounds, span, ids }: ReturnType<typeof seen>): Promise<Begun | undefined> => {
     if (signal.aborted) throw abortError(signal)
     if (bounds !== undefined) await fillBounds(connection, bounds)
-    const lease = await parts.files.lease(needs)
+    const lease = await parts.files.lease(needsOf(extents), ids)
     try {
       await connection.run('BEGIN TRANSACTION READ ONLY')
       const rows = await (await connection.run(`SELECT coalesce(max(gen), 0)::DOUBLE FROM ${hot}.spans`)).getRows()
       if (Number(rows[0]?.[0]) === gen) {
-        const { sources } = lease
-        const scope: ViewScope = {
+        const scope = {
           tenant: query.tenant,
-          rows: sources.rows(),
-          rollups: rollups ? { minute: sources.rollups('minute'), hour: sources.rollups('hour') } : undefined,
           shared: parts.dictionary.keys.some((key) => key.tenant !== query.tenant),
           texts: checked.mentions('text') || checked.mentions('metadata'),
           devices: query.devices !== undefined,
-          openFromUs: bounds?.openFromUs ?? { minute: Number.POSITIVE_INFINITY, hour: Number.POSITIVE_INFINITY },
         }
-        await defineViews(connection, checked, scope)
-        return { scope, lease }
+        const begun: Begun = { scope, extents, span, lease }
+        await defineViews(connection, begun, extents)
+        return begun
       }
       await connection.run('ROLLBACK')
     } catch (thrown) {
@@ -155,10 +163,15 @@ async function begin(parts: SqlParts, connection: DuckDBConnection, query: SqlQu
   })
 }
 
-async function defineViews(connection: DuckDBConnection, checked: Checked, scope: ViewScope): Promise<void> {
-  for (const view of checked.views) await connection.run(`CREATE OR REPLACE TEMP VIEW ${view} AS ${viewSql(view, scope)}`)
+async function defineViews(connection: DuckDBConnection, { scope, lease }: Begun, extents: readonly Extent[]): Promise<void> {
+  for (const extent of extents) {
+    const { view } = extent
+    const sources = view === 'devices' ? noRows : { rows: rowsIn(lease.sources, extent), rollups: rollupsIn(lease.sources, extent) }
+    await connection.run(`CREATE OR REPLACE TEMP VIEW ${view} AS ${viewSql(view, { ...scope, ...sources })}`)
+  }
 }
 
+const noRows = { rows: { base: [], late: [], texts: [] }, rollups: undefined }
 const firstWindowUs = 10 * 60e6
 const widerWindow = 8
 
@@ -167,21 +180,26 @@ const widerWindow = 8
  * statement is ordered by time, what lies before cannot be among them. Undefined: the whole has to be read.
  */
 async function newest(
-  parts: SqlParts,
   connection: DuckDBConnection,
   query: SqlQuery,
   checked: Checked,
-  { scope, lease }: Begun,
+  begun: Begun,
   signal: AbortSignal,
 ): Promise<SqlRows | undefined> {
-  const { first, last } = spanOf(query.tenant, parts.dictionary.keys, parts.state.cells)
+  const ends = begun.extents.map(({ rows }) => rows?.toUs ?? Number.POSITIVE_INFINITY)
+  const starts = begun.extents.map(({ rows }) => rows?.fromUs ?? 0)
+  const last = Math.min(begun.span.last, Math.max(...ends))
+  const first = Math.max(begun.span.first, Math.min(...starts))
   for (let widthUs = firstWindowUs; last - widthUs > first; widthUs *= widerWindow) {
-    const fromUs = last - widthUs
-    await defineViews(connection, checked, { ...scope, rows: lease.sources.rows(undefined, { fromUs, toUs: limits.timeUsMax }), fromUs })
+    await defineViews(
+      connection,
+      begun,
+      begun.extents.map((extent) => since(extent, last - widthUs)),
+    )
     const found = await read(connection, query, signal)
     if (found.truncated !== undefined || found.rows >= checked.newest!) return found
   }
-  await defineViews(connection, checked, scope)
+  await defineViews(connection, begun, begun.extents)
   return undefined
 }
 
@@ -198,11 +216,6 @@ async function read(connection: DuckDBConnection, query: SqlQuery, signal: Abort
   } finally {
     prepared.destroySync()
   }
-}
-
-function bound(parameters: readonly SqlParameter[]): { readonly values: DuckDBValue[]; readonly types: DuckDBType[] } {
-  const types = parameters.map((value) => (typeof value === 'number' ? DOUBLE : typeof value === 'boolean' ? BOOLEAN : VARCHAR))
-  return { values: [...parameters], types }
 }
 
 /** Takes rows up to the limits, and one more to know whether there are any. */

@@ -8,10 +8,10 @@ import {
   type DuckDBType,
   type DuckDBValue,
 } from '@duckdb/node-api'
-import type { SeriesKey } from '../../../core/batch.ts'
 import type { SqlDevices } from '../../../core/sql.ts'
 import { chunkRows } from '../appender.ts'
 import { field, levelWidth, stateWidth } from '../series-state.ts'
+import type { Level } from '../sql.ts'
 import { boundsTable, devicesTable } from './views.ts'
 
 /** Between `minuteFrom` and `minuteTo`, and before `hourTo`, a series has rollup rows; all of its other rows are in none. */
@@ -20,37 +20,44 @@ export interface Bounds {
   readonly minuteFrom: readonly number[]
   readonly minuteTo: readonly number[]
   readonly hourTo: readonly number[]
-  readonly openFromUs: { readonly minute: number; readonly hour: number }
 }
 
-export function boundsOf(tenant: string, keys: readonly SeriesKey[], cells: Float64Array): Bounds {
+export function boundsOf(ids: ArrayLike<number>, cells: Float64Array): Bounds {
   const bounds = { series: [] as number[], minuteFrom: [] as number[], minuteTo: [] as number[], hourTo: [] as number[] }
-  let minute = Number.POSITIVE_INFINITY
-  let hour = Number.POSITIVE_INFINITY
-  keys.forEach((key, id) => {
-    if (key.tenant !== tenant) return
+  for (const id of Array.from(ids)) {
     const at = id * stateWidth
-    const from = cells[at + field.minuteFrom]!
+    // A series that is not there has no rows.
+    if (at >= cells.length) continue
     bounds.series.push(id)
-    bounds.minuteFrom.push(from)
+    bounds.minuteFrom.push(cells[at + field.minuteFrom]!)
     bounds.minuteTo.push(cells[at + field.closed]!)
     bounds.hourTo.push(cells[at + levelWidth + field.closed]!)
-    minute = Math.min(minute, cells[at + (cells[at + field.first]! < from ? field.first : field.open)]!)
-    hour = Math.min(hour, cells[at + levelWidth + field.open]!)
-  })
-  return { ...bounds, openFromUs: { minute, hour } }
+  }
+  return bounds
 }
 
-/** Times of the first and last row of a tenant, late ones included. */
-export function spanOf(tenant: string, keys: readonly SeriesKey[], cells: Float64Array): { readonly first: number; readonly last: number } {
+/** Where the first row may be that is in no rollup row of this width; Infinity: all are in one. */
+export function openFrom(ids: ArrayLike<number>, cells: Float64Array, level: Level): number {
+  let open = Number.POSITIVE_INFINITY
+  for (let i = 0; i < ids.length; i++) {
+    const at = ids[i]! * stateWidth
+    if (at >= cells.length) continue
+    const without = level === 'minute' && cells[at + field.first]! < cells[at + field.minuteFrom]!
+    open = Math.min(open, cells[at + (without ? field.first : field.open + (level === 'hour' ? levelWidth : 0))]!)
+  }
+  return open
+}
+
+/** Times of the first and last row of these series, late ones included. */
+export function spanOf(ids: ArrayLike<number>, cells: Float64Array): { readonly first: number; readonly last: number } {
   let first = Number.POSITIVE_INFINITY
   let last = Number.NEGATIVE_INFINITY
-  keys.forEach((key, id) => {
-    if (key.tenant !== tenant) return
-    const at = id * stateWidth
+  for (let i = 0; i < ids.length; i++) {
+    const at = ids[i]! * stateWidth
+    if (at >= cells.length) continue
     first = Math.min(first, cells[at + field.first]!, cells[at + field.lateFirst]!)
     last = Math.max(last, cells[at + field.last]!, cells[at + field.lateLast]!)
-  })
+  }
   return { first, last }
 }
 

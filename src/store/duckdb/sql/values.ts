@@ -1,13 +1,17 @@
 import {
+  BOOLEAN,
+  DOUBLE,
   DuckDBDecimalValue,
   DuckDBListValue,
   DuckDBStructValue,
   DuckDBTimestampTZValue,
   DuckDBTimestampValue,
+  VARCHAR,
   type DuckDBDataChunk,
+  type DuckDBType,
   type DuckDBValue,
 } from '@duckdb/node-api'
-import type { SqlValue } from '../../../core/sql.ts'
+import type { SqlParameter, SqlValue } from '../../../core/sql.ts'
 import { formatRfc3339 } from '../../../wire/time.ts'
 
 const rfc3339Us = { min: 0n, max: 253_402_300_799_999_999n } as const
@@ -66,4 +70,10 @@ export function readRows(chunk: DuckDBDataChunk, columns: SqlValue[][], rows: nu
     cells.forEach((cell, c) => columns[c]!.push(cell))
   }
   return left
+}
+
+/** Parameters as the engine takes them. */
+export function bound(parameters: readonly SqlParameter[]): { readonly values: DuckDBValue[]; readonly types: DuckDBType[] } {
+  const types = parameters.map((value) => (typeof value === 'number' ? DOUBLE : typeof value === 'boolean' ? BOOLEAN : VARCHAR))
+  return { values: [...parameters], types }
 }

@@ -2,7 +2,7 @@ import { quotedString } from '@duckdb/node-api'
 import type { SqlView } from '../../../core/sql.ts'
 import { hot } from '../schema.ts'
 import type { RollupSources, RowSources } from '../source-types.ts'
-import { bucketOf, rollupOfRows, timestamp } from '../sql.ts'
+import { bucketOf, rollupOfRows, stepOf, type Level } from '../sql.ts'
 
 /** Temporary tables of a query's connection; user SQL cannot name them. */
 export const devicesTable = 'kymo_devices'
@@ -14,16 +14,12 @@ export interface ViewScope {
   readonly tenant: string
   readonly rows: RowSources
   /** When a view of rollups is made. */
-  readonly rollups: Readonly<Record<'minute' | 'hour', RollupSources>> | undefined
+  readonly rollups: RollupSources | undefined
   /** Columns that nobody asks for are NULL, and what they would cost is saved. */
   readonly texts: boolean
   readonly devices: boolean
-  /** Rows from this time on are in no rollup row for some series; nothing earlier has to be looked at. */
-  readonly openFromUs: { readonly minute: number; readonly hour: number }
   /** Other tenants have rows in the same tables. */
   readonly shared: boolean
-  /** Rows before it need not be shown. */
-  readonly fromUs?: number
 }
 
 const rollupColumns = 'series, bucket, n, sum, m2, min, max, first, last'
@@ -33,17 +29,16 @@ const all = (statements: readonly string[]): string => `(${statements.join(' UNI
  * The one place that puts rows together: columns series, ts, v, flags (and text, meta), each identity once. Of rows with one identity the
  * late one with the highest `seq` counts, before those of `readings` (docs/format/store.md).
  */
-export function rowsSource(sources: RowSources, texts: boolean, fromUs?: number): string {
-  const since = (alias: string): string => (fromUs === undefined ? '' : ` WHERE ${alias}.ts >= ${timestamp(fromUs)}`)
-  const late = `(SELECT l.series, l.ts FROM ${all(sources.late)} l${since('l')})`
+function rowsSource(sources: RowSources, texts: boolean): string {
+  const late = `(SELECT l.series, l.ts FROM ${all(sources.late)} l)`
   const inOrder = `${all(sources.base)} r ANTI JOIN ${late} l ON l.series = r.series AND l.ts = r.ts`
-  const latest = (columns: string): string => `SELECT l.series, l.ts, ${columns} FROM ${all(sources.late)} l${since('l')} GROUP BY l.series, l.ts`
+  const latest = (columns: string): string => `SELECT l.series, l.ts, ${columns} FROM ${all(sources.late)} l GROUP BY l.series, l.ts`
   if (!texts) {
-    return `SELECT r.series, r.ts, r.v, r.flags FROM ${inOrder}${since('r')}
+    return `SELECT r.series, r.ts, r.v, r.flags FROM ${inOrder}
       UNION ALL ${latest('arg_max(l.v, l.seq), arg_max(l.flags, l.seq)')}`
   }
   return `SELECT r.series, r.ts, r.v, r.flags, x.text, x.meta FROM ${inOrder}
-      LEFT JOIN ${all(sources.texts)} x ON x.series = r.series AND x.ts = r.ts${since('r')}
+      LEFT JOIN ${all(sources.texts)} x ON x.series = r.series AND x.ts = r.ts
     UNION ALL SELECT series, ts, x.v, x.flags, x.text, x.meta FROM (${latest(
       "arg_max({'v': l.v, 'flags': l.flags, 'text': l.text, 'meta': l.meta}, l.seq) AS x",
     )})`
@@ -69,34 +64,32 @@ function readings(scope: ViewScope): string {
     ? 'r.text AS text, r.flags AS flags, r.meta AS metadata'
     : 'NULL::VARCHAR AS text, r.flags AS flags, NULL::VARCHAR AS metadata'
   return `SELECT r.ts AS time, s.device AS device, s.metric AS metric, nullif(r.v, 'nan'::DOUBLE) AS value, ${words}
-    FROM (${rowsSource(scope.rows, scope.texts, scope.fromUs)}) r JOIN ${seriesOf(scope)} s ON s.id = r.series`
+    FROM (${rowsSource(scope.rows, scope.texts)}) r JOIN ${seriesOf(scope)} s ON s.id = r.series`
 }
 
 /** One row for each message: what a device says at one time. */
 function deviceTelemetry(scope: ViewScope): string {
   const metric = (name: string): string => `nullif(max(CASE WHEN s.metric = '${name}' THEN r.v END), 'nan'::DOUBLE) AS ${name}`
   const messages = `SELECT r.ts AS time, s.device AS device_id, ${metric('temperature')}, ${metric('humidity')}, ${metric('battery')}
-    FROM (${rowsSource(scope.rows, false, scope.fromUs)}) r
+    FROM (${rowsSource(scope.rows, false)}) r
     JOIN (SELECT * FROM ${seriesOf(scope)} WHERE metric IN ('temperature', 'humidity', 'battery')) s ON s.id = r.series GROUP BY r.ts, s.device`
   if (!scope.devices) return `SELECT *, NULL::VARCHAR AS firmware FROM (${messages})`
   return `SELECT m.*, d.firmware FROM (${messages}) m LEFT JOIN ${devicesTable} d ON d.device = m.device_id`
 }
 
 /** Rollup rows where there are any, and the rest worked out from rows, so that the newest bucket is there as well. */
-function rollups(scope: ViewScope, level: 'minute' | 'hour'): string {
+function rollups(scope: ViewScope, level: Level): string {
   const columns = 'n, sum, m2, min, max, first, last'
-  const stepUs = level === 'minute' ? 60e6 : 3600e6
-  const from = scope.openFromUs[level]
   const open = `r.ts >= b.${level}_to${level === 'minute' ? ' OR r.ts < b.minute_from' : ''}`
   const kept = level === 'minute' ? ` JOIN ${boundsTable} b ON b.series = k.series WHERE k.bucket >= b.minute_from AND k.bucket < b.minute_to` : ''
   return `SELECT g.bucket AS time, s.device AS device, s.metric AS metric, g.n::BIGINT AS n, g.sum AS sum, g.sum / g.n AS mean, g.min AS min, g.max AS max,
       g.first AS first, g.last AS last, CASE WHEN g.n > 1 THEN sqrt(greatest(g.m2, 0) / (g.n - 1)) END AS stddev
-    FROM (SELECT k.series, k.bucket, ${columns.replaceAll(/\b(\w+)\b/g, 'k.$1')} FROM (${rollupsSource(scope.rollups?.[level] ?? { rows: [], corrected: [] })}) k${kept}
+    FROM (SELECT k.series, k.bucket, ${columns.replaceAll(/\b(\w+)\b/g, 'k.$1')} FROM (${rollupsSource(scope.rollups ?? { rows: [], corrected: [] })}) k${kept}
       UNION ALL
       SELECT series, bucket, ${columns} FROM (
-        SELECT r.series, make_timestamp(${bucketOf(stepUs, 'r.ts')}) AS bucket, ${rollupOfRows.replaceAll(/\b(v|ts)\b/g, 'r.$1')}
+        SELECT r.series, make_timestamp(${bucketOf(stepOf[level], 'r.ts')}) AS bucket, ${rollupOfRows.replaceAll(/\b(v|ts)\b/g, 'r.$1')}
         FROM (${rowsSource(scope.rows, false)}) r JOIN ${boundsTable} b ON b.series = r.series AND (${open})
-        WHERE NOT isnan(r.v)${Number.isFinite(from) ? ` AND r.ts >= ${timestamp(from)}` : from > 0 ? ' AND false' : ''} GROUP BY 1, 2)) g
+        WHERE NOT isnan(r.v) GROUP BY 1, 2)) g
     JOIN ${seriesOf(scope)} s ON s.id = g.series`
 }
 
