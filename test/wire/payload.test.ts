@@ -312,6 +312,8 @@ describe('time', () => {
     assert.deepStrictEqual(bench.twice('{"device_id":"d","x":1,"time":1700000000,"ts":"2023-11-14T22:13:20Z"}'), ['d x=1 @1700000000000000'])
     assert.deepStrictEqual(bench.twice('{"device_id":"d","x":1,"time":null}'), [`d x=1 ${arrival}`])
     assert.equal(bench.decoder.fastMessages, 2)
+    assert.deepStrictEqual(bench.twice('{"device_id":"d","x":1,"timestamp":"0001-01-01T00:00:00Z"}'), [`d x=1 ${arrival}`], 'as Go sends none')
+    assert.equal(bench.send('{"device_id":"d","x":1,"timestamp":"0001-01-01T00:00:01Z"}')?.code, 'time_invalid')
   })
 })
 

@@ -181,6 +181,7 @@ class Interpreter {
   }
 
   #addTime(node: JsonNode, pointer: string): void {
+    if (node.kind === 'string' && node.text === goZeroTime) return
     const us = timeOf(node)
     if (Number.isNaN(us)) {
       throw refusal('time_invalid', pointer, `${describe(node)} is no time: RFC 3339 text, or an epoch number without quotes, between 1970 and 2255.`)
@@ -276,6 +277,9 @@ function memberOf(node: JsonObject, key: string): JsonNode | undefined {
   const at = node.keys.indexOf(key)
   return at < 0 ? undefined : node.items[at]
 }
+
+/** What a Go program sends for a time that it did not set. */
+const goZeroTime = '0001-01-01T00:00:00Z'
 
 function timeOf(node: JsonNode): number {
   if (node.kind === 'string') return parseRfc3339(node.text) ?? Number.NaN
