@@ -19,6 +19,30 @@ const code =
   (thrown: unknown) =>
     thrown instanceof KymoError && thrown.code === expected && thrown.message.includes(name)
 
+void describe('The age of the hot file', () => {
+  void it('counts from when it was made, also over restarts', async () => {
+    const dir = fs.mkdtempSync(path.join(root, 's-'))
+    const kept = new KeptStore(dir, us('2026-10-01T00:00:00Z'), { sealBytes: 1e12, sealAfterMs: 3_600_000 })
+    await kept.open()
+    try {
+      await kept.feed(half(kept.nowUs))
+      for (const [minutes, sealed] of [
+        [30, false],
+        [31, true],
+      ] as const) {
+        await kept.store.close()
+        kept.nowUs += minutes * 60e6
+        await kept.open()
+        await kept.store.seal()
+        assert.equal(kept.files().length > 0, sealed, `after ${minutes} minutes more`)
+      }
+      await kept.check('sealed')
+    } finally {
+      await kept.store.close()
+    }
+  })
+})
+
 void describe('Damage', () => {
   void it('a sealed file that is missing or short, and a manifest of a newer version, are told at the start', async () => {
     const dir = fs.mkdtempSync(path.join(root, 's-'))

@@ -50,6 +50,12 @@ export class Ledger {
     for (const statement of [this.#forget, this.#keep]) statement.destroySync()
   }
 
+  /** When the hot file was made. */
+  async createdUs(): Promise<number> {
+    const rows = await (await this.#connection.run(`SELECT epoch_us(created)::DOUBLE FROM ${hot}.store_info`)).getRows()
+    return Number(rows[0]?.[0])
+  }
+
   async spans(): Promise<Map<string, SpanRow>> {
     const rows = (await (await this.#connection.run(`SELECT log, topic, part, next FROM ${hot}.spans`)).getRowsJS()) as [
       string,

@@ -162,8 +162,12 @@ export class DuckdbStore implements Store, SqlStore {
       const writer = await database.connect()
       const readers: DuckDBConnection[] = []
       for (let i = 0; i < limits.queryInFlightMax; i++) readers.push(await database.connect())
-      const store = new DuckdbStore(o, database, writer, await database.connect(), await HotWriter.open(writer), new QuerySlots(readers))
+      const hotWriter = await HotWriter.open(writer)
+      const store = new DuckdbStore(o, database, writer, await database.connect(), hotWriter, new QuerySlots(readers))
       await store.#load()
+      // Its age counts from when it was made, however often the process was started since.
+      const ageMs = Math.max(0, (o.env.clock.nowUs() - (await hotWriter.ledger.createdUs())) / 1000)
+      store.#hotSinceMs -= Math.min(ageMs, o.sealAfterMs ?? limits.hotAgeMaxMs)
       return store
     } catch (thrown) {
       database.close()
