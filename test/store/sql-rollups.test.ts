@@ -124,3 +124,29 @@ test('the views of rollups say what the readings say, when minutes are kept, no 
     await fed.end()
   }
 })
+
+test('of a bucket that was corrected in several files the newest correction counts', { timeout: 60_000 }, async () => {
+  const fed = new FedStore({ dense: 1, sparse: 0, minutes: 60 }, noDevices)
+  fed.nowUs = t0 + 10 * hour
+  await fed.open()
+  try {
+    const at = (seconds: number, value: number): TestRow => ({ device: 'd', timeUs: t0 + seconds * second, value })
+    const received = t0 + 3 * hour
+    await fed.feed(
+      Array.from({ length: 400 }, (_, i) => at(i * 20, i % 7)),
+      received,
+    )
+    await fed.store.seal()
+    // Each time another value for the same minute, and the file with the correction is sealed before the next one comes.
+    for (const value of [1000, 2000, 3000]) {
+      await fed.feed([at(5, value)], received + value * second)
+      await agree(fed, `value ${value}`)
+      await fed.store.seal()
+      await agree(fed, `value ${value}, sealed`)
+    }
+    await fed.reopen()
+    await agree(fed, 'opened again')
+  } finally {
+    await fed.end()
+  }
+})
