@@ -12,7 +12,7 @@ import { checkFolder, envAt } from '../support/kept-store.ts'
 import { sealTimeUs, sealTotals } from '../support/loop-rows.ts'
 import { answer } from '../support/store-batches.ts'
 
-const kills = Number(process.env['KYMO_TEST_KILLS'] ?? 15)
+const kills = Number(process.env['KYMO_TEST_KILLS'] ?? 5)
 
 test('a process that is killed while it commits, seals and merges leaves each acknowledged reading behind once, and no file', async (t) => {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'kymo-seal-kill-'))

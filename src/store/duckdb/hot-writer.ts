@@ -1,6 +1,14 @@
 import type { DuckDBConnection, DuckDBPreparedStatement } from '@duckdb/node-api'
+import type { OperatorState, Tables } from '../../core/ports.ts'
+import type { Span } from '../../core/record.ts'
 import { Ledger } from './ledger.ts'
 import { HotTables } from './tables.ts'
+
+export interface CommitArgument {
+  readonly tables: Tables
+  readonly span: Span
+  readonly states?: readonly OperatorState[]
+}
 
 /** What writes into the hot file: appenders and prepared statements, which are made anew when the next file begins. */
 export class HotWriter {

@@ -65,9 +65,10 @@ export async function* runRange(parts: QueryParts, query: RangeQuery, signal: Ab
       begun.lease.release()
       begun = undefined
     }
+    // In this order: a file that is detached while a transaction still knows it takes the process down.
+    await release()
     begun?.lease.release()
     begun = undefined
-    await release()
     yield* pages
   } catch (thrown) {
     if (signal.aborted) throw abortError(signal)
@@ -134,6 +135,7 @@ async function begin(
       if ((await snapshot(connection)) === gen) return { plan, lease }
       await connection.run('ROLLBACK')
     } catch (thrown) {
+      await connection.run('ROLLBACK').catch(() => undefined) // it may not have begun
       lease.release()
       throw thrown
     }

@@ -6,14 +6,13 @@ import type { Retention } from '../../core/config.ts'
 import type { Env } from '../../core/env.ts'
 import { KymoError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
-import type { OperatorState, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, SeriesPage, Store, Tables } from '../../core/ports.ts'
-import type { Span } from '../../core/record.ts'
+import type { OperatorState, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, SeriesPage, Store } from '../../core/ports.ts'
 import type { SqlQuery, SqlRows, SqlStore } from '../../core/sql.ts'
 import { Checkpoints, defaultCheckpointBytes, holdMs } from './checkpoints.ts'
 import { Database, engineError } from './database.ts'
 import { Dictionary } from './dictionary.ts'
-import { StoreFiles } from './files.ts'
-import { HotWriter } from './hot-writer.ts'
+import { StoreFiles, type SourcesLease } from './files.ts'
+import { HotWriter, type CommitArgument } from './hot-writer.ts'
 import { spanName, type SpanRow } from './ledger.ts'
 import { loadState } from './load.ts'
 import { runRange, type QueryParts } from './query.ts'
@@ -66,12 +65,6 @@ export interface StoreStats {
   readonly expiredBytes: Readonly<Record<'age' | 'size', number>>
 }
 
-export interface CommitArgument {
-  readonly tables: Tables
-  readonly span: Span
-  readonly states?: readonly OperatorState[]
-}
-
 const defaultMemoryMb = 512
 /** The Store port over DuckDB files, in the calling thread. Open with `openDuckdbStore`. */
 export class DuckdbStore implements Store, SqlStore {
@@ -97,6 +90,8 @@ export class DuckdbStore implements Store, SqlStore {
   /** When the hot file began, and the store's commits then. */
   #hotSinceMs: number
   #genAtRotation = 0
+  /** Of the commit under way: until its transaction has ended. */
+  readonly #leases: SourcesLease[] = []
   #failed: KymoError | undefined
   #closing: Promise<void> | undefined
 
@@ -191,6 +186,8 @@ export class DuckdbStore implements Store, SqlStore {
         await this.#transaction(c, known)
       } catch (thrown) {
         throw await this.#rollback(thrown)
+      } finally {
+        for (const lease of this.#leases.splice(0)) lease.release()
       }
       if (known !== undefined) known.next = c.span.next
       else this.#spans.set(spanName(c.span), { log: c.span.log, topic: c.span.topic, partition: c.span.partition, next: c.span.next })
@@ -335,7 +332,8 @@ export class DuckdbStore implements Store, SqlStore {
   async #recompute(gen: number): Promise<void> {
     const { ranges } = this.#stage
     const lease = await this.#files.lease([{ kind: 'raw', ...ranges.span }], ranges.series)
-    await recompute(this.#writer, lease.sources, ranges, gen).finally(() => lease.release())
+    this.#leases.push(lease)
+    await recompute(this.#writer, lease.sources, ranges, gen)
   }
 
   async #refine(): Promise<void> {
@@ -346,7 +344,8 @@ export class DuckdbStore implements Store, SqlStore {
       const fromUs = ids.map((id) => this.#state.cells[id * stateWidth + closed]!)
       const need = { kind: 'raw', fromUs: fromUs.reduce((a, b) => Math.min(a, b)), toUs: lastTimeUs } as const
       const lease = await this.#files.lease([need], ids)
-      const found = await firstLate(this.#writer, lease.sources, ids, fromUs).finally(() => lease.release())
+      this.#leases.push(lease)
+      const found = await firstLate(this.#writer, lease.sources, ids, fromUs)
       for (const id of ids) this.#stage.refined(id, level, found.get(id))
     }
   }

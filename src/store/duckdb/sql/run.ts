@@ -146,6 +146,7 @@ async function begin(
       }
       await connection.run('ROLLBACK')
     } catch (thrown) {
+      await connection.run('ROLLBACK').catch(() => undefined) // it may not have begun
       lease.release()
       throw thrown
     }
