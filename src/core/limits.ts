@@ -242,8 +242,8 @@ export const limits = {
   /** Engine memory of the process that seals and merges: what is larger it sorts on disk. It counts some 300 MB less than the process takes. */
   sealMemoryMbMax: 128,
   sealHeapMbMax: 128,
-  /** Sealed files that stay open while no query reads them: each takes 0.2 MB and two descriptors; opening one takes about 1 ms. */
-  sealedAttachedMax: 32,
+  /** Sealed files that stay open while no query reads them: each takes 0.2 MB and two descriptors. Five years are some 400; closing one beside others that are read is to be avoided. */
+  sealedAttachedMax: 512,
   /** Runs that are merged at once must be smaller: a month of 60 million readings a day stays in days. */
   mergeBytesMax: 4 * 1024 * MiB,
 
