@@ -39,7 +39,11 @@ install_tools() {
   command -v curl >/dev/null || missing+=(curl)
   command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
   command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing+=(mosquitto)
-  [ ${#missing[@]} = 0 ] && { echo 'curl, mosquitto and mosquitto-clients are there'; return 0; }
+  command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
+  command -v openssl >/dev/null || missing+=(openssl)
+  # Debian's Python, not another one that comes first on the PATH: that is where its packages are.
+  /usr/bin/python3 -c 'import paho.mqtt.client' 2>/dev/null || missing+=(python3 python3-paho-mqtt)
+  [ ${#missing[@]} = 0 ] && { echo 'all tools are there'; return 0; }
   command -v apt-get >/dev/null || { echo "missing and no apt-get: ${missing[*]}"; return 1; }
   local policy=/usr/sbin/policy-rc.d made=0 status
   if [ ! -e $policy ]; then

@@ -1,7 +1,7 @@
 /**
  * Measures the whole, with Mosquitto beside it when it is installed: `npm run bench`, about five minutes. `npm run bench -- --quick` takes a
  * tenth of the messages (for trying the bench, not for figures), `-- --only mqtt,http` some stages. Writes bench/RESULTS.md and
- * bench/results.jsonl.
+ * bench/results.jsonl. How long single clients can hold the main thread is measured by bench/stalls.ts.
  */
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'

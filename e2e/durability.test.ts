@@ -5,8 +5,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { readings, settled } from '../test/support/api.ts'
 import { RunningServer } from '../test/support/server.ts'
 import { httpSender, mqttSender, seeded, type Ledger, type Sender } from './ledger.ts'
+import { killCount } from '../test/support/effort.ts'
 
-const kills = Number(process.env['KYMO_TEST_KILLS'] ?? 20)
+const kills = killCount(20)
 const seed = Number(process.env['KYMO_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
 
 /** What is wrong with the stored values of one sender; empty when every acknowledged one is there exactly once. */

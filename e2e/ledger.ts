@@ -25,10 +25,45 @@ export interface Ledger {
 }
 
 export interface Sender {
+  /** As it stands now. */
   readonly ledger: Ledger
   /** Sends nothing new, and resolves when everything sent is acknowledged. */
   finish(withinMs: number): Promise<void>
   stop(): void
+}
+
+/** What a sender needs to be told of itself. `ownTime` false: the reading's time is its arrival. */
+interface SenderOptions {
+  readonly port: () => number
+  readonly device: string
+  readonly ownTime: boolean
+  readonly random: () => number
+}
+
+/** Where a sender writes down what it does. */
+class Book implements Ledger {
+  readonly device: string
+  readonly how: string
+  readonly acknowledged = new Set<number>()
+  readonly times: Map<number, number> | undefined
+  readonly #startMs = Date.now() - 3_600_000
+  sent = 0
+  redelivered = 0
+
+  constructor(o: SenderOptions, how: string) {
+    this.device = o.device
+    this.how = how
+    this.times = o.ownTime ? new Map() : undefined
+  }
+
+  /** The next value, and its own time where readings carry one: epoch milliseconds. */
+  next(): { readonly seq: number; readonly timeMs: number | undefined } {
+    const seq = ++this.sent
+    if (this.times === undefined) return { seq, timeMs: undefined }
+    const timeMs = this.#startMs + seq
+    this.times.set(seq, timeMs)
+    return { seq, timeMs }
+  }
 }
 
 interface Pending {
@@ -39,22 +74,13 @@ interface Pending {
 
 /**
  * MQTT QoS 1 with a stable client id: what is not acknowledged goes out again with DUP=1 and its packet id after a
- * reconnect [MQTT-4.4.0-1], in the order of the first time. `ownTime` false: the reading's time is its arrival.
+ * reconnect [MQTT-4.4.0-1], in the order of the first time.
  */
-export function mqttSender(o: {
-  readonly port: () => number
-  readonly device: string
-  readonly ownTime: boolean
-  readonly random: () => number
-}): Sender {
-  const acknowledged = new Set<number>()
-  const times = new Map<number, number>()
+export function mqttSender(o: SenderOptions): Sender {
+  const book = new Book(o, o.ownTime ? 'MQTT with its own time' : 'MQTT without a time')
   const pending = new Map<number, Pending>()
-  const startMs = Date.now() - 3_600_000
   let client: RawMqtt | undefined
-  let value = 0
   let packetId = 0
-  let redelivered = 0
   let sending = true
   let running = true
   const windowMax = 24
@@ -63,13 +89,9 @@ export function mqttSender(o: {
     if (client === undefined || client.closed) return
     do packetId = packetId === 65_535 ? 1 : packetId + 1
     while (pending.has(packetId))
-    value++
-    const fields: Record<string, number | string> = { device_id: o.device, seq: value }
-    if (o.ownTime) {
-      times.set(value, startMs + value)
-      fields['timestamp'] = startMs + value
-    }
-    const entry = { packetId, payload: JSON.stringify(fields), value }
+    const { seq, timeMs } = book.next()
+    // JSON leaves an undefined timestamp out.
+    const entry = { packetId, payload: JSON.stringify({ device_id: o.device, seq, timestamp: timeMs }), value: seq }
     pending.set(packetId, entry)
     client.publish({ topic: 'portfolio/telemetry', payload: entry.payload, qos: 1, packetId })
   }
@@ -81,10 +103,10 @@ export function mqttSender(o: {
       const entry = pending.get(id)
       if (entry === undefined) return
       pending.delete(id)
-      acknowledged.add(entry.value)
+      book.acknowledged.add(entry.value)
     }
     for (const entry of pending.values()) {
-      redelivered++
+      book.redelivered++
       made.publish({ topic: 'portfolio/telemetry', payload: entry.payload, qos: 1, packetId: entry.packetId, dup: true })
     }
   }
@@ -101,16 +123,7 @@ export function mqttSender(o: {
   }
   const ended = loop()
   return {
-    get ledger() {
-      return {
-        device: o.device,
-        how: o.ownTime ? 'MQTT with its own time' : 'MQTT without a time',
-        sent: value,
-        acknowledged,
-        times: o.ownTime ? times : undefined,
-        redelivered,
-      }
-    },
+    ledger: book,
     async finish(withinMs) {
       sending = false
       const until = performance.now() + withinMs
@@ -126,31 +139,21 @@ export function mqttSender(o: {
 }
 
 /** HTTP in small batches; a request without an answer is sent again, with the same Idempotency-Key where readings have no time of their own. */
-export function httpSender(o: {
-  readonly port: () => number
-  readonly device: string
-  readonly ownTime: boolean
-  readonly random: () => number
-  readonly run: string
-}): Sender {
-  const acknowledged = new Set<number>()
-  const times = new Map<number, number>()
-  const startMs = Date.now() - 3_600_000
-  let value = 0
-  let redelivered = 0
+export function httpSender(o: SenderOptions & { readonly run: string }): Sender {
+  const book = new Book(o, o.ownTime ? 'HTTP with its own time' : 'HTTP with Idempotency-Key')
   let batch = 0
   let sending = true
   let running = true
   const agent = new http.Agent({ keepAlive: true })
 
   const makeBatch = (): { readonly body: string; readonly key: string; readonly values: number[] } => {
-    const values = Array.from({ length: Math.ceil(o.random() * 10) }, () => ++value)
-    const items = values.map((seq) => {
-      if (!o.ownTime) return { device: o.device, values: { seq } }
-      times.set(seq, startMs + seq)
-      return { device: o.device, time: new Date(startMs + seq).toISOString(), values: { seq } }
-    })
-    return { body: JSON.stringify(items), key: `${o.run}-${o.device}-${++batch}`, values }
+    const made = Array.from({ length: Math.ceil(o.random() * 10) }, () => book.next())
+    const items = made.map(({ seq, timeMs }) => ({
+      device: o.device,
+      ...(timeMs === undefined ? {} : { time: new Date(timeMs).toISOString() }),
+      values: { seq },
+    }))
+    return { body: JSON.stringify(items), key: `${o.run}-${o.device}-${++batch}`, values: made.map(({ seq }) => seq) }
   }
   const loop = async (): Promise<void> => {
     let open: ReturnType<typeof makeBatch> | undefined
@@ -160,10 +163,10 @@ export function httpSender(o: {
       if (!o.ownTime) headers['idempotency-key'] = open.key
       const answer = await post(o.port(), agent, headers, open.body)
       if (answer.status >= 200 && answer.status < 300) {
-        for (const one of open.values) acknowledged.add(one)
+        for (const one of open.values) book.acknowledged.add(one)
         open = undefined
       } else if (answer.status === 0 || answer.status === 429 || answer.status === 503) {
-        redelivered++
+        book.redelivered++
         await delay(10 + o.random() * 40)
       } else throw new Error(`${o.device}: HTTP ${answer.status} ${answer.text}`)
       await delay(o.random() * 6)
@@ -172,16 +175,7 @@ export function httpSender(o: {
   }
   const ended = loop()
   return {
-    get ledger() {
-      return {
-        device: o.device,
-        how: o.ownTime ? 'HTTP with its own time' : 'HTTP with Idempotency-Key',
-        sent: value,
-        acknowledged,
-        times: o.ownTime ? times : undefined,
-        redelivered,
-      }
-    },
+    ledger: book,
     async finish(withinMs) {
       sending = false
       const late = delay(withinMs, 'late' as const, { ref: false })

@@ -1,6 +1,6 @@
 /**
- * Writes the reference pages that come from the code: `npm run docs`. With `--check` it writes nothing and exits 1 when a page is
- * not what the code says.
+ * Writes what comes from the code, the reference pages and the client's types: `npm run docs`. With `--check` it writes nothing and exits 1
+ * when one of them is not what the code says.
  */
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
@@ -8,6 +8,8 @@ import process from 'node:process'
 import { errorTable } from '../src/core/errors.ts'
 import { configPage } from '../src/cli/reference/config-page.ts'
 import { errorCodes, errorPage, errorsPage } from '../src/cli/reference/error-page.ts'
+import { operationsSource, schemaSource } from './client.ts'
+import type { Node } from './client-types.ts'
 import { generated, limitsPage, metricsPage, type MetricSource } from './reference-pages.ts'
 
 const root = path.resolve(import.meta.dirname, '..')
@@ -31,6 +33,10 @@ function sources(): MetricSource[] {
 
 const errorSources = 'src/core/errors.ts and src/cli/reference/error-guide.ts'
 
+async function openApi(): Promise<Node> {
+  return JSON.parse(JSON.stringify(await call('src/doors/http/openapi.ts', 'openApiDocument'))) as Node
+}
+
 const pages: Readonly<Record<string, () => Promise<string> | string>> = {
   'errors.md': () => errorsPage(generated(errorSources)),
   ...Object.fromEntries(errorCodes().map((code) => [`errors/${errorTable[code].id}.md`, () => errorPage(code, generated(errorSources))])),
@@ -38,7 +44,9 @@ const pages: Readonly<Record<string, () => Promise<string> | string>> = {
   'config.md': () => configPage(generated('src/core/config.ts and src/core/config-aliases.ts')),
   'metrics.md': () => metricsPage(sources()),
   'bad-input.md': async () => `${String(await call('test/bad-input/table.ts', 'tableAsMarkdown')).trimEnd()}\n`,
-  'openapi.json': async () => `${JSON.stringify(await call('src/doors/http/openapi.ts', 'openApiDocument'), null, 2)}\n`,
+  'openapi.json': async () => `${JSON.stringify(await openApi(), null, 2)}\n`,
+  '../../src/client/schema.ts': async () => schemaSource(await openApi()),
+  '../../src/client/operations.ts': async () => operationsSource(await openApi()),
 }
 
 const checking = process.argv.includes('--check')
@@ -46,17 +54,18 @@ const stale: string[] = []
 mkdirSync(path.join(root, folder, 'errors'), { recursive: true })
 for (const [name, make] of Object.entries(pages)) {
   const file = path.join(root, folder, name)
+  const shown = path.posix.join(folder, name)
   try {
     const text = await make()
     const same = existsSync(file) && readFileSync(file, 'utf8') === text
     if (same) continue
-    if (checking) stale.push(`${folder}/${name} is not what the code says`)
+    if (checking) stale.push(`${shown} is not what the code says`)
     else {
       writeFileSync(file, text)
-      process.stdout.write(`wrote ${folder}/${name}\n`)
+      process.stdout.write(`wrote ${shown}\n`)
     }
   } catch (error) {
-    stale.push(`${folder}/${name} cannot be made: ${error instanceof Error ? error.message : String(error)}`)
+    stale.push(`${shown} cannot be made: ${error instanceof Error ? error.message : String(error)}`)
   }
 }
 // A page whose error is gone would say what is not so.

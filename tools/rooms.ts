@@ -11,8 +11,11 @@ export const rows: readonly (readonly string[])[] = [
   ['doors'],
   ['roles'],
   ['client'],
-  ['cli'],
+  ['cli', 'page'],
 ]
+
+/** Rooms that run elsewhere, and so may import of the rooms above them only these. */
+export const only: Readonly<Record<string, readonly string[]>> = { client: [], page: ['client'] }
 
 /**
  * Rooms whose folders are neighbours behind walls: `doors/mqtt` knows nothing of `doors/http`. Files that lie in the room itself
@@ -23,7 +26,7 @@ export const walled: Readonly<Record<string, { readonly sharedFolders: readonly 
   compute: { sharedFolders: ['window'] },
   log: { sharedFolders: [] },
   store: { sharedFolders: [] },
-  doors: { sharedFolders: [] },
+  doors: { sharedFolders: ['tls'] },
 }
 
 export const roles: readonly string[] = ['ingest', 'store', 'aggregate', 'alert', 'forecast', 'api', 'edge']
@@ -44,6 +47,7 @@ export const drivers: readonly { readonly packages: RegExp; readonly only: reado
   { packages: /^mqtt$/, only: ['src/doors/pull/', 'src/roles/', 'src/cli/'] },
   { packages: /^yaml$/, only: ['src/core/config-file.ts'] },
   { packages: /^(commander|picocolors)$/, only: ['src/cli/'] },
+  { packages: /^(react|react-dom|uplot)(\/.*)?$/, only: ['src/page/'] },
 ]
 
 /** Rooms that compute and nothing else: which of Node's own modules they may name. */
@@ -51,6 +55,7 @@ export const pure: Readonly<Record<string, RegExp>> = {
   wire: /^node:(buffer|crypto|os|zlib)$/,
   compute: /^node:buffer$/,
   client: /^(?!)/,
+  page: /^(?!)/,
 }
 
 /** Rooms where the clock and chance come in as data. */

@@ -1,6 +1,8 @@
+import type { ConnectionOptions } from 'node:tls'
 import type { Code } from '../core/errors.ts'
 import { errorTable, KymoError } from '../core/errors.ts'
 import type { CommonOptions } from './options.ts'
+import { secureFetch, trust, trustHint } from './trust.ts'
 
 export type QueryParameters = Readonly<Record<string, string | number | boolean | readonly string[] | undefined>>
 
@@ -30,8 +32,10 @@ const timeoutMs = 60_000
 export class Api {
   readonly base: URL
   readonly #token: string | undefined
+  readonly #tls: ConnectionOptions | undefined
 
-  constructor(options: Pick<CommonOptions, 'url' | 'token'>) {
+  /** `tls`: in place of what the command line says. */
+  constructor(options: Pick<CommonOptions, 'url' | 'token'>, tls?: ConnectionOptions) {
     const text = options.url.includes('://') ? options.url : `http://${options.url}`
     const base = URL.parse(text)
     if (base === null || (base.protocol !== 'http:' && base.protocol !== 'https:')) {
@@ -39,6 +43,7 @@ export class Api {
     }
     this.base = base
     this.#token = options.token
+    this.#tls = tls
   }
 
   async json<T>(path: string, query: QueryParameters = {}): Promise<T> {
@@ -84,7 +89,7 @@ export class Api {
     }
     let response: Response
     try {
-      response = await fetch(url, {
+      const sent = {
         method,
         headers: {
           accept: o.accept ?? 'application/json',
@@ -94,22 +99,35 @@ export class Api {
         },
         ...(o.body === undefined ? {} : { body: o.body }),
         signal: o.signal ?? AbortSignal.timeout(timeoutMs),
-      })
+      }
+      response = url.protocol === 'https:' ? await secureFetch(url, { ...sent, tls: this.#tls ?? trust() }) : await fetch(url, sent)
     } catch (thrown) {
       if (o.signal?.aborted === true) throw thrown
-      throw new KymoError('server_unreachable', { detail: `no Kymo server answers at ${this.base.origin}${because(thrown)}`, cause: thrown })
+      const code = codeOf(thrown)
+      const fix = trustHint(code)
+      throw new KymoError('server_unreachable', {
+        detail: `no Kymo server answers at ${this.base.origin}${because(thrown, code)}`,
+        ...(fix === undefined ? {} : { facts: { fix } }),
+        cause: thrown,
+      })
     }
     if (!response.ok) throw problemOf(response.status, await response.text(), url.pathname)
     return response
   }
 }
 
-function because(thrown: unknown): string {
+/** Of the socket: `fetch` hides it in the cause. */
+function codeOf(thrown: unknown): string | undefined {
+  for (const one of [thrown, thrown instanceof Error ? thrown.cause : undefined])
+    if (one instanceof Error && 'code' in one && typeof one.code === 'string') return one.code
+  return undefined
+}
+
+function because(thrown: unknown, code: string | undefined): string {
   if (!(thrown instanceof Error)) return ''
-  if (thrown.name === 'TimeoutError') return `: nothing within ${timeoutMs / 1000} s`
-  const { cause } = thrown
-  if (cause instanceof Error && 'code' in cause && typeof cause.code === 'string') return `: ${cause.code}`
-  return ''
+  if (thrown.name === 'TimeoutError' || (thrown.cause instanceof Error && thrown.cause.name === 'TimeoutError'))
+    return `: nothing within ${timeoutMs / 1000} s`
+  return code === undefined ? '' : `: ${code}`
 }
 
 /** RFC 9457 problem details with `code`, or whatever stands between us and the server said. */

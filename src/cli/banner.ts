@@ -9,7 +9,11 @@ export interface BannerFacts {
   readonly cwd: string
   readonly components: readonly { readonly name: string; readonly detail: string; readonly ms: number }[]
   readonly http: string
+  /** `mqtts:` when that is the only one. */
   readonly mqtt: string
+  readonly mqtts?: string
+  /** Files of certificates that a client must be given, of each door. */
+  readonly trust?: { readonly http?: string; readonly mqtt?: string }
   /** Further HTTP addresses (the ports that the seeds name). */
   readonly extra: readonly string[]
   /** `token`: the lines carry one, taken from the environment of who pastes them. */
@@ -38,6 +42,7 @@ export function bannerLines(facts: BannerFacts, colors: Colors): string[] {
     `  API docs    ${colors.cyan(`${http}/docs`)}`,
     `  Metrics     ${colors.cyan(`${http}/metrics`)}`,
   )
+  if (facts.mqtts !== undefined && facts.mqtts !== facts.mqtt) lines.push(`  MQTT, TLS   ${facts.mqtts}`)
   if (facts.extra.length > 0) lines.push(`  Also        ${facts.extra.join('  ')}`)
   lines.push('', '  Send your own reading:', ...sendLines(facts).map((line) => `    ${line}`), '')
   lines.push(`  ${access[facts.auth]}  Ready in ${count(Math.round(facts.readyMs))} ms.  Next: kymo tail · kymo doctor · kymo --help`)
@@ -47,13 +52,17 @@ export function bannerLines(facts: BannerFacts, colors: Colors): string[] {
 function sendLines(facts: BannerFacts): string[] {
   const http = new URL(facts.http)
   const mqtt = new URL(facts.mqtt)
-  const port = mqtt.port === '' || mqtt.port === '1883' ? '' : ` -p ${mqtt.port}`
+  const secure = mqtt.protocol === 'mqtts:'
+  const port = mqtt.port === '' || mqtt.port === (secure ? '8883' : '1883') ? '' : ` -p ${mqtt.port}`
+  // mosquitto_pub speaks TLS once it is told whom to trust, and by itself on 8883.
+  const ca = !secure ? '' : facts.trust?.mqtt === undefined ? ' --tls-use-os-certs' : ` --cafile ${facts.trust.mqtt}`
   const login = facts.auth === 'token' ? ' -u kymo -P "$KYMO_TOKEN"' : ''
   const header = facts.auth === 'token' ? ' -H "authorization: Bearer $KYMO_TOKEN"' : ''
+  const cacert = http.protocol === 'https:' && facts.trust?.http !== undefined ? `--cacert ${facts.trust.http} ` : ''
   return [
-    `mosquitto_pub -h ${mqtt.hostname}${port}${login} -t portfolio/telemetry \\`,
+    `mosquitto_pub -h ${mqtt.hostname}${port}${ca}${login} -t portfolio/telemetry \\`,
     `  -m '{"device_id":"dev-1","temperature":25.5}'`,
-    `curl ${http.host}/ingest${header} -H 'content-type: application/json' \\`,
+    `curl ${cacert}${http.protocol === 'https:' ? http.origin : http.host}/ingest${header} -H 'content-type: application/json' \\`,
     `  -d '{"device_id":"dev-1","temperature_c":25.5,"humidity":60}'`,
   ]
 }

@@ -54,7 +54,13 @@ export const commandTable: readonly CommandEntry[] = [
     load: () => import('./export/command.ts'),
   },
   { name: 'sql', group: reading, summary: 'one SELECT over readings, rollups and devices', load: () => import('./sql.ts') },
-  { name: 'devices', group: reading, summary: 'list devices, or show one with its latest values', load: () => import('./devices.ts') },
+  {
+    name: 'analytics',
+    group: reading,
+    summary: 'summary of all devices, temperature anomalies, low batteries, silent devices',
+    load: () => import('./analytics.ts'),
+  },
+  { name: 'devices', group: reading, summary: 'list devices, show one with its latest values, erase one', load: () => import('./devices.ts') },
   { name: 'dlq', group: keeping, summary: 'messages that could not be used: list, show, replay', load: () => import('./dlq.ts') },
   {
     name: 'backup',
@@ -69,5 +75,11 @@ export const commandTable: readonly CommandEntry[] = [
     load: () => import('./backup/restore-command.ts'),
   },
   { name: 'log', group: keeping, summary: 'verify or repair the log of a stopped server', load: () => import('./log.ts') },
+  {
+    name: 'store',
+    group: keeping,
+    summary: 'verify the files of the store, beside a running server or of a stopped one',
+    load: () => import('./store/command.ts'),
+  },
   { name: 'tokens', group: keeping, summary: 'create, list and revoke API tokens', load: () => import('./tokens.ts') },
 ]

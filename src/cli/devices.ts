@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { Api } from './api.ts'
+import { declareErasures } from './erase.ts'
 import { ago, count, table, time, value } from './format.ts'
 import type { CommonOptions } from './options.ts'
 import { examples, integerBetween, serverOptions, timeZoneOption } from './options.ts'
@@ -34,6 +35,7 @@ export function declare(command: Command, terminal: Terminal): void {
   command.argument('[id]', 'one device, with its latest values').option('--limit <n>', 'devices at most', integerBetween(1, 10_000_000), 1_000)
   serverOptions(command)
   timeZoneOption(command)
+  declareErasures(command, terminal)
   examples(command, [
     ['kymo devices', 'all devices, with when they were last heard'],
     ['kymo devices dev-1', 'one device: attributes and latest values'],

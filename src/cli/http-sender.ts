@@ -1,6 +1,7 @@
 import http from 'node:http'
 import https from 'node:https'
 import { KymoError } from '../core/errors.ts'
+import { trust } from './trust.ts'
 
 export interface HttpSenderOptions {
   readonly url: string
@@ -37,7 +38,7 @@ export class HttpSender {
     const secure = url.protocol === 'https:'
     const agentOptions = { keepAlive: true, maxSockets: o.connections, maxFreeSockets: o.connections, noDelay: true }
     this.#request = secure ? https.request : http.request
-    this.#agent = secure ? new https.Agent(agentOptions) : new http.Agent(agentOptions)
+    this.#agent = secure ? new https.Agent({ ...agentOptions, ...trust() }) : new http.Agent(agentOptions)
     this.#waitingMax = o.connections + (o.waitingMax ?? 1_000)
     this.#options = {
       protocol: url.protocol,

@@ -2,9 +2,11 @@ import fs from 'node:fs'
 import path from 'node:path'
 import process from 'node:process'
 import { DatabaseSync } from 'node:sqlite'
+import type { ConnectionOptions } from 'node:tls'
 import { makeDirectory } from '../core/env/make-directory.ts'
 import { KymoError } from '../core/errors.ts'
 import type { ReloadResult } from './reload.ts'
+import { trust } from './trust.ts'
 
 /** `<data>/kymo.lock`: who serves this directory, for people and for a second start. */
 export interface LockState {
@@ -13,7 +15,9 @@ export interface LockState {
   /** RFC 3339. */
   readonly started: string
   readonly version: string
-  readonly urls: { readonly http?: string; readonly mqtt?: string }
+  readonly urls: { readonly http?: string; readonly mqtt?: string; readonly mqtts?: string }
+  /** The file of the certificate at `urls.http`; absent: no TLS. */
+  readonly certificate?: string
   /** What a SIGHUP does to it. */
   readonly hangup?: 'reload' | 'stop'
   /** What the latest reload of the configuration did. */
@@ -22,7 +26,7 @@ export interface LockState {
 
 export interface DataLock {
   /** What it says is for people: that it cannot be written any more stops nobody. */
-  update(patch: Partial<Pick<LockState, 'state' | 'urls' | 'hangup' | 'reload'>>): void
+  update(patch: Partial<Pick<LockState, 'state' | 'urls' | 'certificate' | 'hangup' | 'reload'>>): void
   release(): void
 }
 
@@ -96,5 +100,20 @@ export function readLock(file: string): LockState | undefined {
   } catch (error) {
     if (error instanceof SyntaxError || (error instanceof Error && 'code' in error && error.code === 'ENOENT')) return undefined
     throw error
+  }
+}
+
+/**
+ * For commands on the server's own machine, which call it by an address that its certificate need not name: exactly the certificate whose file the
+ * server has told is trusted, whatever its names. Undefined: the server speaks no TLS.
+ */
+export function pinned(holder: LockState | undefined): ConnectionOptions | undefined {
+  if (holder?.certificate === undefined) return undefined
+  try {
+    const [own] = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/.exec(fs.readFileSync(holder.certificate, 'latin1')) ?? []
+    return { ...trust(), ca: own ?? [], allowPartialTrustChain: true, checkServerIdentity: () => undefined }
+  } catch {
+    // Not readable to this user: trust what the command line says.
+    return undefined
   }
 }

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { InvalidArgumentError, Option } from 'commander'
+import { trustOptions } from './trust.ts'
 
 const unitMs: Readonly<Record<string, number>> = { us: 1e-3, ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 }
 
@@ -62,10 +63,11 @@ export function jsonOption(command: Command, text = 'print JSON: one document, o
   return command.option('--json', text)
 }
 
-/** `--url`, `--token`, `--json`: for every command that talks to a server. */
+/** `--url`, `--token`, `--json`, and whom to trust: for every command that talks to a server. */
 export function serverOptions(command: Command): Command {
   command.addOption(new Option('--url <url>', 'the server').env('KYMO_URL').default('http://127.0.0.1:8080'))
   command.addOption(new Option('--token <token>', 'an API token, where the server asks for one').env('KYMO_TOKEN'))
+  trustOptions(command)
   return jsonOption(command)
 }
 

@@ -3,6 +3,7 @@ import { configLeaves, type Config } from '../core/config.ts'
 import { shown } from '../core/config-value.ts'
 import type { Logger } from '../core/env.ts'
 import { asKymoError } from '../core/errors.ts'
+import type { CertificateReload } from '../doors/tls/certificates.ts'
 import type { Settings } from './settings.ts'
 
 /** A setting that differs from what runs; values as they may be shown. */
@@ -20,6 +21,8 @@ export interface ReloadResult {
   readonly applied: readonly Change[]
   /** As they were; why. */
   readonly refused: readonly (Change & { readonly reason: string })[]
+  /** The doors' certificates, read again; absent: none speaks TLS. */
+  readonly certificates?: readonly CertificateReload[]
   /** Nothing was changed, because the new configuration is not valid or could not be taken over. */
   readonly error?: { readonly code: string; readonly detail: string }
 }
@@ -42,6 +45,8 @@ export function createReloader(o: {
   readonly load: () => Promise<Settings>
   /** Makes it so; when it rejects, all is as before. */
   readonly apply: (config: Config) => Promise<void>
+  /** What is read again whatever the settings say. */
+  readonly certificates: () => readonly CertificateReload[]
   readonly logger: Logger
   readonly now: () => Date
   readonly done: (result: ReloadResult) => void
@@ -78,6 +83,12 @@ export function createReloader(o: {
     }
   }
 
+  const withCertificates = async (): Promise<ReloadResult> => {
+    const result = await once()
+    const certificates = o.certificates()
+    return certificates.length === 0 ? result : { ...result, certificates }
+  }
+
   const tell = (result: ReloadResult): void => {
     if (result.error !== undefined) o.logger.error(`The configuration was not reloaded; nothing has changed: ${result.error.detail}`)
     for (const { setting, from, to } of result.applied) o.logger.warn(`${setting} is now ${to || '(empty)'}`, { setting, from, to })
@@ -95,7 +106,7 @@ export function createReloader(o: {
       return origins
     },
     reload() {
-      const mine = turn.then(once).then((result) => {
+      const mine = turn.then(withCertificates).then((result) => {
         tell(result)
         o.done(result)
         return result

@@ -13,6 +13,7 @@ import { limits } from '../core/limits.ts'
 import type { FirstMessage } from '../roles/first-message.ts'
 import type { RunningServer } from '../roles/server.ts'
 import { startServer } from '../roles/server.ts'
+import { tlsFilesOf } from '../roles/doors.ts'
 import { bannerLines } from './banner.ts'
 import { Exit, exitCodeOf } from './exit.ts'
 import { printFailure } from './failure.ts'
@@ -87,6 +88,11 @@ function tellRunning(dir: string, holder: LockState | undefined): void {
   event('already_running', { data_dir: dir, ...holder }, [`  already running at ${http}   mqtt ${mqtt}${who}`])
 }
 
+function portOption(port: number, { mqtt }: Config): string {
+  if (mqtt.tls.cert_file !== '' && port === mqtt.tls.port) return 'mqtt-tls-port'
+  return port === mqtt.port ? 'mqtt-port' : 'http-port'
+}
+
 function explain(thrown: unknown, config: Config): KymoError {
   const error = asKymoError(thrown)
   const port = error.details.facts?.['port']
@@ -94,7 +100,7 @@ function explain(thrown: unknown, config: Config): KymoError {
   const owner = portOwner(port)
   return new KymoError('port_in_use', {
     detail: `port ${port} is in use${owner === undefined ? '' : ` by ${owner}`}`,
-    facts: { ...error.details.facts, option: port === config.mqtt.port ? 'mqtt-port' : 'http-port', ...(owner === undefined ? {} : { owner }) },
+    facts: { ...error.details.facts, option: portOption(port, config), ...(owner === undefined ? {} : { owner }) },
   })
 }
 
@@ -133,7 +139,7 @@ function readSettings(): Promise<Settings> {
 
 /** What of the environment counts though it is not ours, and what of it has no effect yet: once, before the start. */
 function tellVariables({ origins, pending }: Settings): void {
-  const used = new Set([...origins.values()].filter(({ from }) => from === 'alias').map(({ where }) => where))
+  const used = new Set([...origins.values()].filter(({ from }) => from === 'alias').flatMap(({ where = '' }) => where.split(', ')))
   for (const variable of used) event('variable', { variable, used: true }, [`  using ${variable} from the environment`])
   for (const { variable, effect } of pending) {
     const text = `${variable} is set but has no effect in this version (${effect}).`
@@ -144,7 +150,7 @@ function tellVariables({ origins, pending }: Settings): void {
 
 function announce(server: RunningServer, components: RunningServer['components']): void {
   const readyMs = Math.round(performance.now())
-  const { http, mqtt, extra } = server.urls
+  const { http, mqtt, mqtts, extra } = server.urls
   if (args.restarts > 0 && !args.json) {
     terminal.out(`  Running again at ${http} and ${mqtt}, after ${readyMs} ms.`)
     return
@@ -157,6 +163,8 @@ function announce(server: RunningServer, components: RunningServer['components']
     components,
     http,
     mqtt,
+    ...(mqtts === undefined ? {} : { mqtts }),
+    ...(server.trust === undefined ? {} : { trust: server.trust }),
     extra,
     auth: server.auth,
     readyMs,
@@ -217,16 +225,30 @@ async function serve(): Promise<number> {
     running: settings,
     load: readSettings,
     apply: (next) => server.reconfigure(next),
+    certificates: () => server.reloadCertificates(),
     logger,
     now: () => new Date(),
     done: (reload) => lock?.update({ reload }),
   })
   const { startDemo } = await import('./simulate/demo.ts')
   const demo = config.demo.devices > 0 ? await startDemo(server.urls.mqtt, config.demo, process.env['KYMO_TOKEN']) : undefined
-  lock.update({ state: 'running', urls: { http: server.urls.http, mqtt: server.urls.mqtt }, hangup: args.inTerminal ? 'stop' : 'reload' })
+  const { http, mqtt, mqtts } = server.urls
+  const certificate = tlsFilesOf(config, 'http')?.certFile
+  lock.update({
+    state: 'running',
+    ...(certificate === undefined ? {} : { certificate }),
+    urls: { http, mqtt, ...(mqtts === undefined ? {} : { mqtts }) },
+    hangup: args.inTerminal ? 'stop' : 'reload',
+  })
   announce(server, demo === undefined ? server.components : [...server.components, demo.component])
   greet(server)
-  const ready: ReadyMessage = { kind: 'ready', httpPort: server.ports.http, mqttPort: server.ports.mqtt }
+  const { ports } = server
+  const ready: ReadyMessage = {
+    kind: 'ready',
+    httpPort: ports.http,
+    ...(config.mqtt.plain ? { mqttPort: ports.mqtt } : {}),
+    ...(ports.mqtts === undefined ? {} : { mqttsPort: ports.mqtts }),
+  }
   process.send?.(ready)
   // Compiled code is otherwise kept only at a clean end; a killed server's next start shall be quick too.
   setTimeout(() => module.flushCompileCache(), 2_000).unref()

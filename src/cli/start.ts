@@ -74,7 +74,14 @@ async function start(options: StartOptions, rest: readonly string[], terminal: T
     args: (restarts, ready) => [
       '--disable-warning=ExperimentalWarning',
       serverEntry(),
-      JSON.stringify({ flags: { ...flags, ...samePorts(ready) }, rest, json, ...given, inTerminal, restarts } satisfies ServerArguments),
+      JSON.stringify({
+        flags: { ...flags, ...samePorts(ready) },
+        rest: [...rest, ...sameTlsPort(ready)],
+        json,
+        ...given,
+        inTerminal,
+        restarts,
+      } satisfies ServerArguments),
     ],
     env: serverEnvironment(),
     reloadOnHangup: !inTerminal,
@@ -84,7 +91,16 @@ async function start(options: StartOptions, rest: readonly string[], terminal: T
 
 /** A server that chose free ports comes back on the same ones. */
 function samePorts(ready: ReadyMessage | undefined): Record<string, unknown> {
-  return ready === undefined ? {} : { 'http.port': ready.httpPort, 'mqtt.port': ready.mqttPort }
+  if (ready === undefined) return {}
+  return {
+    'http.port': ready.httpPort,
+    ...(ready.mqttPort === undefined ? {} : { 'mqtt.port': ready.mqttPort }),
+  }
+}
+
+/** What stands in `rest` wins over flags, so it is said there again, behind. */
+function sameTlsPort(ready: ReadyMessage | undefined): readonly string[] {
+  return ready?.mqttsPort === undefined ? [] : [`--mqtt-tls-port=${ready.mqttsPort}`]
 }
 
 function serverEntry(): string {

@@ -13,7 +13,24 @@ interface StatusOptions extends CommonOptions {
 }
 
 /** Offsets are decimal text in JSON, times RFC 3339. */
-export type StatusAnswer = Omit<SystemStatus, 'lag' | 'started_us'> & {
+interface Ages {
+  readonly raw: string | null
+  readonly minutes: string | null
+  readonly hours: string | null
+}
+
+interface RetentionAnswer extends Ages, Pick<SystemStatus['retention'], 'removed_bytes' | 'due_files'> {
+  readonly store_bytes_max: number | null
+  readonly raw_from: string | null
+  readonly rules: readonly (Ages & {
+    readonly labels: Readonly<Record<string, string>> | null
+    readonly metrics: readonly string[] | null
+    readonly series: number | null
+  })[]
+}
+
+export type StatusAnswer = Omit<SystemStatus, 'lag' | 'started_us' | 'retention'> & {
+  readonly retention: RetentionAnswer
   readonly started_at: string
   readonly lag: readonly {
     readonly group: string
@@ -52,7 +69,9 @@ function statusLines(status: StatusAnswer, options: StatusOptions, nowMs: number
     '',
   ]
   for (const part of status.components)
-    lines.push(`  ${part.ok ? colors.green('✓') : colors.red('✗')} ${part.name}${part.detail === undefined ? '' : `   ${part.detail}`}`)
+    lines.push(
+      `  ${part.ok ? colors.green('✓') : part.optional === true ? colors.yellow('!') : colors.red('✗')} ${part.name}${part.detail === undefined ? '' : `   ${part.detail}`}`,
+    )
   if (status.lag.length > 0) {
     const rows = status.lag.map((lag) => {
       const behind = BigInt(lag.end) - BigInt(lag.committed)
@@ -73,5 +92,34 @@ function statusLines(status: StatusAnswer, options: StatusOptions, nowMs: number
     ] as const
     lines.push('', ...table(columns, rows, colors.dim).map((line) => `  ${line}`))
   }
+  lines.push(...retentionLines(status.retention, options, colors.dim))
   return lines
+}
+
+/** Nothing where all is kept for ever and nothing has gone. */
+function retentionLines(
+  { rules, raw_from, store_bytes_max, removed_bytes: removed, due_files: due, ...ages }: RetentionAnswer,
+  options: StatusOptions,
+  dim: (text: string) => string,
+): string[] {
+  const gone = Object.entries(removed).filter(([, of]) => of > 0)
+  const kept = [ages.raw, ages.minutes, ages.hours]
+  if (rules.length === 0 && raw_from === null && store_bytes_max === null && gone.length === 0 && kept.every((age) => age === null)) return []
+  const rows = [
+    // The first that matches counts, and the general ages where none does.
+    ...rules.map(({ labels, metrics, raw, minutes, hours, series }) => [
+      [...Object.entries(labels ?? {}).map(([name, value]) => `${name}=${value}`), ...(metrics ?? [])].join(' '),
+      ...[raw, minutes, hours].map((age) => age ?? '-'),
+      series === null ? '-' : count(series),
+    ]),
+    [rules.length === 0 ? 'everything' : 'the rest', ...kept.map((age) => age ?? 'for ever'), ''],
+  ]
+  const columns = [{ title: 'kept' }, { title: 'readings' }, { title: 'minutes' }, { title: 'hours' }, { title: 'series', align: 'right' }] as const
+  const facts = [
+    ...(store_bytes_max === null ? [] : [`at most ${bytes(store_bytes_max)} of sealed files`]),
+    ...(raw_from === null ? [] : [`readings before ${time(Date.parse(raw_from), options.timeZone)} have gone`]),
+    ...(gone.length === 0 ? [] : [`removed since the start: ${gone.map(([reason, of]) => `${bytes(of)} by ${reason}`).join(', ')}`]),
+    ...(due === 0 ? [] : [`${count(due)} files are due`]),
+  ]
+  return ['', ...table(columns, rows, dim).map((line) => `  ${line}`), ...facts.map((fact) => `  ${fact}`)]
 }

@@ -7,7 +7,9 @@ import { Exit } from './exit.ts'
 export interface ReadyMessage {
   readonly kind: 'ready'
   readonly httpPort: number
-  readonly mqttPort: number
+  /** Absent: not open without TLS. */
+  readonly mqttPort?: number
+  readonly mqttsPort?: number
 }
 /** Parent to child: drain and end. */
 export interface StopMessage {

@@ -64,6 +64,12 @@ export class BatchBuilder {
     this.#origins = n + 1
   }
 
+  /** Adds bits to the flags of all rows from `row` on. */
+  mark(row: number, flag: number): void {
+    for (let i = row; i < this.rows; i++) this.flags[i]! |= flag
+    if (this.rows > row) this.#anyFlags = true
+  }
+
   rollback(rows: number): void {
     if (this.#text !== undefined) for (const row of this.#text.keys()) if (row >= rows) this.#text.delete(row)
     if (this.#meta !== undefined) for (const row of this.#meta.keys()) if (row >= rows) this.#meta.delete(row)

@@ -11,16 +11,19 @@ export interface Calendar {
 
 const dayUs = 86_400e6
 const dayMs = 86_400_000
-const zonesMax = 64
+/** 1 January 2040. */
+const farDate = 25_567
 
+/** By name in lower case: the runtime takes any spelling of a zone, and a zone is kept once. */
 const formats = new Map<string, Intl.DateTimeFormat>()
 
 function formatOf(timeZone: string): Intl.DateTimeFormat {
-  let format = formats.get(timeZone)
+  const name = timeZone.toLowerCase()
+  let format = formats.get(name)
   if (format === undefined) {
-    if (formats.size >= zonesMax) formats.clear()
+    if (formats.size >= limits.timeZonesKeptMax) formats.clear()
     format = new Intl.DateTimeFormat('en-US', { timeZone, timeZoneName: 'longOffset' })
-    formats.set(timeZone, format)
+    formats.set(name, format)
   }
   return format
 }
@@ -71,8 +74,18 @@ class Zone {
     return change + after >= local ? change : local - after
   }
 
-  /** At midnight UTC. */
+  /**
+   * At midnight UTC. From 2040 on zones follow rules, by which changes are weeks apart: what both ends of a week agree on, each of its days has. One
+   * reading with a wrong clock may ask for the days of two centuries.
+   */
   #offsetOn(date: number): number {
+    const over = date % 7
+    if (date < farDate || over === 0) return this.#exactOffsetOn(date)
+    const before = this.#exactOffsetOn(date - over)
+    return before === this.#exactOffsetOn(date - over + 7) ? before : this.#exactOffsetOn(date)
+  }
+
+  #exactOffsetOn(date: number): number {
     let offset = this.#days.get(date)
     if (offset === undefined) this.#days.set(date, (offset = offsetUs(this.#format, date * dayUs)))
     return offset

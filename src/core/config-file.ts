@@ -79,10 +79,19 @@ export async function readConfigFile(text: string, file: string, readSecret: (pa
     }
     return { value: readSecret(from) }
   }
+  /** A list is kept as the JSON that the setting takes elsewhere. */
+  const listOf = (leaf: Leaf, node: Node): string | undefined => {
+    if (!('format' in leaf.schema) || leaf.schema.format !== 'rules' || !yaml.isSeq(node)) return undefined
+    let fine = true
+    yaml.visit(node, (_, inner) => {
+      if (yaml.isNode(inner) && !plain(inner)) fine = false
+    })
+    return fine ? JSON.stringify(node.toJS(document)) : ''
+  }
   const takeLeaf = (leaf: Leaf, node: Node): void => {
     const secret = secretOf(leaf, node)
     if (secret !== undefined && secret.value === undefined) return
-    const value = secret === undefined ? (yaml.isScalar(node) ? node.value : undefined) : secret.value
+    const value = secret === undefined ? (yaml.isScalar(node) ? node.value : listOf(leaf, node)) : secret.value
     const wrong = value === null ? 'has no value' : complaint(leaf.schema, value)
     const hint = typeof value === 'number' && leaf.schema.type === 'string' ? `; put it in quotes: '${value}'` : ''
     if (wrong === undefined) values.set(leaf.name, { value, where: where(start(node)) })

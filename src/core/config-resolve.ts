@@ -1,10 +1,21 @@
 import { aliasesIn, type Alias } from './config-aliases.ts'
 import { configLeaves, retentionOf, type Config, type Leaf } from './config.ts'
+import { doorErrors } from './config-doors.ts'
 import { complaint, fromText, suggest } from './config-value.ts'
 import { KymoError, type FieldError } from './errors.ts'
 
 /** KYMO_ variables that are not settings: the CLI's own. */
-const otherVariables = new Set(['KYMO_URL', 'KYMO_TOKEN', 'KYMO_CONFIG', 'KYMO_COVERAGE', 'KYMO_FAIL_ON_SKIP', 'KYMO_SUPERVISED'])
+const otherVariables = new Set([
+  'KYMO_URL',
+  'KYMO_TOKEN',
+  'KYMO_CONFIG',
+  'KYMO_COVERAGE',
+  'KYMO_FAIL_ON_SKIP',
+  'KYMO_SUPERVISED',
+  'KYMO_CA',
+  'KYMO_CLIENT_CERT',
+  'KYMO_CLIENT_KEY',
+])
 
 /** What a configuration file gives, checked and with its places (`kymo.yaml:14:5`): core/config-file.ts. */
 export interface FileSettings {
@@ -23,7 +34,7 @@ export interface ConfigSources {
 
 export interface Origin {
   readonly from: 'default' | 'alias' | 'file' | 'environment' | 'flag'
-  /** The flag, the variable, or the place in the file. */
+  /** The flag, the variable (variables of others: separated by `, `), or the place in the file. */
   readonly where?: string
 }
 
@@ -67,7 +78,13 @@ export function resolveConfig(o: ConfigSources = {}): Resolved {
     ...(o.file?.values.keys() ?? []),
     ...leaves.filter((leaf) => env[leaf.env] !== undefined || o.flags?.[leaf.name] !== undefined).map((leaf) => leaf.name),
   ])
-  for (const { alias, setting, text } of found) if (!taken.has(setting)) setText(byName.get(setting)!, text, { from: 'alias', where: alias.variable })
+  for (const { alias, setting, text } of found) {
+    if (taken.has(setting)) continue
+    // Two variables may make up one setting: both are its origin.
+    const first = origins.get(setting)
+    const where = first?.from === 'alias' ? `${first.where}, ${alias.variable}` : alias.variable
+    setText(byName.get(setting)!, text, { from: 'alias', where })
+  }
   for (const [name, { value, where }] of o.file?.values ?? []) set(byName.get(name)!, value, { from: 'file', where })
   for (const [name, raw] of Object.entries(env)) {
     if (raw === undefined || !name.startsWith('KYMO_') || name.startsWith('KYMO_TEST_') || otherVariables.has(name)) continue
@@ -131,6 +148,8 @@ export function changedConfig(config: Config, changes: ReadonlyMap<string, unkno
 /** What settings must be together for a server to start. Throws config_invalid. */
 export function checkTogether(config: Config): void {
   retentionOf(config)
+  const doors = doorErrors(config)
+  if (doors.length > 0) throw invalidConfig(doors)
   if (config.environment === 'production' && config.session_key === '')
     throw invalidConfig([
       {

@@ -1,7 +1,6 @@
 import { ageUs } from './duration.ts'
+import { parseRules, shortestAgeUs } from './retention-rules.ts'
 import type { Setting } from './setting.ts'
-
-const shortestAgeUs = 86_400e6
 
 /** What is wrong with a value; undefined when nothing is. */
 export function complaint(setting: Setting, value: unknown): string | undefined {
@@ -12,11 +11,15 @@ export function complaint(setting: Setting, value: unknown): string | undefined 
     return setting.maximum !== undefined && value > setting.maximum ? `must be <= ${setting.maximum}` : undefined
   }
   if (typeof value !== 'string') return 'must be text'
+  if ('format' in setting && setting.format === 'rules') {
+    const found = parseRules(value)
+    return 'detail' in found ? found.detail : undefined
+  }
   if ('format' in setting) {
     if (value === '') return undefined
     const us = ageUs(value)
     if (us === undefined) return 'must be a number of hours, days, weeks or years, as 36h, 90d, 26w or 5y; empty: for ever'
-    return us < shortestAgeUs ? 'must be 24h or more: days are kept or go as a whole' : undefined
+    return us < shortestAgeUs ? 'must be 24h or more' : undefined
   }
   if (!('enum' in setting) || setting.enum.includes(value)) return undefined
   const near = suggest(value, setting.enum)
@@ -37,11 +40,12 @@ export function fromText(setting: Setting, raw: string): { readonly value: unkno
 export function shown(setting: Setting, value: unknown): string {
   const text = String(value)
   if (setting.secret === true) return text === '' ? '' : '(secret)'
-  return withoutPassword(text)
+  // `user:password@host`, where a scheme was forgotten.
+  return withoutPassword(text).replace(/^[^/@:]*:[^/]*@/, '…@')
 }
 
 export function withoutPassword(url: string): string {
-  return url.replace(/\/\/[^@/]*@/, '//…@')
+  return url.replace(/\/\/.*@/s, '//…@')
 }
 
 function distance(a: string, b: string): number {

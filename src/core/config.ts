@@ -3,9 +3,23 @@ import { ageUs } from './duration.ts'
 import { withoutPassword } from './config-value.ts'
 import { KymoError } from './errors.ts'
 import { limits } from './limits.ts'
-import { age, choice, flag, text, whole, type Branch, type Setting, type ValuesOf } from './setting.ts'
+import { misfit, parseRules, type RetentionRule } from './retention-rules.ts'
+import { age, choice, flag, rules, text, whole, type Branch, type Setting, type ValuesOf } from './setting.ts'
 
 export const defaultTopics = 'portfolio/telemetry,devices/{device}/telemetry,telemetry,telemetry/{device},sensors/{device}/data'
+
+/** Of a door that can speak TLS. */
+function certificateSettings(effect: string) {
+  return {
+    cert_file: text({
+      description: `Certificate in PEM, those between it and the root behind it: ${effect}. Looked at each minute and at a reload; new connections get a new one.`,
+      default: '',
+    }),
+    key_file: text({ description: 'Its private key in PEM, without a passphrase.', default: '' }),
+    ca_file: text({ description: 'Certificates in PEM that vouch for those of clients.', default: '' }),
+    min_version: choice(['TLSv1.2', 'TLSv1.3'], { description: 'The oldest TLS that is spoken.', default: 'TLSv1.2' }),
+  }
+}
 
 /**
  * One schema (docs/adr/0006). Names are mechanical: `store.url` = KYMO_STORE_URL = --store-url = `store:` `url:` in the file. A flag wins over the
@@ -49,6 +63,11 @@ export const configSchema = {
       minimum: 0,
       unit: 'bytes',
     }),
+    retention_age: age({
+      description:
+        'A record that all consumers have read is gone at this age, however little comes; with more than retention_bytes it goes before. Empty: only then.',
+      default: '30d',
+    }),
     quota_bytes: whole({
       description: 'At this size acknowledgements wait until the consumers have caught up.',
       default: limits.logQuotaBytesMax,
@@ -65,6 +84,14 @@ export const configSchema = {
   store: {
     url: text({ description: 'The time-series store. duckdb:<dir> is the embedded one; absent: <data_dir>/store.', default: '' }),
     memory_mb: whole({ description: 'Most memory that the embedded store uses for queries and appends.', default: 512, minimum: 64, unit: 'MB' }),
+    commit_messages: whole({
+      description:
+        'The most messages that one commit waits for: at the rate of the last second, it comes no later than so many have arrived. It never waits ' +
+        'longer than 100 ms, and takes what there is. 0: no such bound.',
+      default: 0,
+      minimum: 0,
+      unit: 'messages',
+    }),
     seal_mb: whole({
       description: 'The file that is being written is closed, and sealed into compressed days, when it has so many.',
       default: limits.hotBytesMax / 2 ** 20,
@@ -84,6 +111,12 @@ export const configSchema = {
     raw: age({ description: 'How long readings are kept at least: 36h, 90d, 26w, 5y. They go with their UTC day. Empty: for ever.', reload: true }),
     minutes: age({ description: 'The same for the rollups of 1 minute; not shorter than retention.raw.', reload: true }),
     hours: age({ description: 'The same for the rollups of 1 hour; not shorter than retention.minutes.', reload: true }),
+    rules: rules({
+      description:
+        'Series whose data goes earlier: a list of {labels, metrics, raw, minutes, hours}; the first that matches counts, an age that it lacks is the ' +
+        'general one. labels are members of a device’s metadata, metrics are names with *. In a variable or flag: as JSON.',
+      reload: true,
+    }),
     store_mb: whole({
       description: 'When sealed files have more, the oldest days of readings go, then of minutes; hours never, today never. 0: no limit.',
       default: 0,
@@ -109,6 +142,34 @@ export const configSchema = {
     port: whole({ description: 'Port of the HTTP door; 0: any free one.', default: 8080, minimum: 0, maximum: 65535 }),
     compat_ports: flag({ description: 'Also listen on 8000 to 8004, where free, with the same routes.', default: false }),
     body_bytes_max: whole({ description: 'Largest body, after decompression too.', default: limits.httpBodyBytesMax, minimum: 1024, unit: 'bytes' }),
+    tls: {
+      ...certificateSettings('http.port then speaks HTTPS and nothing else'),
+      client_certificates: choice(['off', 'require'], {
+        description: 'require: a client needs a certificate that http.tls.ca_file vouches for. Browsers then need one, too.',
+        default: 'off',
+      }),
+      hsts_max_age_s: whole({
+        description:
+          'Browsers shall ask this host for HTTPS only, on all its ports, for so long (not sent for localhost and addresses). 0: not said.',
+        default: limits.hstsMaxAgeS,
+        minimum: 0,
+        unit: 's',
+      }),
+    },
+    cors: {
+      origins: text({
+        description: 'Origins whose pages may call the API, separated by commas, as https://app.example.com. Empty: none. A wildcard is refused.',
+        default: '',
+      }),
+    },
+    rate: {
+      requests_per_s: whole({
+        description: 'Requests a second of one credential, or of one address without; loopback is not counted. Beyond: 429. 0: no limit.',
+        default: limits.httpRequestsPerS,
+        minimum: 0,
+      }),
+      burst: whole({ description: 'Requests that may come at once.', default: limits.httpRequestsBurst, minimum: 1 }),
+    },
   },
   mqtt: {
     host: text({ description: 'Address that the MQTT door binds. Beyond loopback, credentials are needed.', default: '127.0.0.1' }),
@@ -120,6 +181,63 @@ export const configSchema = {
     }),
     packet_bytes_max: whole({ description: 'Largest MQTT packet.', default: limits.mqttPacketBytesMax, minimum: 256, unit: 'bytes' }),
     connections_max: whole({ description: 'Connections in all.', default: limits.mqttConnectionsMax, minimum: 1 }),
+    pull: {
+      url: text({
+        description: 'An outside broker whose messages are taken: mqtt://host:1883, or mqtts://host:8883. Empty: none.',
+        default: '',
+      }),
+      topics: text({
+        description:
+          'What is subscribed to there, at QoS 1, separated by commas: as mqtt.topics, also $share/<group>/ before one. Empty: those of mqtt.topics.',
+        default: '',
+      }),
+      client_id: text({
+        description: 'The name of the session that the broker keeps for us; no other client may have it. Empty: one that is made once and kept.',
+        default: '',
+      }),
+      username: text({ description: 'User name at the broker, in place of one in the URL.', default: '' }),
+      password: text({ description: 'Password or token at the broker, in place of one in the URL.', default: '', secret: true }),
+      keepalive_s: whole({
+        description: 'A connection on which nothing was sent for so long is probed, and is lost without an answer.',
+        default: 30,
+        minimum: 5,
+        maximum: 65535,
+        unit: 's',
+      }),
+      ca_file: text({
+        description: 'Certificates in PEM that vouch for that of an mqtts:// broker. Empty: those that Node brings along.',
+        default: '',
+      }),
+      cert_file: text({ description: 'Our own certificate in PEM, for a broker that asks for one.', default: '' }),
+      key_file: text({ description: 'Its private key in PEM.', default: '' }),
+    },
+    client_messages_per_s: whole({
+      description: 'PUBLISHes a second that one client may send; beyond, it is read more slowly and nothing is lost. 0: no limit.',
+      default: 0,
+      minimum: 0,
+    }),
+    client_bytes_per_s: whole({ description: 'The same in bytes of topic and payload.', default: 0, minimum: 0, unit: 'bytes' }),
+    plain: flag({ description: 'MQTT without TLS on mqtt.port. Off: mqtt.tls.port only.', default: true }),
+    tls: {
+      port: whole({
+        description: 'Port of MQTT over TLS; 0: any free one. Open when there is a certificate.',
+        default: 8883,
+        minimum: 0,
+        maximum: 65535,
+      }),
+      ...certificateSettings('mqtt.tls.port is then open'),
+      client_certificates: choice(['off', 'request', 'require'], {
+        description: 'require: a client needs a certificate that mqtt.tls.ca_file vouches for. request: one that it shows is checked.',
+        default: 'off',
+      }),
+    },
+  },
+  tls: {
+    handshakes_per_s: whole({
+      description: 'TLS handshakes a second that both doors begin; more wait their turn, each address in its own queue.',
+      default: limits.tlsHandshakesPerS,
+      minimum: 1,
+    }),
   },
   devices: {
     auto_register: flag({
@@ -184,6 +302,8 @@ export interface Retention {
   readonly minutesUs: number
   readonly hoursUs: number
   readonly storeBytes: number
+  /** Absent: none. */
+  readonly rules?: readonly RetentionRule[]
 }
 
 /** How long data is kept. Throws config_invalid when rollups would go before what they stand for. */
@@ -197,7 +317,24 @@ export function retentionOf({ retention }: Pick<Config, 'retention'>): Retention
     })
   if (minutesUs < rawUs) throw shorter('retention.minutes', 'retention.raw')
   if (hoursUs < minutesUs) throw shorter('retention.hours', 'retention.minutes')
-  return { rawUs, minutesUs, hoursUs, storeBytes: retention.store_mb === 0 ? Number.POSITIVE_INFINITY : retention.store_mb * 1e6 }
+  const found = parseRules(retention.rules)
+  const wrong = 'detail' in found ? found.detail : misfit(found, { rawUs, minutesUs, hoursUs })
+  if (wrong !== undefined)
+    throw new KymoError('config_invalid', { detail: `retention.rules: ${wrong}.`, errors: [{ pointer: 'retention.rules', detail: wrong }] })
+  const shorten = 'detail' in found || found.length === 0 ? {} : { rules: found }
+  return { ...shorten, rawUs, minutesUs, hoursUs, storeBytes: retention.store_mb === 0 ? Number.POSITIVE_INFINITY : retention.store_mb * 1e6 }
+}
+
+/** What the log keeps of what all consumers have read: at least so many bytes, nothing beyond an age. */
+export interface LogRetention {
+  readonly retentionBytes: number
+  /** Absent: for ever. */
+  readonly retentionAgeUs?: number
+}
+
+export function logRetentionOf({ log }: Pick<Config, 'log'>): LogRetention {
+  const retentionAgeUs = ageUs(log.retention_age)
+  return { retentionBytes: log.retention_bytes, ...(retentionAgeUs === undefined ? {} : { retentionAgeUs }) }
 }
 
 export interface Places {

@@ -26,6 +26,11 @@ export const errorTable = {
     id: 'KYMO-E105',
     text: 'Bound beyond loopback without credentials. Create a token (kymo tokens create), or set KYMO_AUTH=open when the network protects it.',
   },
+  tokens_missing: {
+    kind: 'denied',
+    id: 'KYMO-E109',
+    text: 'Everyone is asked for a token, on loopback too, and there is none. Create one before the start: kymo tokens create.',
+  },
   already_open: { kind: 'conflict', id: 'KYMO-E106', text: 'The data directory is in use by another process.' },
   server_unreachable: {
     kind: 'unavailable',
@@ -33,6 +38,10 @@ export const errorTable = {
     text: 'No Kymo server answers there. Start one with kymo start, or name it with --url.',
   },
   assertion_failed: { kind: 'usage', id: 'KYMO-E108', text: 'An assertion of this run did not hold.' },
+  tls_file_unreadable: { kind: 'usage', id: 'KYMO-E110', text: 'A certificate or key file cannot be read.' },
+  tls_not_pem: { kind: 'usage', id: 'KYMO-E111', text: 'A certificate or key file does not hold what it should, in PEM.' },
+  tls_key_mismatch: { kind: 'usage', id: 'KYMO-E112', text: 'The private key does not belong to the certificate.' },
+  tls_expired: { kind: 'usage', id: 'KYMO-E113', text: 'The certificate has expired.' },
   // E2xx log, store, meta
   log_corrupt: {
     kind: 'corrupt',
@@ -181,6 +190,13 @@ export const errorTable = {
   },
   request_timeout: { kind: 'invalid', status: 408, id: 'KYMO-E412', text: 'The request took too long to arrive.' },
   headers_too_large: { kind: 'invalid', status: 431, id: 'KYMO-E413', text: 'The header fields of the request are larger than the limit.' },
+  https_required: { kind: 'invalid', status: 400, id: 'KYMO-E414', text: 'This port speaks HTTPS. Call it by https://.' },
+  session_taken: { kind: 'conflict', status: 409, id: 'KYMO-E415', text: 'Another connection has this session, or it has ended.' },
+  too_many_sessions: {
+    kind: 'overloaded',
+    id: 'KYMO-E416',
+    text: 'The tenant has as many MQTT sessions as there may be. Connect with a Session Expiry Interval of 0, or end sessions that nobody needs.',
+  },
   dead_letter_truncated: {
     kind: 'invalid',
     status: 422,
@@ -188,6 +204,12 @@ export const errorTable = {
     text: 'Only the first bytes of this dead letter were kept, so it cannot be replayed.',
   },
   dead_letter_settled: { kind: 'conflict', status: 409, id: 'KYMO-E421', text: 'This dead letter was replayed or dismissed already.' },
+  job_file_gone: {
+    kind: 'missing',
+    status: 410,
+    id: 'KYMO-E422',
+    text: 'The file of this job is not there any more: backups do not hold files of jobs.',
+  },
   // E9xx
   bug: { kind: 'bug', id: 'KYMO-E901', text: 'Something failed that should not. Please report it with the request id.' },
 } as const satisfies Record<string, Entry>

@@ -15,10 +15,10 @@ export function isLineShape(shape: Shape): shape is LineShape {
 
 /** Who sends, and how a redelivery of a message without a time of its own would be recognised. */
 export interface MessageContext {
-  readonly transport: 'mqtt' | 'http'
+  readonly transport: 'mqtt' | 'http' | 'mqtt-pull'
   /** From the credential. */
   readonly tenant: string
-  /** MQTT client id, or the HTTP peer: named in dead letters. */
+  /** MQTT client id, the HTTP peer, or the outside broker's address: named in dead letters. */
   readonly client: string
   /** MQTT topic or HTTP path: named in dead letters. */
   readonly topic: string
@@ -28,6 +28,10 @@ export interface MessageContext {
   /** MQTT QoS 1: the packet id (0: none), and whether DUP was set. */
   packetId: number
   dup: boolean
+  /** MQTT: whose packet ids these are; absent: `client`. */
+  readonly identity?: string
+  /** Delivered with RETAIN=1 by an outside broker: state of some earlier time, not a fresh sample. */
+  retained?: boolean
   /** HTTP: the Idempotency-Key. */
   readonly idempotencyKey?: string
   /** The message's index within an array (HTTP: also of lines); absent: 0. */
@@ -52,6 +56,8 @@ export interface IngestGate {
   submit(context: MessageContext, bytes: Uint8Array, start: number, end: number): number
   /** What was wrong with the last submitted message; undefined when it was taken. */
   readonly refusal: KymoError | undefined
+  /** Time of the last message that was taken: its own, or that of its arrival; epoch microseconds. */
+  readonly takenUs: number
   /** Keeps bytes that no decoder saw (a body too large, a gzip that does not open). Returns a ticket, or 0. */
   deadLetter(context: MessageContext, error: KymoError, bytes: Uint8Array, totalBytes: number): number
   /** The highest durable ticket. */

@@ -9,6 +9,11 @@ export const limits = {
   // --- what a message may be ---
   /** A device or metric name, UTF-8. Longest seen in the field: ThingsBoard's 255. */
   nameBytesMax: 256,
+  /**
+   * One message in JSON, of whatever door: 2,000 values of 100 bytes are 200 kB. It is decoded in one turn of the event loop; the worst we
+   * could think of (escapes and nothing else) takes 3 ms.
+   */
+  messageBytesMax: 256 * KiB,
   /** Nesting of a JSON document; deeper is a mistake or an attack, and recursion stays far from the stack's end. */
   jsonDepthMax: 32,
   /** Values in one message (a PLC dump of all registers has about 1,000). */
@@ -60,6 +65,9 @@ export const limits = {
   recordRowsMax: 8_192,
   /** Bytes decoded but not yet durable; beyond, doors withhold. 20,000 messages/s x 3 rows x 17 B x 4 s = 4 MB. */
   ingestPendingBytesMax: 16 * MiB,
+  /** What is encoded for the log in one turn of the event loop: 2 MiB are 4,000 dead letters of 500 bytes, or 12 full batches; 4 ms. */
+  ingestPartBytesMax: 2 * MiB,
+  ingestPartRecordsMax: 4_096,
   /** How long messages wait for company once writes carry several: 3 ms at 20,000 messages/s are 60 messages a write instead of 20. */
   ingestLingerMs: 3,
   /** Origins remembered against redelivery of messages without a time: 262,144 x 24 B = 6 MB. */
@@ -75,6 +83,8 @@ export const limits = {
   logQuotaBytesMax: 8 * 1024 * MiB,
   /** Kept free so that checkpoint and close work on a full disk. */
   diskReserveBytes: 32 * MiB,
+  /** Of a topic with an age, the segment in use is closed after this part of it, so that an idle topic forgets as well: whole segments go. */
+  logSegmentsPerAge: 32,
   deadLetterBytesMax: 64 * MiB,
   deadLetterAgeMaxUs: 30 * 24 * 3600 * 1e6,
   /** Original bytes kept of one dead letter; of a body that was too large the first 4 KiB. */
@@ -82,6 +92,10 @@ export const limits = {
   deadLetterTooLargeBytes: 4 * KiB,
   /** One delivery of a reader: 4 MB of records = 250,000 readings. */
   deliveryBytesMax: 4 * MiB,
+  /** The same of readers on the main thread: 6,500 readings, or 2,500 of new series, which take 3 ms of the event loop. */
+  mainDeliveryBytesMax: 128 * KiB,
+  /** Readings, and eightfold other records, of a delivery after which everything else on the main thread gets its turn. */
+  mainDeliveryRowsMax: 2_048,
   /** One record: 8,192 rows of 21 bytes with 1 KiB of text each would be 8.5 MB. */
   logRecordBytesMax: 16 * MiB,
   /** What one write and one fsync take at most; more waits for the next (a single record may be larger). */
@@ -101,9 +115,16 @@ export const limits = {
   queryWaitingMax: 64,
   queryDeadlineMs: 30_000,
   queryRowsMax: 100_000,
+  /**
+   * Time zones whose rules stay in memory: all 418 of the runtime, 49 KB each, 25 MB at most. They lie outside the heap, so dropped ones are collected
+   * late: with 64, queries that go round all zones left a gigabyte behind.
+   */
+  timeZonesKeptMax: 512,
   queryRowsDefault: 1_000,
   queryPageRows: 2_048,
   querySeriesMax: 10_000,
+  /** Bins of the sketch of one series and hour. Of one sign they span a ratio of 6e17 between the greatest value and the smallest; beyond it the smallest are put together. */
+  sketchBinsMax: 2_048,
   queryBucketsMax: 1_000_000,
   /** One SQL statement: the engine's parser was tried with every way to nest 16 KiB, and its stack held. */
   sqlTextBytesMax: 16 * KiB,
@@ -161,6 +182,8 @@ export const limits = {
   httpStalledLookMs: 500,
   /** The longest run of one batch on the event loop before others get their turn. */
   httpSliceMs: 5,
+  /** Refused items of one body that wait for durability, each a dead letter of its own: 2,048 x 1 KiB = 2 MiB, beyond which the garbage collector is felt. */
+  httpRefusedPendingMax: 2_048,
   /** Refused items told one by one in a batch's answer: 1,000 x 200 B = 200 kB; the counts are always of all. */
   httpResultsMax: 1_000,
   /** Idempotency-Key: length, how long answers are kept, and their bytes in all. */
@@ -172,6 +195,17 @@ export const limits = {
   /** Rows of a list: devices, series, latest values. */
   listRowsMax: 10_000,
   listRowsDefault: 100,
+  /**
+   * Items of the seeds' lists: a message is put together from up to five rows, and 5 x 10,001 rows still are looked for window by window
+   * (queryRowsMax). Their clients do not page as a rule, so a page is longer than ours.
+   */
+  seedListRowsMax: 10_000,
+  seedListRowsDefault: 1_000,
+  /** Sensors of a page of /sensors: the readings of each are counted, so the query names 1,000 devices x 3 metrics, below querySeriesMax. */
+  seedSensorsMax: 1_000,
+  /** How long the counts of /stats are kept, or so many times longer than counting took: whoever asks every second costs at most a twentieth. */
+  seedCountsMs: 10_000,
+  seedCountsPerCount: 20,
   mqttConnectionsMax: 20_000,
   mqttConnectionsPerAddressMax: 20_000,
   /** QoS 1 publishes of one client that wait for durability. */
@@ -212,6 +246,8 @@ export const limits = {
   mqttOversizedAddressesMax: 10_000,
   /** Filters of one SUBSCRIBE or UNSUBSCRIBE: each takes about 2 us of the event loop. */
   mqttFiltersPerPacketMax: 1_000,
+  /** User properties, and subscription identifiers, of a packet other than PUBLISH, whose are passed on as bytes: a dozen in the field. */
+  mqttUserPropertiesMax: 256,
   /** Levels of all subscriptions' filters, equal beginnings counted once: 500,000 x 300 B = 150 MB. */
   mqttSubscriptionNodesMax: 500_000,
   /** Topics, and filters that match them, remembered in each tenant: 262,144 x about 100 B = 26 MB. */
@@ -223,10 +259,73 @@ export const limits = {
   /** How long a refused client may take to read why, and how many may do so at a time. */
   mqttLingerMs: 2_000,
   mqttLingeringMax: 1_000,
-  /** A failed password is answered this late; 16 an address = 16 guesses a second, 1,024 in all. */
-  mqttAuthDelayMs: 1_000,
-  mqttAuthPendingPerAddressMax: 16,
-  mqttAuthPendingMax: 1_024,
+  /** Sessions that outlive their connection, of one tenant: 100,000 x 1 KiB = 100 MB, beyond their queues. */
+  mqttSessionsPerTenantMax: 100_000,
+  /** What waits for one session and is under way to it: as many messages as Mosquitto and EMQX keep. */
+  mqttSessionQueueMax: 1_000,
+  mqttSessionQueueBytesMax: 4 * MiB,
+  /** Messages of all sessions in memory, each counted once with 400 B of object, and 100 B for each place in a queue: 450,000 of 100 B for one session each. */
+  mqttSessionTotalBytesMax: 256 * MiB,
+  mqttRetainedMax: 100_000,
+  mqttRetainedBytesMax: 64 * MiB,
+  /** Wills of all sessions that outlive their connection: 100,000 of 250 B and 400 B of object. */
+  mqttWillBytesMax: 64 * MiB,
+  /** Changes of sessions that are not durable yet: while the disk takes none, doors withhold. */
+  mqttSessionPendingBytesMax: 16 * MiB,
+  /** One record of their journal is closed at this size; a single change may be larger. */
+  mqttSessionRecordBytes: 1 * MiB,
+  /** A change that nobody waits for (an acknowledged delivery) is written so late at most: after a crash it is sent again. */
+  mqttSessionLazyMs: 100,
+  /** The journal is written anew once it has grown by so much, or by as much as there is: at most every byte twice. */
+  mqttSessionRewriteBytes: 64 * MiB,
+  /** What a record carries of that: under a millisecond of the main thread. */
+  mqttSessionRewriteStepBytes: 128 * KiB,
+  /** Between tries while the journal takes nothing. */
+  mqttSessionRetryMs: 250,
+  /** A failed password or token is answered this late, at both doors; 16 an address = 16 guesses a second, 1,024 in all. */
+  authDelayMs: 1_000,
+  authPendingPerAddressMax: 16,
+  authPendingMax: 1_024,
+  /** A client that is read more slowly is read again once it may send so long's worth: 20 wake-ups a second, not one for each message. */
+  mqttRateWakeMs: 50,
+  /** Requests a second of one credential or address, and at once: some tenth of what the door answers, far above what a device needs. */
+  httpRequestsPerS: 2_000,
+  httpRequestsBurst: 4_000,
+  /** Credentials and addresses whose requests are counted, the one unseen for longest forgotten first: 10,000 x about 150 B = 1.5 MB. */
+  httpRateKeysMax: 10_000,
+  /** Origins that may be allowed: each request's Origin is looked up in a set. */
+  corsOriginsMax: 100,
+  /** A browser may keep the answer to a preflight so long. */
+  corsMaxAgeS: 600,
+  /** A year, as browsers' preload lists ask for. */
+  hstsMaxAgeS: 31_536_000,
+  /** A full handshake takes 1.5 ms of the main thread (P-256 or RSA-2048; RSA-4096 5 ms): 200 a second are a third of a core. */
+  tlsHandshakesPerS: 200,
+  /** From the connection to its first byte, in the queue, and for the handshake itself: clients give up after 10 to 30 s. */
+  tlsHandshakeTimeoutMs: 10_000,
+  /** Connections whose handshake waits its turn: 200 a second x 10 s. */
+  tlsWaitingMax: 2_000,
+  /** How often the files of certificates are looked at. */
+  tlsPollMs: 60_000,
+  /** A file with a certificate chain, a key, or the authorities of clients: 300 certificates of 2 KiB. */
+  tlsFileBytesMax: 1 * MiB,
+  /** `kymo doctor` warns of a certificate that ends within so many days; who renews every 90 days does so 30 before. */
+  tlsExpiryWarnDays: 14,
+  /** Outside broker: from the connection to its CONNACK, and from SUBSCRIBE to SUBACK. */
+  mqttPullAnswerTimeoutMs: 10_000,
+  /** Between two tries: doubled from the first to the longest, half of it by chance, so that a thousand edges do not come back at once. */
+  mqttPullRetryFirstMs: 250,
+  mqttPullRetryMaxMs: 30_000,
+  /** The same where only a person can mend it: credentials, a refused subscription, our own door. */
+  mqttPullRefusedRetryMs: 60_000,
+  /** A connection that stood for so long was a good one: the next try is soon. */
+  mqttPullSteadyMs: 10_000,
+  /** Messages taken from an outside broker that wait for durability; beyond, its socket is not read. One fsync covers about 1,000 of them. */
+  mqttPullInflightMax: 16_384,
+  /** Topics (of 256 characters or less) of an outside broker whose device and origin are remembered: 16,384 x 0.5 to 1.5 KB = 8 to 25 MB; at the limit all are forgotten. */
+  mqttPullTopicsMax: 16_384,
+  /** Filters of one SUBSCRIBE; brokers of the cloud take 8, others hundreds. More go in further SUBSCRIBEs. */
+  mqttPullFiltersPerPacket: 8,
   liveClientsMax: 256,
   liveQueueEventsMax: 10_000,
   /** Bytes that may wait for one slow live client. 256 x 1 MiB = 256 MB at worst. */
@@ -234,6 +333,21 @@ export const limits = {
   /** Events gathered into one write to live clients, and how often an idle stream says that it is alive. */
   liveLingerMs: 20,
   liveHeartbeatMs: 15_000,
+  /** Events kept for clients that come back with Last-Event-ID: 150,000 readings of 25 bytes with 100 of each event, two minutes of 1,000 a second. */
+  liveRingBytesMax: 4 * MiB,
+  /** How long they are gathered after the last client has left: browsers come back within seconds. */
+  liveResumeMs: 60_000,
+  /** Buckets that step=auto aims at: more than a plot has pixels for is not seen. */
+  autoStepBucketsMax: 720,
+  /** Devices that one turn of a search looks at: 20,000 names are compared in 3 ms. */
+  deviceSearchStep: 20_000,
+  /** Characters of a search. */
+  deviceSearchCharsMax: 100,
+  /** Looks at the server's figures that are kept, one every 5 s: five minutes, of 100 B each. */
+  statusLooksMax: 61,
+  statusLookMs: 5_000,
+  /** Files of the built page, held in memory in three encodings: it has 0.6 MB. */
+  pageBytesMax: 8 * MiB,
 
   // --- sealing ---
   /** A hot file of this size, or with something in it and this age, is closed and sealed: 30 million readings are read in some 0.1 s. */
@@ -242,8 +356,8 @@ export const limits = {
   /** Engine memory of the process that seals and merges: what is larger it sorts on disk. It counts some 300 MB less than the process takes. */
   sealMemoryMbMax: 128,
   sealHeapMbMax: 128,
-  /** Sealed files that stay open while no query reads them: each takes 0.2 MB and two descriptors. Five years are some 400; closing one beside others that are read is to be avoided. */
-  sealedAttachedMax: 512,
+  /** Sealed files that stay open while no query reads them: each takes 0.3 to 0.5 MB and one descriptor; to open one again takes 1.5 to 2.5 ms. A month of days and a year of months are some 120. */
+  sealedAttachedMax: 128,
   /** Runs that are merged at once must be smaller: a month of 60 million readings a day stays in days. */
   mergeBytesMax: 4 * 1024 * MiB,
 
@@ -273,6 +387,28 @@ export const limits = {
   snapshotsMax: 2,
   /** A snapshot that nobody has asked for so long is removed: who copies from it asks every minute. */
   snapshotLeaseMs: 10 * 60 * 1000,
+  /** Of a header before a file of an archive: it holds its name. */
+  tarHeaderBytesMax: 64 * 1024,
+  /** Of the description that ends an archive: 100,000 files. */
+  archiveDescriptionBytesMax: 32 * 1024 * 1024,
+
+  /** `kymo store verify` compares rollups of so many series with their readings, */
+  verifySampleSeries: 50,
+  /** in so many hours of each: one query of a few milliseconds each, some seconds in all. */
+  verifySampleHours: 10,
+
+  // --- retention ---
+  /** Rules of retention: each series is compared with all of them once, a million with 32 take about a second. */
+  retentionRulesMax: 32,
+
+  // --- erasure ---
+  /** Erasures under way: each names up to 2,000 series to the process that seals. 1,000 x 2,000 x 8 B = 16 MB at worst. */
+  erasuresOpenMax: 1_000,
+  /** Erasures that are remembered, the oldest that are done forgotten first: 10,000 x 400 B = 4 MB. */
+  erasuresKeptMax: 10_000,
+  erasuresListedMax: 100,
+  /** Snapshots that are remembered, as backups may have been made of them: three years of daily ones are more than anybody keeps. */
+  snapshotsRememberedMax: 200,
 
   // --- running ---
   /** A configuration file: every setting with a page of comments is a tenth of it. It bounds what the YAML parser may build, too. */

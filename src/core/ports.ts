@@ -60,10 +60,9 @@ export interface SeriesMatch {
 export const statistics = ['avg', 'min', 'max', 'sum', 'count', 'stddev', 'first', 'last'] as const
 export type Statistic = (typeof statistics)[number]
 
-/**
- * Made from readings alone, and then within 1 % of the value whose rank among the n of a bucket is floor(q (n - 1)): compute/window/sketch.ts.
- * No value where readings of the bucket have gone by age or size.
- */
+/** Quantiles are within this share of the value whose rank among the n of a bucket is floor(q (n - 1)): docs/format/sketch.md. */
+export const quantileError = 0.01
+/** No value (NaN) where readings of the bucket have gone by age or size, and no sketch has all of them. */
 export const quantiles = { median: 0.5, p5: 0.05, p10: 0.1, p25: 0.25, p50: 0.5, p75: 0.75, p90: 0.9, p95: 0.95, p99: 0.99 } as const
 export type Quantile = keyof typeof quantiles
 const quantileNames = ['median', 'p5', 'p10', 'p25', 'p50', 'p75', 'p90', 'p95', 'p99'] as const satisfies readonly Quantile[]
@@ -112,6 +111,8 @@ export interface QueryPage {
   /** Event time, or the bucket's start. */
   readonly timeUs: Float64Array
   readonly columns: Readonly<Record<string, Float64Array>>
+  /** Buckets only: one or more have numbers and yet no quantile. */
+  readonly partial?: true
   /** Raw only. */
   readonly flags?: Uint8Array
   readonly text?: ReadonlyMap<number, string>
@@ -173,14 +174,25 @@ export interface OperatorState {
   readonly bytes: Uint8Array
 }
 
+/** The device whose data a commit erases, and the id by which that is asked for. */
+export interface Erasing {
+  readonly id: string
+  readonly tenant: string
+  readonly device: string
+}
+
 /**
  * The time-series store. Rows, operator state and the span they came from become durable together, or not at all.
  * `commit` is compare-and-set: it fails with `span_conflict` unless the stored next offset equals `span.first` (a store that
  * has seen nothing of this log accepts any first); a caller resumes at `resume()` after a conflict. Late rows: the touched rollup
- * buckets are recomputed in the same transaction. Owner of its threads and files; one process opens one store.
+ * buckets are recomputed in the same transaction. `erase`: with this commit nobody reads any more what the device has, rows of the commit included;
+ * `states` must come with it, which know nothing of the device either. Files follow by and by. Owner of its threads and files; one process opens one store.
  */
 export interface Store {
-  commit(c: { readonly tables: Tables; readonly span: Span; readonly states?: readonly OperatorState[] }, signal: AbortSignal): Promise<void>
+  commit(
+    c: { readonly tables: Tables; readonly span: Span; readonly states?: readonly OperatorState[]; readonly erase?: Erasing },
+    signal: AbortSignal,
+  ): Promise<void>
   /** What was committed last for this partition: the next offset, and operator states (whose `at` may lie before it). */
   resume(log: string, topic: string, partition: number): Promise<{ readonly next: bigint; readonly states: readonly OperatorState[] } | undefined>
   /** Pages of at most a few thousand rows; abort interrupts the engine. Deduplicated at every moment. */

@@ -2,7 +2,7 @@ import type { Batch } from './batch.ts'
 import type { KymoError } from './errors.ts'
 
 /** The log's topics. Readings, ticks and attribute changes share `telemetry`, so that one order holds per partition. */
-export const Topic = { telemetry: 'telemetry', deadLetters: 'dead-letters' } as const
+export const Topic = { telemetry: 'telemetry', deadLetters: 'dead-letters', sessions: 'mqtt' } as const
 
 /** Many readings. The adapter chooses the bytes (`wire/batch`): with a dictionary per segment, or self-contained. */
 export interface ReadingsRecord {
@@ -20,11 +20,12 @@ export interface ReadingsRecord {
 /**
  * Anything else: bytes of a documented JSON or binary form.
  * `attributes`: what a device says of itself (docs/format/records.md). `tick`: received time passes. `dead-letter`: what
- * could not be used, with its original bytes. `dead-letter-mark`: a dead letter was replayed or dismissed.
+ * could not be used, with its original bytes. `dead-letter-mark`: a dead letter was replayed or dismissed. `erasure`: what a device has
+ * said before this place is to be forgotten. `sessions`: changes of MQTT sessions (docs/format/mqtt-sessions.md).
  */
 export interface OpaqueRecord {
   readonly topic: string
-  readonly kind: 'attributes' | 'tick' | 'dead-letter' | 'dead-letter-mark'
+  readonly kind: 'attributes' | 'tick' | 'dead-letter' | 'dead-letter-mark' | 'erasure' | 'sessions'
   readonly key: string
   readonly receivedUs: number
   readonly body: Uint8Array

@@ -79,6 +79,14 @@ export class SeriesTable {
     return entry
   }
 
+  /** Lets go of a device that was erased, and returns its series: should it speak again, it is another one. */
+  forget(tenant: string, device: string): readonly number[] {
+    const devices = this.#tenants.get(tenant)
+    const ids = [...(devices?.get(device)?.series.values() ?? [])]
+    devices?.delete(device)
+    return ids
+  }
+
   /** The one way to change what a device said of itself. */
   setAttribute(device: DeviceEntry, name: string, value: string): void {
     this.#tenants.get(device.tenant)?.get(device.id)?.attributes.set(name, value)

@@ -1,6 +1,7 @@
 import type { Code } from './errors.ts'
 import type { Batch } from './batch.ts'
 import type { PartitionLag, SeriesMatch } from './ports.ts'
+import type { RetentionRule } from './retention-rules.ts'
 
 /** A registered device as the API gives it out. Times are epoch microseconds inside, RFC 3339 at the doors. */
 export interface Device {
@@ -42,7 +43,11 @@ export interface DeviceService {
     },
   ): Promise<VersionedDevice>
   get(tenant: string, id: string): Promise<VersionedDevice | undefined>
-  list(tenant: string, o: { readonly after?: string; readonly limit: number }): Promise<Page<VersionedDevice>>
+  /**
+   * By id. `search`: only those whose id or name contains it, whatever the case; a call then looks at `limits.deviceSearchStep` devices,
+   * so that a page may be short or empty and yet have a next one.
+   */
+  list(tenant: string, o: { readonly after?: string; readonly limit: number; readonly search?: string }): Promise<Page<VersionedDevice>>
   count(tenant: string): number
   /** Rejects with device_not_found or version_conflict. */
   update(
@@ -95,6 +100,8 @@ export interface LiveEvent {
   readonly id: bigint
   readonly batch: Batch
   readonly receivedUs: number
+  /** What this device said before is to be forgotten; the batch is empty. */
+  readonly erased?: { readonly tenant: string; readonly device: string }
 }
 
 export interface LiveFeed {
@@ -116,6 +123,8 @@ export interface DeadLetter {
   readonly shape: string
   readonly topic_device?: string
   readonly content_type?: string
+  /** An outside broker delivered it with RETAIN=1. */
+  readonly retained?: true
   readonly bytes_total: number
   /** True when only the first bytes were kept. */
   readonly truncated: boolean
@@ -151,22 +160,49 @@ export interface DeadLetterService {
 }
 
 /** What `/readyz?verbose`, `/api/v1/status` and `kymo status` show. */
+/** Ages as the settings say them; absent: for ever, of a rule: the general one. */
+export interface RetentionAges {
+  readonly raw?: string
+  readonly minutes?: string
+  readonly hours?: string
+}
+
+/** What the store keeps for how long, and what has gone. */
+export interface RetentionStatus extends RetentionAges {
+  /** Of sealed files; absent: no limit. */
+  readonly store_bytes_max?: number
+  /** Readings before it have gone; absent: none have. */
+  readonly raw_from_us?: number
+  /** Bytes that sealed files have lost since the start: by age and size as a whole, by rules where they were written again. */
+  readonly removed_bytes: Readonly<Record<'age' | 'size' | 'rules', number>>
+  /** Sealed files that are old enough for a rule, and not looked through yet. */
+  readonly due_files: number
+  /** `series`: how many the rule is for; absent: not told yet. */
+  readonly rules: readonly (RetentionAges & Pick<RetentionRule, 'labels' | 'metrics'> & { readonly series?: number })[]
+}
+
 export interface SystemStatus {
   readonly version: string
   readonly started_us: number
   readonly ready: boolean
   readonly draining: boolean
-  readonly components: readonly { readonly name: string; readonly ok: boolean; readonly detail?: string }[]
+  /** `optional`: the server is ready without it (an outside broker). */
+  readonly components: readonly { readonly name: string; readonly ok: boolean; readonly detail?: string; readonly optional?: true }[]
   readonly lag: readonly (PartitionLag & { readonly group: string })[]
   readonly messages_total: number
   readonly readings_total: number
   readonly rejected_total: number
   readonly devices: number
+  /** Of all devices those that sent something in the last five minutes. */
+  readonly devices_active: number
+  /** Dead letters that were neither replayed nor dismissed. */
+  readonly dead_letters_waiting: number
   readonly series: number
   readonly mqtt_connections: number
   readonly data_dir: string
   /** Bytes of log and store on disk, and storage.quota_mb in bytes; no quota: absent. */
   readonly storage: { readonly log_bytes: number; readonly store_bytes: number; readonly quota_bytes?: number }
+  readonly retention: RetentionStatus
   readonly pid: number
 }
 
@@ -192,6 +228,8 @@ export interface Job {
   readonly error?: { readonly code: string; readonly detail: string }
   /** Files that can be fetched, and their bytes. */
   readonly files: Readonly<Partial<Record<JobFile, number>>>
+  /** Those of them that are not there any more, as after a restore: backups do not hold them. */
+  readonly gone?: readonly JobFile[]
 }
 export type JobFile = 'result' | 'rejects'
 
@@ -207,4 +245,39 @@ export interface JobService {
   cancel(tenant: string, id: string): Promise<Job | undefined>
   /** Where a file of an ended job lies. */
   file(tenant: string, id: string, file: JobFile): { readonly path: string; readonly bytes: number } | undefined
+}
+
+/** `accepted`: it stands in the log. `hidden`: nobody reads the data any more, files that have it are written again. `done`: no file of the store has it. */
+export type ErasureState = 'accepted' | 'hidden' | 'done'
+
+/** The erasure of one device: of its readings and rollups, its latest values, its registration and attributes. */
+export interface Erasure {
+  readonly id: string
+  readonly device: string
+  readonly state: ErasureState
+  readonly created_us: number
+  /** Its place in the log: what the device said before it is erased, what it says later is kept. Decimal text; absent until it was met there. */
+  readonly log_offset?: string
+  readonly hidden_us?: number
+  readonly finished_us?: number
+  /** Where the data may still be, as of now. */
+  readonly remains: ErasureRemains
+}
+
+export interface ErasureRemains {
+  /** The log forgets its oldest segments when it has more than `kept_bytes`, and at `until_us` at the latest; absent: it has none from before the erasure. */
+  readonly log?: { readonly bytes: number; readonly kept_bytes: number; readonly until_us?: number }
+  /** Messages that could not be used may be of this device; they go at this time at the latest. Absent: there are none. */
+  readonly dead_letters_until_us?: number
+  /** Snapshots taken before it was done. Backups made from them have the data until they are deleted: `kymo backup delete`. */
+  readonly snapshots: readonly { readonly id: string; readonly created_us: number }[]
+}
+
+/** Erasures: `src/roles/erasures.ts`. Durable: what was accepted is carried out, however often the server restarts. */
+export interface ErasureService {
+  /** Rejects with device_not_found, or overloaded while too many are under way. One that is under way already is returned. */
+  request(tenant: string, device: string): Promise<Erasure>
+  /** Newest first; `after` is an id. */
+  list(tenant: string, o: { readonly after?: string; readonly limit: number }): Page<Erasure>
+  get(tenant: string, id: string): Erasure | undefined
 }

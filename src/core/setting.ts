@@ -13,6 +13,10 @@ interface TextSetting extends About {
 interface AgeSetting extends TextSetting {
   readonly format: 'age'
 }
+/** Rules of retention: core/retention-rules.ts. A list in the configuration file, JSON elsewhere; empty: none. */
+interface RulesSetting extends TextSetting {
+  readonly format: 'rules'
+}
 interface ChoiceSetting<C extends string> extends About {
   readonly type: 'string'
   readonly enum: readonly C[]
@@ -29,7 +33,7 @@ interface WholeSetting extends About {
   readonly maximum?: number
 }
 /** A leaf is JSON Schema with a unit; a schema library would cost a fifth of a second at each start (docs/adr/0006). */
-export type Setting = TextSetting | AgeSetting | ChoiceSetting<string> | FlagSetting | WholeSetting
+export type Setting = TextSetting | AgeSetting | RulesSetting | ChoiceSetting<string> | FlagSetting | WholeSetting
 export interface Branch {
   readonly [name: string]: Setting | Branch
 }
@@ -40,7 +44,8 @@ export type ValuesOf<B> = {
 }
 
 export const text = (o: Omit<TextSetting, 'type'>): TextSetting => ({ type: 'string', ...o })
-export const age = (o: About): AgeSetting => ({ type: 'string', format: 'age', default: '', ...o })
+export const age = (o: About & { readonly default?: string }): AgeSetting => ({ type: 'string', format: 'age', default: '', ...o })
+export const rules = (o: About): RulesSetting => ({ type: 'string', format: 'rules', default: '', ...o })
 export const choice = <C extends string>(values: readonly C[], o: About & { readonly default: NoInfer<C> }): ChoiceSetting<C> => ({
   type: 'string',
   enum: values,

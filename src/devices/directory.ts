@@ -7,9 +7,11 @@ interface TenantDevices {
   fresh: DeviceState[]
 }
 
-/** Devices by tenant and id, and by their dense number. Devices are never removed. */
+/** Devices by tenant and id, and by their dense number, which one that was removed keeps. */
 export class DeviceDirectory {
   readonly all: DeviceState[] = []
+  /** Of those in `all`. */
+  removed = 0
   readonly #tenants = new Map<string, TenantDevices>()
 
   find(tenant: string, id: string): DeviceState | undefined {
@@ -23,6 +25,18 @@ export class DeviceDirectory {
     this.all.push(state)
     tenant.byId.set(state.id, state)
     tenant.fresh.push(state)
+    return state
+  }
+
+  /** Undefined: there is none. */
+  remove(tenant: string, id: string): DeviceState | undefined {
+    const devices = this.#tenants.get(tenant)
+    const state = devices?.byId.get(id)
+    if (devices === undefined || state === undefined) return undefined
+    devices.byId.delete(id)
+    devices.sorted = devices.sorted.filter((one) => one !== state)
+    devices.fresh = devices.fresh.filter((one) => one !== state)
+    this.removed++
     return state
   }
 
@@ -45,6 +59,24 @@ export class DeviceDirectory {
     const { sorted } = devices
     const from = after === undefined ? 0 : firstAfter(sorted, after)
     return { items: sorted.slice(from, from + limit), more: from + limit < sorted.length }
+  }
+
+  /** As `page`, of those whose id or name contains `text`. Looks at `lookMax` devices; `last` is the id of the last one, if there are more. */
+  search(
+    tenant: string,
+    text: string,
+    o: { readonly after: string | undefined; readonly limit: number; readonly lookMax: number },
+  ): { readonly items: readonly DeviceState[]; readonly last?: string } {
+    const looked = this.page(tenant, o.after, o.lookMax)
+    const wanted = text.toLowerCase()
+    const items: DeviceState[] = []
+    for (const [i, state] of looked.items.entries()) {
+      if (!state.id.toLowerCase().includes(wanted) && !state.name.toLowerCase().includes(wanted)) continue
+      items.push(state)
+      if (items.length === o.limit && (looked.more || i + 1 < looked.items.length)) return { items, last: state.id }
+    }
+    const last = looked.items.at(-1)
+    return { items, ...(looked.more && last !== undefined ? { last: last.id } : {}) }
   }
 }
 

@@ -40,6 +40,14 @@ export class LastSeen {
     this.#changed[this.#block[index]!] = 1
   }
 
+  /** The device was erased: with the next `flush` nothing tells of it. */
+  remove(index: number): void {
+    const block = this.#block[index]!
+    this.#members[block] = this.#members[block]!.filter((member) => member !== index)
+    this.#timeUs[index] = 0
+    this.#changed[block] = 1
+  }
+
   /** How many of the first `devices` were heard at or after `sinceUs`. */
   countSince(devices: number, sinceUs: number): number {
     const timeUs = this.#timeUs

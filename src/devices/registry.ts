@@ -41,8 +41,14 @@ export interface DeviceRegistry extends DeviceService {
   stored(): Promise<void>
   /** The device's dense number, -1 when it is not known. */
   indexOf(tenant: string, device: string): number
+  /** Tenant and id of the devices whose metadata has all of these members, with these values as text. */
+  labelled(labels: Readonly<Record<string, string>>): (readonly [tenant: string, device: string])[]
+  /** The device was erased: it is not known any more. Durable with `stored`. */
+  forget(tenant: string, device: string): void
   /** The device with this number was heard, in received time. Memory only; written every few seconds and on close. */
   seenAt(index: number, receivedUs: number): void
+  /** Devices of all tenants that sent something in the last five minutes. */
+  readonly active: number
   close(): Promise<void>
 }
 
@@ -71,6 +77,8 @@ class Registry implements DeviceRegistry {
   readonly #lastSeen = new LastSeen()
   /** Devices that memory knows more of than their documents say. */
   readonly #dirty = new Set<DeviceState>()
+  /** Devices whose documents are to go. */
+  readonly #forgotten: DeviceState[] = []
   readonly #storedTenants = new Set<string>()
   #storing: Promise<void> | undefined
   #flushing: Promise<void> = Promise.resolve()
@@ -96,10 +104,14 @@ class Registry implements DeviceRegistry {
     const help = 'Registered devices: active sent something in the last five minutes.'
     const active = o.metrics.gauge('kymo_devices', help, { state: 'active' })
     const silent = o.metrics.gauge('kymo_devices', help, { state: 'silent' }, () => {
-      const devices = this.#devices.all.length
-      active.value = this.#lastSeen.countSince(devices, o.env.clock.nowUs() - activeUs)
+      const devices = this.#devices.all.length - this.#devices.removed
+      active.value = this.active
       silent.value = devices - active.value
     })
+  }
+
+  get active(): number {
+    return this.#lastSeen.countSince(this.#devices.all.length, this.#o.env.clock.nowUs() - activeUs)
   }
 
   async load(): Promise<void> {
@@ -142,7 +154,11 @@ class Registry implements DeviceRegistry {
     return state === undefined ? undefined : this.#view(state)
   }
 
-  async list(tenant: string, o: { readonly after?: string; readonly limit: number }): Promise<Page<VersionedDevice>> {
+  async list(tenant: string, o: { readonly after?: string; readonly limit: number; readonly search?: string }): Promise<Page<VersionedDevice>> {
+    if (o.search !== undefined) {
+      const found = this.#devices.search(tenant, o.search, { after: o.after, limit: o.limit, lookMax: limits.deviceSearchStep })
+      return { items: found.items.map((state) => this.#view(state)), ...(found.last === undefined ? {} : { next: found.last }) }
+    }
     const { items, more } = this.#devices.page(tenant, o.after, o.limit)
     const last = items.at(-1)
     return { items: items.map((state) => this.#view(state)), ...(more && last !== undefined ? { next: last.id } : {}) }
@@ -173,6 +189,7 @@ class Registry implements DeviceRegistry {
         return this.#view(state)
       } catch (thrown) {
         if (!isConflict(thrown)) throw thrown
+        if (this.#devices.find(tenant, id) !== state) throw new KymoError('device_not_found')
         // Somebody else wrote it (the registry itself, when the device has just said something): start from what is there now.
         await this.#reread(state)
       }
@@ -195,8 +212,25 @@ class Registry implements DeviceRegistry {
     return state.index
   }
 
+  labelled(labels: Readonly<Record<string, string>>): (readonly [tenant: string, device: string])[] {
+    const wanted = Object.entries(labels)
+    const has = ({ metadata }: DeviceState): boolean =>
+      wanted.every(([name, value]) => Object.hasOwn(metadata, name) && isLabel(metadata[name], value))
+    return this.#devices.all
+      .filter((state) => state.metadata !== nothing && has(state) && this.#devices.find(state.tenant, state.id) === state)
+      .map(({ tenant, id }) => [tenant, id] as const)
+  }
+
+  forget(tenant: string, device: string): void {
+    const state = this.#devices.remove(tenant, device)
+    if (state === undefined) return
+    this.#dirty.delete(state)
+    this.#lastSeen.remove(state.index)
+    this.#forgotten.push(state)
+  }
+
   stored(): Promise<void> {
-    if (this.#dirty.size === 0) return Promise.resolve()
+    if (this.#dirty.size === 0 && this.#forgotten.length === 0) return Promise.resolve()
     this.#storing ??= this.#store().finally(() => {
       this.#storing = undefined
     })
@@ -277,7 +311,8 @@ class Registry implements DeviceRegistry {
   }
 
   async #store(): Promise<void> {
-    while (this.#dirty.size > 0) {
+    while (this.#dirty.size > 0 || this.#forgotten.length > 0) {
+      await this.#removeForgotten()
       const some = [...this.#dirty.values().take(pageDevices)].map((state) => ({ state, sent: { ...state } }))
       const puts = some.map(
         ({ state, sent }) => ({ op: 'put', collection: 'devices', tenant: state.tenant, doc: deviceDocument(sent), expect: sent.version }) as const,
@@ -290,6 +325,15 @@ class Registry implements DeviceRegistry {
         for (const { state } of some) await this.#reread(state)
       }
     }
+  }
+
+  /** Before anything is written: a device of the same name may have come since. */
+  async #removeForgotten(): Promise<void> {
+    const some = this.#forgotten.slice()
+    if (some.length === 0) return
+    await this.#o.meta.write(some.map(({ tenant, id }) => ({ op: 'delete', collection: 'devices', tenant, id }) as const))
+    await this.#lastSeen.flush(this.#o.meta, this.#devices.all)
+    this.#forgotten.splice(0, some.length)
   }
 
   /** The document is durable as `sent`; what the log has said since stays to be written. */
@@ -335,6 +379,10 @@ class Registry implements DeviceRegistry {
       this.#o.env.logger.warn('last_seen was not written; it will be tried again', { error: asKymoError(thrown).message })
     }
   }
+}
+
+function isLabel(found: unknown, value: string): boolean {
+  return (typeof found === 'string' || typeof found === 'number' || typeof found === 'boolean') && String(found) === value
 }
 
 function isConflict(thrown: unknown): boolean {

@@ -33,6 +33,8 @@ interface Offered {
 type Result = Awaited<ReturnType<DeadLetterService['dismiss']>>['results'][number]
 
 export interface DeadLetters extends DeadLetterService {
+  /** Letters of all tenants that were neither replayed nor dismissed, as far as the index is built. */
+  readonly waiting: number
   stop(): Promise<void>
 }
 
@@ -72,11 +74,15 @@ class DeadLetterRole implements DeadLetters {
     })
   }
 
+  get waiting(): number {
+    return this.#index.waiting
+  }
+
   async start(): Promise<void> {
     const { log, env, onFatal } = this.#o
     const end = await log.end(Topic.deadLetters)
     const earliest = await log.earliest(Topic.deadLetters)
-    const source = log.reader({ topic: Topic.deadLetters, start: 'earliest' })
+    const source = log.reader({ topic: Topic.deadLetters, start: 'earliest', batch: { bytesMax: limits.mainDeliveryBytesMax } })
     this.#source = source
     const sink = new IndexSink(this.#index, env, end)
     if (earliest >= end) sink.finish()
@@ -312,11 +318,12 @@ const shapes = new Set<string>([...documentShapes, ...lineShapes])
 /** As it came the first time: same tenant, topic and shape, and the time of its first arrival for a message without a time. */
 function contextOf(letter: DeadLetter): MessageContext {
   return {
-    transport: letter.transport === 'http' ? 'http' : 'mqtt',
+    transport: letter.transport === 'http' || letter.transport === 'mqtt-pull' ? letter.transport : 'mqtt',
     tenant: letter.tenant,
     client: letter.client,
     topic: letter.topic,
     shape: shapes.has(letter.shape) ? (letter.shape as Shape) : 'any',
+    ...(letter.retained === true ? { retained: true } : {}),
     ...(letter.topic_device === undefined ? {} : { topicDevice: letter.topic_device }),
     ...(letter.content_type === undefined ? {} : { contentType: letter.content_type }),
     packetId: 0,

@@ -20,10 +20,10 @@ export class IngestMetrics {
     this.#metrics = metrics
     const messages = (transport: Transport, result: string): Cell =>
       metrics.counter('kymo_ingest_messages_total', 'Messages by transport and result.', { transport, result })
-    this.#accepted = { mqtt: messages('mqtt', 'accepted'), http: messages('http', 'accepted') }
-    this.#duplicate = { mqtt: messages('mqtt', 'duplicate'), http: messages('http', 'duplicate') }
+    this.#accepted = { mqtt: messages('mqtt', 'accepted'), http: messages('http', 'accepted'), 'mqtt-pull': messages('mqtt-pull', 'accepted') }
+    this.#duplicate = { mqtt: messages('mqtt', 'duplicate'), http: messages('http', 'duplicate'), 'mqtt-pull': messages('mqtt-pull', 'duplicate') }
     const bytes = (transport: Transport): Cell => metrics.counter('kymo_ingest_bytes_total', 'Payload bytes of telemetry messages.', { transport })
-    this.#bytes = { mqtt: bytes('mqtt'), http: bytes('http') }
+    this.#bytes = { mqtt: bytes('mqtt'), http: bytes('http'), 'mqtt-pull': bytes('mqtt-pull') }
     this.readings = metrics.counter('kymo_ingest_readings_total', 'Readings accepted.')
     this.duration = metrics.histogram('kymo_ingest_duration_seconds', 'From the first message of a write to its durability.')
     this.depth = metrics.gauge('kymo_queue_depth', 'What waits, by queue.', { queue: 'ingest_rows' })
@@ -31,7 +31,7 @@ export class IngestMetrics {
   }
 
   get messagesTotal(): number {
-    return this.#accepted.mqtt.value + this.#accepted.http.value
+    return this.#accepted.mqtt.value + this.#accepted.http.value + this.#accepted['mqtt-pull'].value
   }
 
   accepted(transport: Transport, bytes: number): void {

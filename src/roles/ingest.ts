@@ -1,4 +1,5 @@
 import type { Env } from '../core/env.ts'
+import { Flag } from '../core/batch.ts'
 import { asKymoError, KymoError } from '../core/errors.ts'
 import { BatchBuilder } from '../core/batch-builder.ts'
 import { isLineShape, type IngestGate, type MessageContext } from '../core/gate.ts'
@@ -14,6 +15,7 @@ import { LineDecoder } from '../wire/line-decoder.ts'
 import type { PayloadDecoder } from '../wire/payload/decoder.ts'
 import { IngestMetrics } from './ingest-metrics.ts'
 import { hashName, OriginWindow } from './origins.ts'
+import { writeParts } from './write-parts.ts'
 
 export interface IngestOptions {
   readonly log: StreamLog
@@ -53,6 +55,7 @@ interface Waiter {
 export class Ingest implements IngestGate {
   refusal: KymoError | undefined = undefined
   durable = 0
+  takenUs = 0
   stalled: KymoError | undefined = undefined
   readonly metrics: IngestMetrics
   readonly #o: IngestOptions
@@ -128,7 +131,9 @@ export class Ingest implements IngestGate {
         return known
       }
     }
-    if (decoder.attributeChanges.length > 0) this.#attributes(receivedUs)
+    this.takenUs = out.rows > firstRow ? out.timeUs[firstRow]! : arrivedUs
+    if (decoder.attributeChanges.length > 0) this.#attributes(context, receivedUs)
+    if (context.retained === true) out.mark(firstRow, Flag.retained)
     this.#messages++
     this.#pendingRows += out.rows - firstRow
     this.metrics.readings.value += out.rows - firstRow
@@ -259,7 +264,7 @@ export class Ingest implements IngestGate {
     else if (context.packetId > 0) seedB = context.packetId | ((context.item ?? 0) << 16)
     else return -1
     const origins = this.#origins
-    origins.hash(this.#seed(context.idempotencyKey ?? context.client), seedB, bytes, start, end)
+    origins.hash(this.#seed(context.idempotencyKey ?? context.identity ?? context.client), seedB, bytes, start, end)
     if (context.dup || context.idempotencyKey !== undefined) {
       const ticket = origins.find(origins.high, origins.low)
       if (ticket >= 0) {
@@ -285,9 +290,14 @@ export class Ingest implements IngestGate {
     return seed
   }
 
-  #attributes(receivedUs: number): void {
+  #attributes(context: MessageContext, receivedUs: number): void {
     for (const change of this.#o.decoder.attributeChanges) {
-      const body = encodeAttributes({ tenant: change.tenant, device: change.device, changes: { [change.name]: change.value } })
+      const body = encodeAttributes({
+        tenant: change.tenant,
+        device: change.device,
+        changes: { [change.name]: change.value },
+        ...(context.retained === true ? { retained: true } : {}),
+      })
       this.#opaque.push({ topic: Topic.telemetry, kind: 'attributes', key: change.device, receivedUs, body })
       this.#opaqueBytes += body.length
     }
@@ -307,6 +317,7 @@ export class Ingest implements IngestGate {
       tenant: context.tenant,
       shape: context.shape,
       ...(context.topicDevice === undefined ? {} : { topic_device: context.topicDevice }),
+      ...(context.retained === true ? { retained: true } : {}),
       ...(context.contentType === undefined ? {} : { content_type: context.contentType }),
       bytes_total: totalBytes,
       truncated: totalBytes > Math.min(bytes.length, kept),
@@ -370,7 +381,8 @@ export class Ingest implements IngestGate {
     this.#lastWriteMessages = this.#messages
     this.#messages = 0
     const ticket = this.#ticket++
-    const written = records.length === 0 || (await this.#write(records))
+    let written = true
+    for (const part of writeParts(records)) written &&= await this.#write(part)
     this.#inFlightBytes = 0
     this.#flushing = false
     if (!written) return

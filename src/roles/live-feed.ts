@@ -1,11 +1,13 @@
-import type { Batch } from '../core/batch.ts'
+import { emptyBatch, type Batch } from '../core/batch.ts'
 import type { Env } from '../core/env.ts'
 import type { Cell, Metrics } from '../core/metrics.ts'
 import type { Sink } from '../core/ports.ts'
 import { sleep } from '../core/pump.ts'
 import type { LogRecord, Span } from '../core/record.ts'
 import type { LiveEvent, LiveFeed } from '../core/services.ts'
+import { decodeErasure } from '../wire/erasure.ts'
 import type { LatestTable } from './live-latest.ts'
+import { giveTurn } from './turns.ts'
 
 /** Work between two turns of the event loop when a backlog is read. */
 const busyMsMax = 5
@@ -28,9 +30,9 @@ export class LiveFanOut implements LiveFeed {
     return () => void this.#listeners.delete(own)
   }
 
-  emit(id: bigint, receivedUs: number, batch: Batch): void {
+  emit(id: bigint, receivedUs: number, batch: Batch, erased?: LiveEvent['erased']): void {
     if (this.#listeners.size === 0) return
-    const event: LiveEvent = { id, batch, receivedUs }
+    const event: LiveEvent = { id, batch, receivedUs, ...(erased === undefined ? {} : { erased }) }
     for (const listener of this.#listeners) {
       try {
         listener(event)
@@ -51,9 +53,17 @@ export class LiveSink implements Sink {
   readonly #feed: LiveFanOut
   readonly #env: Env
   readonly #catchingUp: () => boolean
+  readonly #forgotten: (tenant: string, device: string) => void
   #busyMs = 0
 
-  constructor(o: { readonly latest: LatestTable; readonly feed: LiveFanOut; readonly env: Env; readonly catchingUp: () => boolean }) {
+  constructor(o: {
+    readonly latest: LatestTable
+    readonly feed: LiveFanOut
+    readonly env: Env
+    readonly catchingUp: () => boolean
+    readonly forgotten: (tenant: string, device: string) => void
+  }) {
+    this.#forgotten = o.forgotten
     this.#latest = o.latest
     this.#feed = o.feed
     this.#env = o.env
@@ -70,10 +80,16 @@ export class LiveSink implements Sink {
         this.#latest.push(record.batch, old)
         this.#feed.emit(record.offset ?? place, record.receivedUs, record.batch)
       }
+      if (record.kind === 'erasure') {
+        const { tenant, device } = decodeErasure(record.body)
+        this.#latest.forget(tenant, device)
+        this.#forgotten(tenant, device)
+        this.#feed.emit(record.offset ?? place, record.receivedUs, emptyBatch, { tenant, device })
+      }
       place++
     }
     this.#busyMs += clock.monotonicMs() - fromMs
-    if (this.#busyMs < busyMsMax) return
+    if (this.#busyMs < busyMsMax) return giveTurn(this.#env, records, signal)
     this.#busyMs = 0
     await sleep(this.#env, 0, signal)
   }

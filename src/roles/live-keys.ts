@@ -16,6 +16,13 @@ export class KeyNumbers {
     this.#resolve = resolve
   }
 
+  /** The device was erased: its series are asked for again when they are met again. */
+  forget(tenant: string, device: string): void {
+    this.#keys?.forEach((key, i) => {
+      if (i < this.#numbers.length && key.device === device && key.tenant === tenant) this.#numbers[i] = unknown
+    })
+  }
+
   /** The consumer's numbers for this batch's keys; entries that rows of the batch refer to are filled. */
   of(batch: Batch): Int32Array {
     const { keys, series, rows } = batch

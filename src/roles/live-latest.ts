@@ -38,6 +38,18 @@ export class LatestTable implements LatestValues {
     if (markNumeric) this.#markNumeric(batch, numbers)
   }
 
+  /** The device was erased: it has no latest values, and its series no place in the table. */
+  forget(tenant: string, device: string): void {
+    for (const id of this.#series.forget(tenant, device)) {
+      if (id >= this.#timeUs.length) continue
+      this.#timeUs[id] = Number.NaN
+      this.#value[id] = 0
+      this.#flags[id] = 0
+      this.#text.delete(id)
+    }
+    this.#numbers.forget(tenant, device)
+  }
+
   latest(match: SeriesMatch): Batch {
     const ids = this.#matching(match)
     const rows = ids.length

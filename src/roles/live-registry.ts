@@ -1,11 +1,14 @@
 import { Flag } from '../core/batch.ts'
 import type { Batch } from '../core/batch.ts'
+import type { Env } from '../core/env.ts'
 import type { Sink } from '../core/ports.ts'
-import type { LogRecord } from '../core/record.ts'
+import type { LogRecord, Span } from '../core/record.ts'
 import type { SeriesTable } from '../core/series-table.ts'
 import type { DeviceRegistry } from '../devices/registry.ts'
 import { decodeAttributes } from '../wire/attributes.ts'
+import { decodeErasure, type ErasureRequest } from '../wire/erasure.ts'
 import { KeyNumbers } from './live-keys.ts'
+import { giveTurn } from './turns.ts'
 
 /** Teaches the registry what the log says of devices. A write resolves when that is durable. */
 export class RegistrySink implements Sink {
@@ -14,9 +17,20 @@ export class RegistrySink implements Sink {
   readonly #catchingUp: () => boolean
   /** Device number by series. */
   readonly #devices: KeyNumbers
+  readonly #onErasure: (request: ErasureRequest, offset: bigint) => Promise<void>
+  readonly #env: Pick<Env, 'clock'>
   #receivedUs = 0
 
-  constructor(o: { readonly registry: DeviceRegistry; readonly series: SeriesTable; readonly catchingUp: () => boolean }) {
+  constructor(o: {
+    readonly registry: DeviceRegistry
+    readonly series: SeriesTable
+    readonly env: Pick<Env, 'clock'>
+    readonly catchingUp: () => boolean
+    /** Called when the registry has durably forgotten the device. */
+    readonly onErasure: (request: ErasureRequest, offset: bigint) => Promise<void>
+  }) {
+    this.#onErasure = o.onErasure
+    this.#env = o.env
     const { registry } = o
     this.#registry = registry
     this.#series = o.series
@@ -24,17 +38,32 @@ export class RegistrySink implements Sink {
     this.#devices = new KeyNumbers(({ tenant, device }) => registry.learn({ tenant, device, receivedUs: this.#receivedUs }))
   }
 
-  async write(records: readonly LogRecord[]): Promise<void> {
-    for (const record of records) {
+  async write(records: readonly LogRecord[], span: Span | undefined, signal?: AbortSignal): Promise<void> {
+    const erasures: (readonly [ErasureRequest, offset: bigint])[] = []
+    for (const [place, record] of records.entries()) {
       this.#receivedUs = record.receivedUs
       if (record.kind === 'readings') this.#readings(record.batch)
       else if (record.kind === 'attributes') this.#attributes(record.body)
+      else if (record.kind === 'erasure') {
+        const request = decodeErasure(record.body)
+        this.#forget(request)
+        erasures.push([request, record.offset ?? (span?.first ?? 0n) + BigInt(place)])
+      }
     }
     await this.#registry.stored()
+    for (const [request, offset] of erasures) await this.#onErasure(request, offset)
+    await giveTurn(this.#env, records, signal)
   }
 
   async close(): Promise<void> {
     // The registry belongs to who opened it.
+  }
+
+  #forget({ tenant, device }: ErasureRequest): void {
+    this.#registry.forget(tenant, device)
+    this.#devices.forget(tenant, device)
+    // Once doors are open the reader for latest values sees to it, with whom the table's numbers must agree.
+    if (this.#catchingUp()) this.#series.forget(tenant, device)
   }
 
   #readings(batch: Batch): void {
@@ -52,9 +81,9 @@ export class RegistrySink implements Sink {
   }
 
   #attributes(body: Uint8Array): void {
-    const { tenant, device, changes } = decodeAttributes(body)
+    const { tenant, device, changes, retained } = decodeAttributes(body)
     const index = this.#registry.learn({ tenant, device, receivedUs: this.#receivedUs, changes })
-    if (index >= 0) this.#registry.seenAt(index, this.#receivedUs)
+    if (index >= 0 && retained !== true) this.#registry.seenAt(index, this.#receivedUs)
     // Once doors are open they have newer knowledge than the log's reader.
     if (!this.#catchingUp()) return
     const entry = this.#series.register(tenant, device)

@@ -8,6 +8,7 @@ import { Topic } from '../core/record.ts'
 import type { SeriesTable } from '../core/series-table.ts'
 import type { LatestValues, LiveFeed } from '../core/services.ts'
 import type { DeviceRegistry } from '../devices/registry.ts'
+import type { ErasureRequest } from '../wire/erasure.ts'
 import { LiveFanOut, LiveSink } from './live-feed.ts'
 import { LatestTable } from './live-latest.ts'
 import { Progress } from './live-progress.ts'
@@ -29,6 +30,10 @@ export interface LiveOptions {
   readonly registry: DeviceRegistry
   readonly env: Env
   readonly metrics: Metrics
+  /** A device was erased, at this offset: the registry has durably forgotten it. What it rejects with is tried again. */
+  readonly onErasure?: (request: ErasureRequest, offset: bigint) => Promise<void>
+  /** A device was erased and is no longer in the series' table: who remembers it by its series forgets it now. */
+  readonly forgotten?: (tenant: string, device: string) => void
   /** The log can no longer be read (damage, a bug): latest values and devices stand still from here on. */
   readonly onFatal?: (error: KymoError) => void
 }
@@ -123,12 +128,21 @@ class LiveRole implements Live {
     let sink: Sink
     if (name === 'registry') {
       const lingerMs = (): number => (progress.done ? registryLingerMs : 0)
-      source = log.reader({ topic: Topic.telemetry, group: registryGroup, start: 'committed', batch: { lingerMs } })
-      sink = new RegistrySink({ registry, series, catchingUp })
+      source = log.reader({
+        topic: Topic.telemetry,
+        group: registryGroup,
+        start: 'committed',
+        batch: { lingerMs, bytesMax: limits.mainDeliveryBytesMax },
+      })
+      sink = new RegistrySink({ registry, series, env, catchingUp, onErasure: this.#o.onErasure ?? (() => Promise.resolve()) })
     } else {
       const lingerMs = (): number => (progress.done ? limits.liveLingerMs : 0)
-      source = log.reader({ topic: Topic.telemetry, start: from === undefined ? 'earliest' : { offset: from }, batch: { lingerMs } })
-      sink = new LiveSink({ latest: this.#latest, feed: this.#feed, env, catchingUp })
+      source = log.reader({
+        topic: Topic.telemetry,
+        start: from === undefined ? 'earliest' : { offset: from },
+        batch: { lingerMs, bytesMax: limits.mainDeliveryBytesMax },
+      })
+      sink = new LiveSink({ latest: this.#latest, feed: this.#feed, env, catchingUp, forgotten: this.#o.forgotten ?? (() => undefined) })
     }
     this.#sources.push(source)
     const lag = await log.lag(Topic.telemetry, registryGroup)

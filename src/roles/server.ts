@@ -1,17 +1,20 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import type { Config } from '../core/config.ts'
-import { places, retentionOf } from '../core/config.ts'
+import { logRetentionOf, places, retentionOf } from '../core/config.ts'
 import type { Env } from '../core/env.ts'
-import { asKymoError, type KymoError } from '../core/errors.ts'
+import type { KymoError } from '../core/errors.ts'
 import { limits } from '../core/limits.ts'
 import { Metrics } from '../core/metrics.ts'
 import { Topic } from '../core/record.ts'
 import { SeriesTable } from '../core/series-table.ts'
 import type { TokenService } from '../core/services.ts'
+import { AuthThrottle } from '../doors/auth-throttle.ts'
+import type { CertificateReload } from '../doors/tls/certificates.ts'
 import type { HttpAuth } from '../doors/http/options.ts'
 import { createTokenAuthorizer } from '../doors/mqtt/authorizer.ts'
 import type { MqttDoor } from '../doors/mqtt/door.ts'
+import type { MqttPull } from '../doors/pull/mqtt/door.ts'
 import { openEmbeddedLog } from '../log/embedded/log.ts'
 import { PayloadDecoder } from '../wire/payload/decoder.ts'
 import { TelemetryTopics } from '../wire/topics.ts'
@@ -22,12 +25,17 @@ import { startDeadLetters } from './dead-letters.ts'
 import { type Jobs, openJobs } from './jobs/jobs.ts'
 import { effectiveAuth } from './access.ts'
 import { announceFirst, type FirstMessage } from './first-message.ts'
+import { openErasures } from './erasures.ts'
 import { Ingest } from './ingest.ts'
+import { preparePull, pullComponent } from './mqtt-pull.ts'
+import { followLabels } from './labelled-rules.ts'
 import { startLive } from './live.ts'
 import { openSnapshots } from './snapshots.ts'
+import { Stack } from './stack.ts'
 import { openStoreThread } from './store-thread.ts'
-import { systemStatus } from './status.ts'
+import { retentionStatus, systemStatus } from './status.ts'
 import { watchStorage } from './storage.ts'
+import { httpGuards, mqttUrls, openTls } from './doors.ts'
 
 export type { FirstMessage }
 
@@ -45,8 +53,11 @@ export interface StartedComponent {
 
 export interface RunningServer {
   readonly components: readonly StartedComponent[]
-  readonly urls: { readonly http: string; readonly mqtt: string; readonly extra: readonly string[] }
-  readonly ports: { readonly http: number; readonly mqtt: number }
+  /** `mqtt`: without TLS, where that is open; `mqtts`: with it. */
+  readonly urls: { readonly http: string; readonly mqtt: string; readonly mqtts?: string; readonly extra: readonly string[] }
+  readonly ports: { readonly http: number; readonly mqtt: number; readonly mqtts?: number }
+  /** Certificates that clients must be given because they are signed by themselves: the file of each door. */
+  readonly trust?: { readonly http?: string; readonly mqtt?: string }
   readonly dataDir: string
   /** A token to be printed; absent: none was made by this start. */
   readonly token?: string
@@ -58,6 +69,8 @@ export interface RunningServer {
   pending(): number
   /** Takes over the settings that are marked `reload`; the others must be as they were. When it rejects, all is as before. */
   reconfigure(next: Config): Promise<void>
+  /** Reads the files of certificates now; none: no door speaks TLS. What cannot be used changes nothing. */
+  reloadCertificates(): readonly CertificateReload[]
   stop(): Promise<{ readonly drained: number; readonly lost: number }>
 }
 
@@ -79,23 +92,6 @@ function withJobs(tokens: TokenService, jobs: Pick<Jobs, 'verify'>): TokenServic
     get any() {
       return tokens.any
     },
-  }
-}
-
-/** What is started is stopped in the opposite order, also when a later part does not start. */
-class Stack {
-  readonly #closers: (() => Promise<unknown>)[] = []
-  push(close: () => Promise<unknown>): void {
-    this.#closers.push(close)
-  }
-  async unwind(env: Env): Promise<void> {
-    for (const close of this.#closers.splice(0).reverse()) {
-      try {
-        await close()
-      } catch (thrown) {
-        env.logger.error('a part did not close cleanly', { error: asKymoError(thrown).message })
-      }
-    }
   }
 }
 
@@ -129,6 +125,7 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
     fatal = error
     for (const listener of fatalListeners) listener(error)
   }
+  const preparedPull = await preparePull(config)
   const where = places(config)
   const retention = retentionOf(config)
   // What may change while it runs is read through here whenever it is needed.
@@ -150,7 +147,7 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
         segmentBytesMax: config.log.segment_bytes,
         reserveBytes: config.log.reserve_bytes,
         topics: {
-          [Topic.telemetry]: { retentionBytes: config.log.retention_bytes, quotaBytes: config.log.quota_bytes },
+          [Topic.telemetry]: { ...logRetentionOf(config), quotaBytes: config.log.quota_bytes },
           [Topic.deadLetters]: { retentionBytes: limits.deadLetterBytesMax, retentionAgeUs: limits.deadLetterAgeMaxUs },
         },
       })
@@ -163,6 +160,7 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
           env,
           metrics,
           memoryLimitMb: config.store.memory_mb,
+          commitMessages: config.store.commit_messages,
           seal: sealOf(config),
           reserveBytes: config.log.reserve_bytes,
           retention,
@@ -193,9 +191,29 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
   const tokens = await openTokens({ meta, env })
   stack.push(() => tokens.close())
   const auth = effectiveAuth(config, tokens.any)
-  const live = await startLive({ log, store, series, registry, env, metrics, onFatal })
-  stack.push(() => live.stop())
+  const erasures = await openErasures({ meta, log, store, devices: registry, env, kept: logRetentionOf(config) })
+  stack.push(() => erasures.stop())
   const decoder = new PayloadDecoder({ series, aliases: config.payload.aliases })
+  const live = await startLive({
+    log,
+    store,
+    series,
+    registry,
+    env,
+    metrics,
+    onFatal,
+    onErasure: (request, offset) => erasures.met(request, offset),
+    forgotten: (tenant, device) => decoder.forget(tenant, device),
+  })
+  stack.push(() => live.stop())
+  await erasures.begin()
+  const labels = followLabels({
+    registry,
+    retention: () => retentionOf(now),
+    tell: (retention) => store.reconfigure({ retention, seal: sealOf(now) }),
+    env,
+  })
+  stack.push(async () => labels.stop())
   const storage = watchStorage({
     log,
     store,
@@ -236,9 +254,12 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
   stack.push(() => snapshots.stop())
 
   const [{ openHttpDoor }, { openMqttDoor }] = await Promise.all([import('../doors/http/door.ts'), import('../doors/mqtt/door.ts')])
+  const tls = openTls(config, env, metrics)
+  stack.push(async () => tls.stop())
+  const throttle = new AuthThrottle(env.clock, limits)
   const mqtt: MqttDoor = await timed(
     'mqtt',
-    (door) => `mqtt://${config.mqtt.host}:${door.port}`,
+    (door) => mqttUrls(config, door).join(' · '),
     () =>
       openMqttDoor({
         host: config.mqtt.host,
@@ -248,11 +269,20 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
         authorizer: createTokenAuthorizer({ tokens, open: auth !== 'token' }),
         env,
         metrics,
-        limits: { packetBytesMax: config.mqtt.packet_bytes_max, connectionsMax: config.mqtt.connections_max },
+        throttle,
+        plain: config.mqtt.plain,
+        ...(tls.mqtt === undefined ? {} : { tls: { ...tls.mqtt, port: config.mqtt.tls.port } }),
+        limits: {
+          packetBytesMax: config.mqtt.packet_bytes_max,
+          connectionsMax: config.mqtt.connections_max,
+          clientMessagesPerS: config.mqtt.client_messages_per_s,
+          clientBytesPerS: config.mqtt.client_bytes_per_s,
+        },
       }),
   )
   stack.push(() => mqtt.close(limits.drainTimeoutMs))
   let draining = false
+  let pulled: MqttPull | undefined
   const http = await timed(
     'http',
     (door) => door.url,
@@ -266,7 +296,8 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
         devices: registry,
         tokens: withJobs(tokens, jobs),
         jobs,
-        snapshots,
+        erasures,
+        snapshots: erasures.remembering(snapshots),
         latest: live,
         live,
         deadLetters,
@@ -276,6 +307,7 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
             startedUs,
             dataDir: where.dataDir,
             storage: storage.use(),
+            retention: retentionStatus(retentionOf(now), store.stats()),
             draining,
             fatal,
             ingest,
@@ -283,19 +315,42 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
             groups: ['store', 'registry'],
             series,
             devices: registry.count('default'),
+            devicesActive: registry.active,
+            deadLettersWaiting: deadLetters.waiting,
             mqttConnections: mqtt.connections(),
+            ...(pulled === undefined ? {} : { pull: pullComponent(pulled) }),
+            certificates: tls.all.map((one) => one.component()),
           }),
         metrics,
         env,
         auth,
         version,
         mqttPort: mqtt.port,
+        mqttsPort: mqtt.tlsPort,
+        ...httpGuards(config, env, tls.http),
+        innerTokens: jobs,
+        throttle,
         limits: { bodyBytesMax: config.http.body_bytes_max },
       }),
   )
   stack.push(() => http.close(limits.drainTimeoutMs))
+  const pull = await preparedPull?.open({
+    gate: ingest,
+    meta,
+    env,
+    metrics,
+    doors: [{ host: config.mqtt.host, port: mqtt.port }, ...(mqtt.tlsPort === undefined ? [] : [{ host: config.mqtt.host, port: mqtt.tlsPort }])],
+  })
+  if (pull !== undefined) {
+    stack.push(() => pull.close(limits.drainTimeoutMs))
+    pulled = pull
+    components.push({ name: 'mqtt pull', detail: pull.status().detail, ms: 0 })
+  }
   http.setReady(true)
-  jobs.begin(http.url)
+  jobs.begin(http.innerUrl)
+
+  const [mqttUrl = '', second] = mqttUrls(config, mqtt)
+  const mqttsUrl = mqttUrl.startsWith('mqtts:') ? mqttUrl : second
 
   const stop = async (): Promise<{ drained: number; lost: number }> => {
     draining = true
@@ -303,6 +358,7 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
     await jobs.stop()
     http.stopAccepting()
     mqtt.stopAccepting()
+    pull?.stopReading()
     // Requests that are half taken are finished first: their rest would otherwise be refused.
     await http.close(limits.drainTimeoutMs)
     const result = await ingest.stop()
@@ -313,10 +369,12 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
     components,
     urls: {
       http: http.url,
-      mqtt: `mqtt://${config.mqtt.host}:${mqtt.port}`,
-      extra: http.ports.slice(1).map((port) => `http://${config.http.host}:${port}`),
+      mqtt: mqttUrl,
+      ...(mqttsUrl === undefined ? {} : { mqtts: mqttsUrl }),
+      extra: http.ports.slice(1).map((port) => `${tls.http === undefined ? 'http' : 'https'}://${config.http.host}:${port}`),
     },
-    ports: { http: http.port, mqtt: mqtt.port },
+    ports: { http: http.port, mqtt: mqtt.port, ...(mqtt.tlsPort === undefined ? {} : { mqtts: mqtt.tlsPort }) },
+    trust: tls.trust,
     dataDir: where.dataDir,
     auth,
     onFirstMessage(listener) {
@@ -329,9 +387,10 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
     },
     pending: () => ingest.pendingMessages,
     async reconfigure(next) {
-      await store.reconfigure({ retention: retentionOf(next), seal: sealOf(next) })
+      await store.reconfigure({ retention: labels.resolved(retentionOf(next)), seal: sealOf(next) })
       now = next
     },
+    reloadCertificates: () => tls.all.map((one) => one.reload()),
     stop,
   }
 }

@@ -18,6 +18,8 @@ export interface StoreThreadStart {
   readonly reserveBytes: number
   /** Absent: all is kept for ever. */
   readonly retention?: Retention
+  /** See StoreRoleOptions. */
+  readonly commitMessages?: number
 }
 
 /** Series as columns: 10,000 objects would hold the receiving thread for 15 ms. */
@@ -58,6 +60,7 @@ export type StoreAsk =
   | { readonly type: 'sql'; readonly id: number; readonly query: SqlQuery }
   | { readonly type: 'resume'; readonly id: number; readonly log: string; readonly topic: string; readonly partition: number }
   | { readonly type: 'snapshot'; readonly id: number; readonly into: string }
+  | { readonly type: 'erasing'; readonly id: number }
   /** From now on these hold in place of those of the start. */
   | { readonly type: 'reconfigure'; readonly id: number; readonly retention: Retention; readonly seal: NonNullable<StoreThreadStart['seal']> }
   | { readonly type: 'close' }
@@ -68,7 +71,8 @@ export interface StoreSizes {
   readonly running: number
   readonly waiting: number
   readonly rawFromUs: number
-  readonly expiredBytes: Readonly<Record<'age' | 'size', number>>
+  readonly expiredBytes: Readonly<Record<'age' | 'size' | 'rules', number>>
+  readonly rules: { readonly series: readonly number[]; readonly dueFiles: number }
 }
 
 export type StoreTell =
@@ -87,6 +91,8 @@ export type StoreTell =
       readonly resumed: { readonly next: bigint; readonly states: readonly OperatorState[] } | undefined
     }
   | { readonly type: 'snapshot-taken'; readonly id: number; readonly snapshot: StoreSnapshot }
+  /** Ids of erasures of which files still have rows, and the number of their series. */
+  | { readonly type: 'erasing-still'; readonly id: number; readonly erasing: ReadonlyMap<string, number> }
   | { readonly type: 'reconfigured'; readonly id: number }
   | { readonly type: 'committed'; readonly commit: Committed; readonly sizes?: StoreSizes; readonly counts: StoreCounts }
   /** Sealing and retention change sizes without a commit. */

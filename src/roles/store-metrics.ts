@@ -18,7 +18,7 @@ export class StoreMetrics {
       'From the arrival of the oldest reading of a commit until it could be queried',
     )
     const bytes = metrics.gauge('kymo_store_bytes', 'Bytes of the store on disk', { tier: 'hot' }, () => void (bytes.value = sizes().bytes))
-    for (const reason of ['age', 'size'] as const) {
+    for (const reason of ['age', 'size', 'rules'] as const) {
       const help = 'Bytes of sealed files that retention has removed since the start, by reason.'
       const expired = metrics.gauge('kymo_store_expired_bytes', help, { reason }, () => void (expired.value = sizes().expiredBytes[reason]))
     }

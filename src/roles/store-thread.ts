@@ -34,6 +34,8 @@ export interface StoreThreadOptions {
   readonly reserveBytes?: number
   /** Absent: all is kept for ever. */
   readonly retention?: Retention
+  /** See StoreRoleOptions. */
+  readonly commitMessages?: number
   /** The store cannot go on (corrupt, fenced off, or its thread is gone): the process should end. */
   readonly onFatal: (error: KymoError) => void
 }
@@ -53,6 +55,8 @@ export interface StoreThread extends Omit<Store, 'commit'>, SqlStore {
   stats(): StoreSizes & StoreCounts
   /** Takes over when days are sealed and how long data is kept; rejects when the thread has ended. */
   reconfigure(settings: StoreSettings): Promise<void>
+  /** Erasures that were committed and of which files still have rows, though nobody reads them; each with the number of its series. */
+  erasing(): Promise<ReadonlyMap<string, number>>
   /** Links the store's files into a folder, as they are between two commits. Rejects with `store_unavailable` when queries leave no gap. */
   snapshot(into: string): Promise<StoreSnapshot>
 }
@@ -79,7 +83,15 @@ class Thread implements StoreThread {
   readonly #listeners = new Set<(commit: Committed) => void>()
   readonly #open = Promise.withResolvers<void>()
   readonly #closed = Promise.withResolvers<void>()
-  #sizes: StoreSizes = { bytes: 0, series: 0, running: 0, waiting: 0, rawFromUs: 0, expiredBytes: { age: 0, size: 0 } }
+  #sizes: StoreSizes = {
+    bytes: 0,
+    series: 0,
+    running: 0,
+    waiting: 0,
+    rawFromUs: 0,
+    expiredBytes: { age: 0, size: 0, rules: 0 },
+    rules: { series: [], dueFiles: 0 },
+  }
   #counts: StoreCounts = { duplicates: 0, corrections: 0, late: 0 }
   #lastId = 0
   #closing: Promise<void> | undefined
@@ -96,6 +108,7 @@ class Thread implements StoreThread {
       reserveBytes: o.reserveBytes ?? limits.diskReserveBytes,
       ...(o.retention === undefined ? {} : { retention: o.retention }),
       ...(o.seal === undefined ? {} : { seal: o.seal }),
+      ...(o.commitMessages === undefined ? {} : { commitMessages: o.commitMessages }),
     }
     // Built code has .js where the source has .ts; the worker lies beside this file in both.
     this.#worker = new Worker(new URL(`./store-worker${path.extname(import.meta.url)}`, import.meta.url), {
@@ -173,6 +186,15 @@ class Thread implements StoreThread {
       new AbortController().signal,
       (id) => ({ type: 'snapshot', id, into }),
       (message) => (message.type === 'snapshot-taken' ? message.snapshot : undefined),
+    )
+  }
+
+  erasing(): Promise<ReadonlyMap<string, number>> {
+    return this.#once(
+      'erasing',
+      new AbortController().signal,
+      (id) => ({ type: 'erasing', id }),
+      (message) => (message.type === 'erasing-still' ? message.erasing : undefined),
     )
   }
 
@@ -292,6 +314,7 @@ class Thread implements StoreThread {
       case 'sql-rows':
       case 'resumed':
       case 'snapshot-taken':
+      case 'erasing-still':
       case 'reconfigured':
         return this.#asked.get(message.id)?.tell(message)
     }

@@ -61,6 +61,7 @@ async function main(): Promise<void> {
     log,
     store,
     env,
+    commitMessages: start.commitMessages ?? 0,
     onRetry: (error) => tell({ type: 'retry', error: toPlainError(error) }),
     onCommitted: (commit) => {
       const nowMs = env.clock.monotonicMs()
@@ -114,6 +115,7 @@ async function serve(ask: Question, store: DuckdbStore): Promise<void> {
     if (ask.type === 'query') await pages(ask, store)
     else if (ask.type === 'sql') tell({ type: 'sql-rows', id, answer: await store.sql(ask.query, signal) })
     else if (ask.type === 'latest') tell({ type: 'batch', id, batch: await store.latest(ask.match, signal) })
+    else if (ask.type === 'erasing') tell({ type: 'erasing-still', id, erasing: store.erasing() })
     else if (ask.type === 'snapshot') tell({ type: 'snapshot-taken', id, snapshot: await store.snapshot(ask.into) })
     else if (ask.type === 'series') tell({ type: 'infos', id, infos: toInfoColumns(await store.series(ask.match, signal, ask.page)) })
     else tell({ type: 'resumed', id, resumed: await store.resume(ask.log, ask.topic, ask.partition) })

@@ -1,12 +1,13 @@
 import { Flag, type Batch } from '../core/batch.ts'
 import type { Env, Timer } from '../core/env.ts'
 import { asKymoError, KymoError } from '../core/errors.ts'
-import type { OperatorState, ReaderOptions, RollupColumns, Sink, Source, Store, Tables } from '../core/ports.ts'
+import type { Erasing, OperatorState, ReaderOptions, RollupColumns, Sink, Source, Store, Tables } from '../core/ports.ts'
 import { pump, sleep } from '../core/pump.ts'
 import { Topic, type LogRecord, type Span } from '../core/record.ts'
 import { Dedupe } from '../compute/window/dedupe.ts'
 import { Rollup } from '../compute/window/rollup.ts'
 import { SeriesIndex } from '../compute/window/series-index.ts'
+import { decodeErasure } from '../wire/erasure.ts'
 import { HeldSource } from './store-acks.ts'
 
 /** The log's side that this role needs: an EmbeddedLog, or what a thread attached to it has. */
@@ -30,6 +31,8 @@ export interface StoreRoleOptions {
   readonly log: StoreRoleLog
   readonly store: Store
   readonly env: Env
+  /** A commit waits no longer than so many messages take to arrive, at the rate of the last second; absent or 0: that bounds nothing. */
+  readonly commitMessages?: number
   readonly onCommitted?: (commit: Committed) => void
   readonly onRetry?: (error: KymoError) => void
 }
@@ -81,7 +84,41 @@ interface Prepared {
   readonly span: Span
   readonly tables: Tables
   readonly rows: number
+  /** Counted only where it matters. */
+  readonly messages: number
   readonly receivedUsOldest: number | undefined
+}
+
+/** A message gives rows of one device at one time, one after another. */
+function messagesIn({ rows, keys, series, timeUs }: Batch): number {
+  let messages = 0
+  let device: string | undefined
+  for (let i = 0; i < rows; i++) {
+    const key = keys[series[i]!]!
+    if (i === 0 || timeUs[i] !== timeUs[i - 1] || key.device !== device) messages++
+    device = key.device
+  }
+  return messages
+}
+
+/** What is committed at once: records up to an erasure, that one included, or to the delivery's end. */
+interface Part {
+  readonly records: readonly LogRecord[]
+  readonly span: Span
+  readonly erase?: Erasing
+}
+
+function partsOf(records: readonly LogRecord[], span: Span): Part[] {
+  const parts: Part[] = []
+  let [from, first] = [0, span.first]
+  records.forEach((record, i) => {
+    if (record.kind !== 'erasure') return
+    const next = (record.offset ?? span.first + BigInt(i)) + 1n
+    parts.push({ records: records.slice(from, i + 1), span: { ...span, first, next }, erase: decodeErasure(record.body) })
+    ;[from, first] = [i + 1, next]
+  })
+  if (first < span.next || parts.length === 0) parts.push({ records: from === 0 ? records : records.slice(from), span: { ...span, first } })
+  return parts
 }
 
 class Role implements Sink {
@@ -103,6 +140,7 @@ class Role implements Sink {
   #commitMs = 1
   #committedMs = Number.NEGATIVE_INFINITY
   #rowsPerS = 0
+  #messagesPerS = 0
 
   constructor(o: StoreRoleOptions, signal: AbortSignal) {
     this.#o = o
@@ -135,19 +173,29 @@ class Role implements Sink {
   async write(records: readonly LogRecord[], span: Span | undefined, signal: AbortSignal): Promise<void> {
     if (span === undefined) throw new KymoError('bug', { detail: 'The store role needs to know where its records come from.' })
     await this.#writing
+    for (const part of partsOf(records, span)) {
+      // Of a delivery that is tried again: it was stored.
+      if (this.#span !== undefined && this.#span.log === span.log && part.span.next <= this.#span.next) continue
+      await this.#writePart(part, signal)
+    }
+  }
+
+  async #writePart({ records, span, erase }: Part, signal: AbortSignal): Promise<void> {
     // A try that failed is tried again with what the operators said the first time: they must see each record once.
     if (this.#prepared?.span.first !== span.first || this.#prepared.span.next !== span.next) this.#prepared = this.#prepare(records, span)
-    const { tables, rows, receivedUsOldest } = this.#prepared
+    const { tables, rows, messages, receivedUsOldest } = this.#prepared
     const startMs = this.#o.env.clock.monotonicMs()
     const heldMax = Math.max(heldRowsMax, heldRowsPerSeries * this.#index.size)
-    const states = this.#heldRows + rows >= heldMax || startMs - this.#snapshotMs >= this.#snapshotEveryMs ? this.#states(span.next) : undefined
-    await this.#commit(tables, span, states, signal)
+    // With an erasure the states of before, which have the device's last values, must not stay.
+    const due = erase !== undefined || this.#heldRows + rows >= heldMax || startMs - this.#snapshotMs >= this.#snapshotEveryMs
+    const states = due ? this.#states(span.next) : undefined
+    await this.#commit(tables, span, states, signal, erase)
     this.#prepared = undefined
     this.#span = span
     this.#heldRows += rows
     if (states === undefined) this.#writeStatesSoon()
     const durationMs = this.#o.env.clock.monotonicMs() - startMs
-    this.#paced(startMs, durationMs, rows)
+    this.#paced(startMs, durationMs, rows, messages)
     this.#o.onCommitted?.({ next: span.next, rows, durationMs, ...(receivedUsOldest === undefined ? {} : { receivedUsOldest }) })
   }
 
@@ -240,12 +288,16 @@ class Role implements Sink {
     const late: Batch[] = []
     const rollups: RollupColumns[] = []
     const closed = (columns: RollupColumns): void => void rollups.push(columns)
+    const counted = (this.#o.commitMessages ?? 0) > 0
     let rows = 0
+    let messages = 0
     let oldest = Number.POSITIVE_INFINITY
     for (const record of records) {
       if (record.kind === 'tick') this.#rollup.tick(record.receivedUs, closed)
+      if (record.kind === 'erasure') this.#forget(decodeErasure(record.body))
       if (record.kind !== 'readings') continue
       oldest = Math.min(oldest, record.receivedUs)
+      if (counted) messages += messagesIn(record.batch)
       this.#dedupe.push(
         record.batch,
         (out) => {
@@ -261,13 +313,18 @@ class Role implements Sink {
         record.receivedUs,
       )
     }
-    return { span, tables: { readings, late, rollups }, rows, receivedUsOldest: oldest === Number.POSITIVE_INFINITY ? undefined : oldest }
+    return { span, tables: { readings, late, rollups }, rows, messages, receivedUsOldest: oldest === Number.POSITIVE_INFINITY ? undefined : oldest }
   }
 
-  async #commit(tables: Tables, span: Span, states: readonly OperatorState[] | undefined, signal: AbortSignal): Promise<void> {
+  #forget({ tenant, device }: Erasing): void {
+    this.#dedupe.forget(tenant, device)
+    this.#rollup.forget(tenant, device)
+  }
+
+  async #commit(tables: Tables, span: Span, states: readonly OperatorState[] | undefined, signal: AbortSignal, erase?: Erasing): Promise<void> {
     const { store } = this.#o
     try {
-      await store.commit({ tables, span, ...(states === undefined ? {} : { states }) }, signal)
+      await store.commit({ tables, span, ...(states === undefined ? {} : { states }), ...(erase === undefined ? {} : { erase }) }, signal)
       if (states !== undefined) this.#snapshotTaken(span.next, states)
     } catch (thrown) {
       if (asKymoError(thrown).code !== 'span_conflict') throw thrown
@@ -318,17 +375,20 @@ class Role implements Sink {
     await this.#commit({ readings: [], late: [], rollups: [] }, { ...this.#span, first: at }, this.#states(at), signal)
   }
 
-  #paced(startMs: number, durationMs: number, rows: number): void {
+  #paced(startMs: number, durationMs: number, rows: number, messages: number): void {
     const sinceMs = Math.min(1000, Math.max(1, startMs - this.#committedMs))
     const weight = Math.min(1, sinceMs / 500)
     this.#rowsPerS += ((rows * 1000) / sinceMs - this.#rowsPerS) * weight
+    this.#messagesPerS += ((messages * 1000) / sinceMs - this.#messagesPerS) * weight
     this.#commitMs += (durationMs - this.#commitMs) * 0.2
     this.#committedMs = startMs
   }
 
   /** How long a delivery may still gather: nothing for a lone reading after a pause, up to 100 ms between commits under load. */
   #lingerMs(): number {
-    const gap = this.#rowsPerS > busyRowsPerS ? gapMs.max : Math.min(gapMs.max, Math.max(gapMs.min, gapPerCommit * this.#commitMs))
+    const usual = this.#rowsPerS > busyRowsPerS ? gapMs.max : Math.min(gapMs.max, Math.max(gapMs.min, gapPerCommit * this.#commitMs))
+    const { commitMessages = 0 } = this.#o
+    const gap = commitMessages > 0 ? Math.min(usual, (commitMessages * 1000) / Math.max(1e-9, this.#messagesPerS)) : usual
     return Math.max(0, this.#committedMs + gap - this.#o.env.clock.monotonicMs())
   }
 }

@@ -6,16 +6,18 @@ export interface AttributeChanges {
   readonly device: string
   /** Attribute name (`firmware`, `location`, `unit.<metric>`) to its new value. */
   readonly changes: Readonly<Record<string, string>>
+  /** It came with a retained message: the device was not heard at this moment. */
+  readonly retained?: true
 }
 
 const formatVersion = 1
 const encoder = new TextEncoder()
 const decoder = new TextDecoder('utf-8', { fatal: true })
 
-/** The body of an `attributes` record (docs/format/meta.md): JSON `{"v":1,"tenant","device","changes":{name:value}}`. */
+/** The body of an `attributes` record (docs/format/meta.md): JSON `{"v":1,"tenant","device","changes":{name:value}}`, and `"retained":true`. */
 export function encodeAttributes(attributes: AttributeChanges): Uint8Array {
-  const { tenant, device, changes } = attributes
-  return encoder.encode(JSON.stringify({ v: formatVersion, tenant, device, changes }))
+  const { tenant, device, changes, retained } = attributes
+  return encoder.encode(JSON.stringify({ v: formatVersion, tenant, device, changes, retained }))
 }
 
 /** Throws `log_format` when the bytes are not such a record. Own properties only: a name may be `__proto__`. */
@@ -33,7 +35,7 @@ export function decodeAttributes(bytes: Uint8Array): AttributeChanges {
   }
   const strings: [string, string][] = []
   for (const [name, value] of Object.entries(changes)) if (typeof value === 'string') strings.push([name, value])
-  return { tenant, device, changes: Object.fromEntries(strings) }
+  return { tenant, device, changes: Object.fromEntries(strings), ...(record['retained'] === true ? { retained: true } : {}) }
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

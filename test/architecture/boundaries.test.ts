@@ -86,6 +86,24 @@ describe('what the check would find', () => {
       [],
     )
   })
+  it('what a browser cannot run', () => {
+    const page = {
+      ...core,
+      'src/client/index.ts': '',
+      'src/client/x.ts': `import '../core/a.ts'\n`,
+      'src/page/main.tsx': `import '../client/index.ts'\nimport { useState } from 'react'\nimport './app.tsx'\n`,
+      'src/page/app.tsx': `import '../core/a.ts'\n`,
+      'src/page/disk.tsx': `import fs from 'node:fs'\n`,
+      'src/cli/x.ts': `import uPlot from 'uplot'\nimport '../page/app.tsx'\n`,
+    }
+    assert.deepEqual(failures(page), [
+      'src/client/x.ts room',
+      'src/page/app.tsx room',
+      'src/page/disk.tsx pure',
+      'src/cli/x.ts driver',
+      'src/cli/x.ts room',
+    ])
+  })
   it('drivers outside their adapter', () => {
     assert.deepEqual(failures({ 'src/roles/x.ts': `const d = await import('@duckdb/node-api')\n` }), ['src/roles/x.ts driver'])
     assert.deepEqual(failures({ 'src/devices/x.ts': `import { DatabaseSync } from 'node:sqlite'\n` }), ['src/devices/x.ts driver'])

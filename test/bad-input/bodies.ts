@@ -117,9 +117,16 @@ export const documents: readonly BadInput[] = [
     { shown: '{"device_id":…,"a":{"a":{"a":…' },
   ),
   refused(
-    '100,000 metrics in one message',
+    'a message of 300 kB',
+    'body_too_large',
+    (d) => `{"device_id":${id(d)},"note":"${'x'.repeat(300_000)}"}`,
+    `One message is at most ${limits.messageBytesMax / 1024} KiB, also as an item of a larger body: its neighbours are taken.`,
+    { shown: '{"device_id":…,"note":"xxx…"}', routes: ['telemetry', 'mqtt'] },
+  ),
+  refused(
+    '10,000 metrics in one message',
     'too_many_fields',
-    (d) => `{"device_id":${id(d)},${manyMetrics(0, 100_000)}}`,
+    (d) => `{"device_id":${id(d)},${manyMetrics(0, 10_000)}}`,
     `At most ${limits.valuesPerMessageMax} values.`,
     { shown: '{"device_id":…,"m0":1,"m1":1,…', routes: ['telemetry'] },
   ),

@@ -8,11 +8,12 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { main } from '../../src/cli/main.ts'
 import { createReloader } from '../../src/cli/reload.ts'
 import { loadSettings, type Settings } from '../../src/cli/settings.ts'
+import { aliases } from '../../src/core/config-aliases.ts'
 import { resolveConfig } from '../../src/core/config-resolve.ts'
-import type { Config } from '../../src/core/config.ts'
+import { configLeaves, type Config } from '../../src/core/config.ts'
 import { createLogger, silentLogger, type LogLevel } from '../../src/core/env/node-env.ts'
 import { KymoError } from '../../src/core/errors.ts'
-import { RunningServer, runKymo } from '../support/server.ts'
+import { cleanEnv, RunningServer, runKymo } from '../support/server.ts'
 import { recordedTerminal } from './fixtures/terminal.ts'
 
 function temporary(t: { after(fn: () => void): void }): string {
@@ -99,6 +100,48 @@ test('config check: 0 and how many, or 3 and every error with its line; rules be
   assert.match((await kymo(['config', 'docs'])).stdout, /### retention\.raw/)
 })
 
+test('what a test starts sees none of the variables that would change it', (t) => {
+  const before = { ...process.env }
+  t.after(() => {
+    for (const name of Object.keys(process.env)) if (before[name] === undefined) delete process.env[name]
+    Object.assign(process.env, before)
+  })
+  const names = [...aliases.map(({ variable }) => variable), ...configLeaves().map((leaf) => leaf.env)]
+  for (const name of names) process.env[name] = '7'
+  const env = cleanEnv({ PORT: '1' })
+  assert.deepEqual(
+    names.filter((name) => env[name] !== undefined),
+    ['PORT'],
+  )
+  assert.equal(env['PORT'], '1')
+  assert.equal(env['PATH'], process.env['PATH'])
+})
+
+test('kymo status tells how long what is kept, rules first, and what they are for', async (t) => {
+  const rules = [
+    { metrics: ['debug.*'], raw: '30d', minutes: '60d' },
+    { labels: { site: 'lab' }, raw: '36h' },
+  ]
+  const env = { KYMO_RETENTION_RAW: '90d', KYMO_RETENTION_STORE_MB: '500', KYMO_RETENTION_RULES: JSON.stringify(rules) }
+  const server = await RunningServer.start({ env })
+  t.after(() => server.dispose())
+  const status = await runKymo(['status', '--url', server.http])
+  assert.equal(status.code, 0, status.output)
+  const lines = status.output.split('\n').map((line) => line.trim().split(/ {2,}/))
+  const from = lines.findIndex(([first]) => first === 'kept')
+  const rest = lines.slice(from, from + 5)
+  assert.deepEqual(
+    rest.map((cells) => cells.slice(0, 4)),
+    [
+      ['kept', 'readings', 'minutes', 'hours'],
+      ['debug.*', '30d', '60d', '-'],
+      ['site=lab', '36h', '-', '-'],
+      ['the rest', '90d', 'for ever', 'for ever'],
+      ['at most 500 MB of sealed files'],
+    ],
+  )
+})
+
 test('a start with a bad file ends with 3 and the place; production without a key too', async (t) => {
   const dir = temporary(t)
   const file = path.join(dir, 'kymo.yaml')
@@ -124,6 +167,7 @@ test('a reload applies what may change, keeps what may not, and does nothing at 
       if (failing) throw new KymoError('store_unavailable')
       applied.push(config)
     },
+    certificates: () => [],
     logger: silentLogger,
     now: () => new Date(0),
     done: () => undefined,

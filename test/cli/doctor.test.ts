@@ -7,6 +7,7 @@ import process from 'node:process'
 import { test } from 'node:test'
 import { exitOf, fail, ok, warn } from '../../src/cli/doctor/finding.ts'
 import { checkClock, checkMemory, checkNode, checkOpenFiles } from '../../src/cli/doctor/machine.ts'
+import { takeLock } from '../../src/cli/lock.ts'
 import { main } from '../../src/cli/main.ts'
 import { loadConfig } from '../../src/core/config-resolve.ts'
 import { RunningServer } from '../support/server.ts'
@@ -108,7 +109,10 @@ test('damaged log, store and metadata, and a newer format, are told without chan
   const headers = { 'content-type': 'application/json' }
   await fetch(`${server.http}/api/v1/telemetry`, { method: 'POST', headers, body: '{"device_id":"d","temperature":1}' })
   await server.stop()
-  assert.equal((await doctor(['--data', dir])).code, 0)
+  const fresh = await doctor(['--data', dir])
+  assert.equal(fresh.code, 0)
+  assert.match(finding(fresh, 'store file').detail, /^hot-1\.duckdb opens: 1 series, 1 readings not sealed yet, the latest of 20/)
+  assert.equal(fs.existsSync(path.join(dir, 'kymo.lock')), false)
   const topic = path.join(dir, 'log', 'telemetry', '0')
   const segment = path.join(topic, fs.readdirSync(topic).find((name) => name.endsWith('.seg')) ?? '')
   const whole = fs.readFileSync(segment)
@@ -121,6 +125,21 @@ test('damaged log, store and metadata, and a newer format, are told without chan
   assert.equal(finding(log, 'log').id, 'KYMO-E201')
   assert.ok(fs.readFileSync(segment).equals(broken))
   fs.writeFileSync(segment, whole)
+  const hot = path.join(dir, 'store', 'hot-1.duckdb')
+  const intact = fs.readFileSync(hot)
+  const torn = Buffer.from(intact)
+  torn.fill(0xff, 0, 3 * 4096)
+  fs.writeFileSync(hot, torn)
+  const store = await doctor(['--data', dir])
+  assert.equal(store.code, 5)
+  assert.equal(finding(store, 'store file').id, 'KYMO-E221')
+  assert.ok(fs.readFileSync(hot).equals(torn))
+  fs.writeFileSync(hot, intact)
+  // Somebody holds the directory and does not say where it answers.
+  const held = takeLock(dir, { version: '0', now: new Date() })
+  assert.ok(held.taken)
+  assert.match(finding(await doctor(['--data', dir]), 'store file').detail, /^was not opened/)
+  held.lock.release()
   fs.writeFileSync(path.join(dir, 'meta.sqlite'), 'no database')
   assert.equal(finding(await doctor(['--data', dir]), 'metadata').status, 'fail')
 })

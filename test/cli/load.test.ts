@@ -11,6 +11,7 @@ import { deviceOf, Ledger, temperatureOf, timeUsOf } from '../../src/cli/load/le
 import { encodeMessage, formats, rfc3339 } from '../../src/cli/load/payload.ts'
 import { main } from '../../src/cli/main.ts'
 import { recordedTerminal } from './fixtures/terminal.ts'
+import { fuzzRuns } from '../support/effort.ts'
 
 const schedule: Schedule = { run: 'test', devices: 3, rate: 7, startUs: 1_790_000_000_123_456, messages: 100 }
 
@@ -29,6 +30,7 @@ test('quantiles are within one part in 128 of the exact ones', () => {
         assert.equal(histogram.maxMs, sorted.at(-1)! / 1_000)
       },
     ),
+    fuzzRuns(100),
   )
   assert.ok(Number.isNaN(new LatencyHistogram().quantileMs(0.99)))
 })
@@ -54,7 +56,7 @@ test('the ledger finds every message again by device and time, at any rate', () 
         assert.deepEqual([result.stored, result.lost, result.doubled, result.wrong, result.foreign], [s.messages, 0, 0, 0, 0])
       },
     ),
-    { numRuns: 200 },
+    fuzzRuns(200),
   )
 })
 

@@ -15,6 +15,7 @@ import { mapColumns } from '../../src/cli/replay/mapping.ts'
 import { parseTime, timeParser } from '../../src/cli/replay/time-format.ts'
 import { KymoError } from '../../src/core/errors.ts'
 import { recordedTerminal } from './fixtures/terminal.ts'
+import { fuzzRuns } from '../support/effort.ts'
 
 function parse(text: string, delimiter = ',', cut = text.length): string[][] {
   const reader = new CsvReader(delimiter)
@@ -41,7 +42,7 @@ test('RFC 4180: what was quoted comes back, however the chunks are cut', () => {
         )
       },
     ),
-    { numRuns: 500 },
+    fuzzRuns(500),
   )
 })
 

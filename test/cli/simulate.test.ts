@@ -7,6 +7,7 @@ import { Fleet } from '../../src/cli/simulate/fleet.ts'
 import type { Sample } from '../../src/cli/simulate/model.ts'
 import { payloadOf, SimulatedDevice } from '../../src/cli/simulate/model.ts'
 import { SeededRandom } from '../../src/cli/simulate/random.ts'
+import { fuzzRuns } from '../support/effort.ts'
 
 const startMs = Date.UTC(2026, 10, 20)
 const minute = 60_000
@@ -62,7 +63,7 @@ test('readings stay within what a sensor of this kind says, whatever the seed', 
         assert.ok(sample.battery > 0 && sample.battery <= 100, `battery ${sample.battery}`)
       }
     }),
-    { numRuns: 60 },
+    fuzzRuns(60),
   )
 })
 

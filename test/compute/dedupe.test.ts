@@ -5,6 +5,7 @@ import { Flag, type Batch, type SeriesKey } from '../../src/core/batch.ts'
 import { limits } from '../../src/core/limits.ts'
 import { Dedupe, type Deduped } from '../../src/compute/window/dedupe.ts'
 import { batchOf, type TestRow } from '../support/store-batches.ts'
+import { fuzzRuns } from '../support/effort.ts'
 
 const t0 = 1_700_000_000_000_000
 const recent = limits.recentTimesPerSeries
@@ -46,6 +47,22 @@ void describe('dedupe', () => {
     const dedupe = new Dedupe()
     assert.deepEqual(push(dedupe, [at(1), at(1), at(2)]), { inOrder: ['a@1=1', 'a@2=2'], late: [], duplicates: 1, corrections: 0 })
     assert.deepEqual(push(dedupe, [at(2), at(1), at(3), at(1, 1, 'b')]), { inOrder: ['a@3=3', 'b@1=1'], late: [], duplicates: 2, corrections: 0 })
+  })
+
+  void it('forgets a device as if it had never spoken, and its name with the next state', () => {
+    const dedupe = new Dedupe()
+    push(dedupe, [...Array.from({ length: recent + 2 }, (_, i) => at(i + 1)), at(1, 1, 'b')])
+    dedupe.forget('default', 'a')
+    assert.equal(dedupe.watermark({ tenant: 'default', device: 'a', metric: 'm' }), Number.NEGATIVE_INFINITY)
+    const state = Buffer.from(dedupe.snapshot())
+    const restored = new Dedupe()
+    restored.restore(state)
+    assert.equal(state.length, Buffer.from(restored.snapshot()).length)
+    for (const one of [dedupe, restored])
+      assert.deepEqual(push(one, [at(1, 5), at(1, 1, 'b')]), { inOrder: ['a@1=5'], late: [], duplicates: 1, corrections: 0 })
+    dedupe.forget('default', 'b')
+    dedupe.forget('default', 'a')
+    assert.equal(dedupe.snapshot().length, new Dedupe().snapshot().length)
   })
 
   void it('sends a correction out as late, once, also within one message', () => {
@@ -158,6 +175,7 @@ void describe('dedupe', () => {
           assert.equal(stored.size, arrived.size)
         }
       }),
+      fuzzRuns(400),
     )
   })
 
@@ -186,6 +204,7 @@ void describe('dedupe', () => {
           assert.deepEqual(outs[0], outs[1])
         })
       }),
+      fuzzRuns(400),
     )
   })
 

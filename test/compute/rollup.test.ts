@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import type { RollupColumns } from '../../src/core/ports.ts'
 import { hourUs, minuteUs, Rollup } from '../../src/compute/window/rollup.ts'
 import { batchOf, type TestRow } from '../support/store-batches.ts'
+import { fuzzRuns } from '../support/effort.ts'
 
 const t0 = 1_700_000_000_000_000 - (1_700_000_000_000_000 % hourUs)
 const s = 1e6
@@ -134,6 +135,7 @@ void describe('rollup', () => {
           }
         }
       }),
+      fuzzRuns(400),
     )
   })
 
@@ -160,7 +162,21 @@ void describe('rollup', () => {
           assert.deepEqual(outs[0], outs[1])
         })
       }),
+      fuzzRuns(400),
     )
+  })
+
+  void it('forgets a device with its open buckets, and its name with the next state', () => {
+    const rollup = new Rollup()
+    push(rollup, [at(3000, 9), at(5, 1, 'b')])
+    rollup.forget('default', 'a')
+    const restored = new Rollup()
+    restored.restore(rollup.snapshot())
+    // Earlier than what was forgotten: in order again, and nothing of that in its bucket.
+    for (const one of [rollup, restored]) assert.deepEqual(brief(push(one, [at(10, 1), at(70, 2)])), ['m a 0 n1'])
+    rollup.forget('default', 'a')
+    rollup.forget('default', 'b')
+    assert.equal(rollup.snapshot().length, new Rollup().snapshot().length)
   })
 
   void it('refuses a state of another kind', () => {

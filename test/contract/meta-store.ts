@@ -6,6 +6,7 @@ import fc from 'fast-check'
 import { KymoError } from '../../src/core/errors.ts'
 import type { Code } from '../../src/core/errors.ts'
 import type { MetaDocument, MetaStore, MetaWrite } from '../../src/core/ports.ts'
+import { fuzzRuns } from '../support/effort.ts'
 
 /** What an adapter's test hands to the suite. */
 export interface MetaStoreSubject {
@@ -253,7 +254,7 @@ export function metaStoreContract(subject: MetaStoreSubject): void {
           assert.deepEqual(written[0]?.doc, doc)
           assert.deepEqual((await store.get('things', t, 'any'))?.doc, doc)
         }),
-        { numRuns: 50 },
+        fuzzRuns(50),
       )
     })
 

@@ -8,6 +8,7 @@ import { configLeaves } from '../../src/core/config.ts'
 import { shown } from '../../src/core/config-value.ts'
 import { KymoError } from '../../src/core/errors.ts'
 import { limits } from '../../src/core/limits.ts'
+import { fuzzRuns } from '../support/effort.ts'
 
 const noSecrets = (file: string): string => assert.fail(`asked for ${file}`)
 
@@ -178,7 +179,7 @@ test('whatever the bytes are, reading a file ends in settings or in places withi
       }
       if (errors.length === 0) loadConfig({ file: settings })
     }),
-    { numRuns: 500 },
+    fuzzRuns(500),
   )
 })
 

@@ -65,6 +65,31 @@ async function rejectsWith(code: Code, work: Promise<unknown>): Promise<void> {
 }
 
 describe('device registry: by API', () => {
+  it('searches ids and names, whatever the case, and goes on from where it was', async () => {
+    const h = await house()
+    const registry = await h.open()
+    for (const [id, name] of [
+      ['a-1', 'Boiler'],
+      ['b-2', 'fan'],
+      ['BOIL-3', 'x'],
+      ['d-4', 'the boiler of the cellar'],
+      ['e-5', ''],
+    ] as const)
+      await registry.create('default', { id, name })
+    await registry.create('other', { id: 'boil-9' })
+    const search = async (text: string, o: { after?: string; limit: number }): Promise<unknown> => {
+      const page = await registry.list('default', { ...o, search: text })
+      return [page.items.map(({ id }) => id), page.next]
+    }
+    assert.deepEqual(await search('boil', { limit: 10 }), [['BOIL-3', 'a-1', 'd-4'], undefined])
+    assert.deepEqual(await search('boil', { limit: 2 }), [['BOIL-3', 'a-1'], 'a-1'])
+    assert.deepEqual(await search('BOIL', { limit: 2, after: 'a-1' }), [['d-4'], undefined])
+    assert.deepEqual(await search('%', { limit: 2 }), [[], undefined])
+    assert.equal(registry.active, 0)
+    registry.seen('default', 'b-2', h.env.clock.us)
+    assert.equal(registry.active, 1)
+    await registry.close()
+  })
   it('creates, gives back, updates by version, and has it all after a restart', async () => {
     const h = await house()
     const registry = await h.open()

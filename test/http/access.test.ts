@@ -200,6 +200,9 @@ test('security headers are on everything, a policy on pages', async (t) => {
       ['nosniff', 'DENY', 'no-referrer'],
       path,
     )
-    if (path === '/' || path === '/docs') assert.match(headers.get('content-security-policy') ?? '', /default-src 'none'.*frame-ancestors 'none'/)
+    assert.deepEqual([headers.get('cross-origin-opener-policy'), headers.get('cross-origin-resource-policy')], ['same-origin', 'same-origin'], path)
+    assert.match(headers.get('content-security-policy') ?? '', /^default-src '(?:none|self)'.*frame-ancestors 'none'/, path)
+    assert.deepEqual([headers.get('server'), headers.get('x-powered-by'), headers.get('strict-transport-security')], [null, null, null], path)
+    if (path.startsWith('/api')) assert.equal(headers.get('cache-control'), 'no-store')
   }
 })

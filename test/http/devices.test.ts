@@ -39,6 +39,20 @@ test('lists are paged, with the total on request', async (t) => {
   )
 })
 
+test('a search goes on until its page is full, and its cursor serves no other', async (t) => {
+  const s = await serve(t)
+  for (let i = 0; i < 20; i++) await s.post('/api/v1/devices', { id: `d-${String(i).padStart(2, '0')}`, name: i % 5 === 4 ? `Pump ${i}` : 'fan' })
+  const ids = ({ json }: { readonly json: Record<string, unknown> }): unknown[] => (json['items'] as { id: string }[]).map(({ id }) => id)
+  const first = await s.call('/api/v1/devices?search=pUMP&limit=3')
+  assert.deepEqual(ids(first), ['d-04', 'd-09', 'd-14'])
+  const cursor = String(first.json['next_cursor'])
+  const second = await s.call(`/api/v1/devices?search=pUMP&limit=3&cursor=${cursor}`)
+  assert.deepEqual([ids(second), second.json['next_cursor']], [['d-19'], null])
+  assert.equal((await s.call(`/api/v1/devices?limit=3&cursor=${cursor}`)).status, 400)
+  assert.deepEqual(ids(await s.call('/api/v1/devices?search=nobody')), [])
+  assert.equal((await s.call('/api/v1/devices?search=')).status, 400)
+})
+
 test('changes need If-Match: 428 without, 412 when stale, * for whatever it is', async (t) => {
   const s = await serve(t)
   await s.devices.create('default', { id: 'a', metadata: { keep: 1, drop: 2, deep: { x: 1 } } })

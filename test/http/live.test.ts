@@ -87,8 +87,8 @@ test('readings come as events with a growing id, filtered by device and metric',
   for (const stream of [all, some]) stream.abort.abort()
 })
 
-test('no client, no subscription', async (t) => {
-  const s = await serve(t)
+test('no client, no subscription, once nobody has come back', async (t) => {
+  const s = await serve(t, { limits: { liveResumeMs: 5 } })
   assert.equal(s.live.listeners.size, 0)
   const [one, two] = [await Stream.open(s), await Stream.open(s)]
   assert.equal(s.live.listeners.size, 1)
@@ -98,7 +98,7 @@ test('no client, no subscription', async (t) => {
 })
 
 test('clients beyond the limit are refused, and let in when one leaves', async (t) => {
-  const s = await serve(t, { limits: { liveClientsMax: 1 } })
+  const s = await serve(t, { limits: { liveClientsMax: 1, liveResumeMs: 1 } })
   const one = await Stream.open(s)
   const two = await s.call('/api/v1/live')
   assert.deepEqual([two.status, two.json['code'], two.headers.get('retry-after')], [429, 'rate_limited', '5'])
@@ -116,6 +116,49 @@ test('an idle stream beats; a client that comes back is told of the gap', async 
   const again = await Stream.open(s, '', { 'last-event-id': '41' })
   assert.deepEqual(await again.event(), { event: 'gap', data: { since: '41' } })
   again.abort.abort()
+})
+
+test('a client that comes back in time gets what it missed, and no gap', { timeout: 20_000 }, async (t) => {
+  const s = await serve(t)
+  const all = await Stream.open(s)
+  s.live.publish(10n, [reading('a', 'x', 1), reading('b', 'x', 2)])
+  assert.equal((await all.event())!.id, '10')
+  all.abort.abort()
+  while (s.metrics.gauge('kymo_live_clients', '').value > 0) await new Promise((resolve) => setImmediate(resolve))
+  s.live.publish(12n, [reading('b', 'x', 3)])
+  s.live.publish(13n, [reading('a', 'x', 4), reading('a', 'note', 0)])
+  const again = await Stream.open(s, '?device=a', { 'last-event-id': '10' })
+  const missed = await again.event()
+  assert.deepEqual([missed?.event, missed?.id], ['readings', '13'])
+  assert.deepEqual(
+    (missed!.data['readings'] as { value: number }[]).map(({ value }) => value),
+    [4, 0],
+  )
+  s.live.publish(14n, [reading('a', 'x', 5)])
+  assert.equal((await again.event())!.id, '14')
+  again.abort.abort()
+})
+
+test('what the ring has dropped, and ids that were never given, are told as a gap', { timeout: 20_000 }, async (t) => {
+  // Room for two events of one reading each.
+  const s = await serve(t, { limits: { liveRingBytesMax: 1_100 } })
+  const all = await Stream.open(s)
+  for (const id of [5n, 6n, 7n, 8n]) s.live.publish(id, [reading('a', 'x', Number(id))])
+  const ids = async (since: string, count: number): Promise<unknown[]> => {
+    const stream = await Stream.open(s, '', { 'last-event-id': since })
+    const seen: unknown[] = []
+    for (let i = 0; i < count; i++) {
+      const event = await stream.event()
+      seen.push(event?.event === 'gap' ? event.data['since'] : event?.id)
+    }
+    stream.abort.abort()
+    return seen
+  }
+  // 'since' of a gap comes first where something is missing.
+  assert.deepEqual(await ids('5', 3), ['5', '7', '8'])
+  assert.deepEqual(await ids('6', 2), ['7', '8'])
+  assert.deepEqual(await ids('99', 1), ['99'])
+  all.abort.abort()
 })
 
 test('a client that does not read loses the oldest, is told how many, and holds up nobody', async (t) => {

@@ -235,6 +235,27 @@ test('buckets: one column for each aggregate, avg when none is named', async (t)
   })
 })
 
+test('step=auto is the finest usual width that a plot has room for; the answer names it', async (t) => {
+  const s = await serve(t)
+  const ask = async (query: string): Promise<unknown[]> => {
+    const { json } = await s.call(`/api/v1/query?step=auto&agg=avg&${query}`)
+    const { stepUs, calendar } = s.store.asked.at(-1) ?? {}
+    return [json['step'], stepUs ?? calendar?.unit]
+  }
+  assert.deepEqual(await ask('from=-15m'), ['2s', 2e6])
+  assert.deepEqual(await ask('from=-1h&to=now'), ['5s', 5e6])
+  assert.deepEqual(await ask('from=-24h'), ['2m', 120e6])
+  assert.deepEqual(await ask('from=-7d'), ['15m', 900e6])
+  assert.deepEqual(await ask('from=-30d'), ['1h', 3600e6])
+  assert.deepEqual(await ask('from=-730d'), ['1w', 'week'])
+  assert.deepEqual(await ask('from=1970-01-01'), ['1mo', 'month'])
+  assert.deepEqual(await ask('from=2026-11-21T12:00:00Z&to=2026-11-21T12:00:00.5Z'), ['1ms', 1e3])
+  // Without an end it is that of now: readings ahead of time are no reason for a coarser step.
+  assert.ok(s.store.asked.at(-1)!.toUs < 9e15)
+  const refused = await s.call('/api/v1/query?step=auto')
+  assert.deepEqual([refused.status, (refused.json['errors'] as { pointer: string }[])[0]?.pointer], [400, '/step'])
+})
+
 test('calendar steps, dates of a zone and gaps become what the store is asked', async (t) => {
   const s = await serve(t)
   const ask = async (query: string) => {
@@ -280,6 +301,23 @@ test('what a bucket without readings has is null, or an empty cell', async (t) =
   assert.match((await s.call('/api/v1/query?step=1m&agg=count,p95&format=csv')).text, /^2024-01-01T00:00:00.000Z,a,m,1,,\r$/m)
   assert.match((await s.call('/api/v1/query?step=1m&agg=count,p95&format=ndjson')).text, /"count":1,"p95":null\}/)
   assert.match((await s.call('/api/v1/query?step=1m&agg=count,p95')).text, /"p95":\[null\]/)
+})
+
+test('answers with percentiles say how exact those are, and when readings of a bucket have gone', async (t) => {
+  const s = await serve(t)
+  s.store.readings = [{ device: 'a', metric: 'm', timeUs: t0, value: 1 }]
+  const asked = async (query: string): Promise<unknown[]> => {
+    const { json, headers } = await s.call(`/api/v1/query?step=1h&${query}`)
+    return [json['exact'], json['relative_error'], json['partial'], headers.get('x-relative-error'), headers.get('x-partial')]
+  }
+  assert.deepEqual(await asked('agg=count,max'), [undefined, undefined, undefined, null, null])
+  assert.deepEqual(await asked('agg=count,p95'), [false, 0.01, undefined, '0.01', null])
+  const query = s.store.query.bind(s.store)
+  t.mock.method(s.store, 'query', async function* (...rest: Parameters<typeof query>) {
+    for await (const page of query(...rest)) yield { ...page, partial: true }
+  })
+  assert.deepEqual(await asked('agg=count,p95'), [false, 0.01, true, '0.01', 'true'])
+  assert.equal((await s.call('/api/v1/query?step=1h&agg=p95&format=csv')).headers.get('x-partial'), 'true')
 })
 
 test('a cursor belongs to its zone and to its gaps', async (t) => {

@@ -5,6 +5,7 @@ import { Check } from 'typebox/schema'
 import { checkSchema, coerceQuery, splitList } from '../../src/doors/http/schema-check.ts'
 import type { JsonSchema } from '../../src/doors/http/schema-check.ts'
 import type { FieldError } from '../../src/core/errors.ts'
+import { fuzzRuns } from '../support/effort.ts'
 
 function errorsOf(schema: JsonSchema, value: unknown): FieldError[] {
   const errors: FieldError[] = []
@@ -65,7 +66,7 @@ test("agrees with TypeBox's checker on every schema and value of the part that i
     fc.property(schemas, values, (schema, value) => {
       assert.equal(errorsOf(schema, value).length === 0, Check(schema as Parameters<typeof Check>[0], value), JSON.stringify(schema))
     }),
-    { numRuns: 3_000 },
+    fuzzRuns(3_000),
   )
 })
 

@@ -63,6 +63,9 @@ test('S0 /sensor-data: one is 200 with its own time, an array counts, a mixed on
     [one.status, one.json],
     [200, { status: 'success', message: 'Sensor data stored', sensor_id: 's', timestamp: '2024-01-01T00:00:00Z' }],
   )
+  // What the gate says, not what the clock says when it is durable.
+  for (const time of [{}, { timestamp: 1_700_000_000_123 }])
+    assert.equal((await s.post('/sensor-data', { sensor_id: 's', temperature: 1, ...time })).json['timestamp'], '2023-11-14T22:13:20.123456Z')
   const all = await s.post('/sensor-data', [
     { sensor_id: 'a', temperature: 1 },
     { sensor_id: 'b', temperature: 1 },

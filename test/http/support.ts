@@ -14,6 +14,7 @@ import type {
   DeviceService,
   LatestValues,
   LiveEvent,
+  ErasureService,
   LiveFeed,
   Principal,
   Scope,
@@ -34,6 +35,15 @@ const noSnapshots: HttpDoorOptions['snapshots'] = {
   remove: () => Promise.resolve(false),
 }
 
+/** For tests of other routes. */
+export const noErasures: ErasureService = {
+  request: async () => {
+    throw new KymoError('device_not_found')
+  },
+  list: () => ({ items: [] }),
+  get: () => undefined,
+}
+
 const noJobs: HttpDoorOptions['jobs'] = {
   createImport: noJob,
   createExport: noJob,
@@ -51,6 +61,8 @@ export class TestGate implements IngestGate {
   overloaded = false
   /** Taken messages. */
   readonly taken: { readonly context: MessageContext; readonly document: unknown }[] = []
+  /** Each message is said to be of this time. */
+  takenUs = 1_700_000_000_123_456
   readonly letters: { readonly context: MessageContext; readonly code: string; readonly bytes: Buffer; readonly totalBytes: number }[] = []
   submits = 0
   /** Takes this many messages, then is overloaded. */
@@ -295,8 +307,17 @@ export class TestDevices implements DeviceService {
     if (this.failing !== undefined) throw this.failing
     return this.byId.get(id)
   }
-  async list(_tenant: string, o: { readonly after?: string; readonly limit: number }): Promise<{ items: VersionedDevice[]; next?: string }> {
+  /** A search looks at three devices at a time, as the registry does at many. */
+  async list(
+    _tenant: string,
+    o: { readonly after?: string; readonly limit: number; readonly search?: string },
+  ): Promise<{ items: VersionedDevice[]; next?: string }> {
     const rest = [...this.byId.values()].sort((a, b) => (a.id < b.id ? -1 : 1)).filter((d) => o.after === undefined || d.id > o.after)
+    if (o.search !== undefined) {
+      const looked = rest.slice(0, Math.min(3, o.limit))
+      const found = looked.filter(({ id, name }) => `${id} ${name}`.toLowerCase().includes(o.search?.toLowerCase() ?? ''))
+      return rest.length > looked.length ? { items: found, next: looked.at(-1)!.id } : { items: found }
+    }
     const items = rest.slice(0, o.limit)
     return rest.length > o.limit ? { items, next: items.at(-1)!.id } : { items }
   }
@@ -431,10 +452,13 @@ export const okStatus: SystemStatus = {
   readings_total: 2,
   rejected_total: 0,
   devices: 1,
+  devices_active: 1,
+  dead_letters_waiting: 0,
   series: 2,
   mqtt_connections: 0,
   data_dir: '/data',
   storage: { log_bytes: 0, store_bytes: 0 },
+  retention: { removed_bytes: { age: 0, size: 0, rules: 0 }, due_files: 0, rules: [] },
   pid: 1,
 }
 
@@ -469,6 +493,7 @@ export async function serve(t: TestContext, o: Partial<HttpDoorOptions> = {}): P
     ...parts,
     deadLetters: letters,
     jobs: noJobs,
+    erasures: noErasures,
     snapshots: noSnapshots,
     latest,
     status: async () => okStatus,

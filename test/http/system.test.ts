@@ -49,16 +49,36 @@ test('/api/v1/status: offsets beyond 2^53 keep their digits', async (t) => {
   ])
 })
 
-test('/ is a page for browsers and a health document for others', async (t) => {
+test('/api/v1/status: how long what is kept, and what has gone', async (t) => {
+  const removed_bytes = { age: 1, size: 2, rules: 3 }
+  const rules = [
+    { metrics: ['debug.*'], raw: '30d', series: 4 },
+    { labels: { site: 'lab' }, minutes: '1y' },
+  ]
+  const retention = { raw: '90d', raw_from_us: 1_700_000_000_000_000, removed_bytes, due_files: 5, rules }
+  const s = await serve(t, { status: () => Promise.resolve({ ...okStatus, retention }) })
+  assert.deepEqual((await s.call('/api/v1/status')).json['retention'], {
+    raw: '90d',
+    minutes: null,
+    hours: null,
+    store_bytes_max: null,
+    raw_from: '2023-11-14T22:13:20.000Z',
+    removed_bytes,
+    due_files: 5,
+    rules: [
+      { labels: null, metrics: ['debug.*'], raw: '30d', minutes: null, hours: null, series: 4 },
+      { labels: { site: 'lab' }, metrics: null, raw: null, minutes: '1y', hours: null, series: null },
+    ],
+  })
+})
+
+test('/ is a health document for who does not ask for HTML', async (t) => {
   const s = await serve(t, { mqttPort: 18830 })
   const json = (await s.call('/')).json
   assert.deepEqual([json['status'], json['service'], json['version'], json['docs']], ['healthy', 'kymo', '1.2.3', '/docs'])
   assert.match(String(json['timestamp']), /Z$/)
-  const page = await s.call('/', { headers: { accept: 'text/html,application/xhtml+xml' } })
-  assert.match(page.headers.get('content-type') ?? '', /text\/html/)
-  assert.match(page.text, new RegExp(`curl http://127.0.0.1:${s.door.port}/ingest`))
-  assert.match(page.text, /mosquitto_pub -h 127.0.0.1 -p 18830 -t portfolio\/telemetry/)
-  assert.doesNotMatch(page.text, /<script|https?:\/\/(?!127\.0\.0\.1)/)
+  const status = (await s.call('/api/v1/status')).json
+  assert.deepEqual([status['mqtt_port'], status['auth']], [18830, 'loopback'])
 })
 
 test('/metrics: our families, requests by route pattern, the process', async (t) => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { KymoError } from '../../src/core/errors.ts'
+import { limits } from '../../src/core/limits.ts'
 import { serve } from './support.ts'
 
 const reading = (n: number): unknown => ({ device: `d${n}`, temperature: n })
@@ -246,6 +247,43 @@ test('a stalled log is 503 before anything is taken', async (t) => {
   const reply = await s.post('/api/v1/telemetry', reading(1))
   assert.deepEqual([reply.status, reply.json['code'], reply.headers.get('retry-after')], [503, 'log_quota', '7'])
   assert.equal(s.gate.submits, 0)
+})
+
+test('of refused items only so many wait for durability at a time; none is lost, and the answer counts all', async (t) => {
+  const s = await serve(t)
+  let durableLetters = 0
+  let most = 0
+  s.gate.durability = () => {
+    most = Math.max(most, s.gate.letters.length - durableLetters)
+    durableLetters = s.gate.letters.length
+    return Promise.resolve()
+  }
+  const count = 3 * limits.httpRefusedPendingMax + 7
+  const reply = await s.post('/api/v1/telemetry', [reading(1), ...Array.from({ length: count }, () => ({ temperature: 1 })), reading(2)])
+  assert.deepEqual([reply.status, reply.json['accepted'], reply.json['rejected']], [207, 2, count])
+  assert.deepEqual([s.gate.letters.length, durableLetters], [count, count])
+  assert.equal(most, limits.httpRefusedPendingMax)
+})
+
+test('a bystander is answered before a body whose one item is looked through in steps', async (t) => {
+  const s = await serve(t)
+  let bystander: Promise<number> | undefined
+  const order: string[] = []
+  const submit = s.gate.submit.bind(s.gate)
+  s.gate.submit = (...o) => {
+    // With the first item taken the others of this body are still to be found.
+    bystander ??= fetch(`${s.url}/livez`).then((answer) => (order.push('bystander'), answer.status))
+    return submit(...o)
+  }
+  const long = `{"device":"long","note":"${'x'.repeat(7 << 20)}"}`
+  const reply = await s.post('/api/v1/telemetry', `[{"device":"a","temperature":1},${long},{"device":"b","temperature":2}]`)
+  order.push('body')
+  assert.equal(await bystander, 200)
+  assert.deepEqual([reply.status, order], [202, ['bystander', 'body']])
+  assert.deepEqual(
+    s.gate.taken.map((m) => m.context.item),
+    [0, 1, 2],
+  )
 })
 
 test('a large batch does not hold up others', async (t) => {

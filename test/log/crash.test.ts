@@ -1,16 +1,20 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { limits } from '../../src/core/limits.ts'
 import { openEmbeddedLog, type EmbeddedLog } from '../../src/log/embedded/log.ts'
 import { verifyLog } from '../../src/log/embedded/verify.ts'
 import { simEnv, type SimEnv } from '../sim/clock.ts'
 import type { SimDisk } from '../sim/disk.ts'
 import { Ledger, readBack, topic } from './model.ts'
+import { seedCount } from '../support/effort.ts'
 
-const seeds = Number(process.env['KYMO_TEST_SEEDS'] ?? 200)
+const seeds = seedCount(200)
 const dir = '/data/log'
 
+/** Segments are closed by their size, and after a second: an age that none of these lives reaches, in as many parts. */
 function open(env: SimEnv): Promise<EmbeddedLog> {
-  return openEmbeddedLog({ dir, env, threads: false, segmentBytesMax: 4096, reserveBytes: 0 })
+  const topics = { [topic]: { retentionAgeUs: limits.logSegmentsPerAge * 1e6 } }
+  return openEmbeddedLog({ dir, env, threads: false, segmentBytesMax: 4096, reserveBytes: 0, topics })
 }
 
 /** Power fails at random moments, also while the log is opened; some lives end with a clean close or with a failing disk instead. */

@@ -11,8 +11,9 @@ import { repairLog } from '../../src/log/embedded/repair.ts'
 import { verifyLog } from '../../src/log/embedded/verify.ts'
 import { simEnv, SimRandom } from '../sim/clock.ts'
 import { Ledger, readBack, topic } from './model.ts'
+import { seedCount } from '../support/effort.ts'
 
-const seeds = Number(process.env['KYMO_TEST_SEEDS'] ?? 120)
+const seeds = seedCount(120)
 const dir = '/data/log'
 const nowUs = 1_767_225_600_000_000
 

@@ -309,6 +309,54 @@ describe('retention of the embedded log', () => {
     await again.close()
   })
 
+  test('no record outlives the age, however little comes, and none goes much before', async () => {
+    const env = simEnv(1)
+    const minute = 60 * 1e6
+    const hour = 60 * minute
+    const part = hour / limits.logSegmentsPerAge
+    let log = await open(env, { topics: { t: { retentionAgeUs: hour } } })
+    const begun = env.clock.nowUs()
+    const receivedUs = (offset: number): number => begun + offset * minute
+    for (let i = 0; i < 200; i++) {
+      assert.equal(env.clock.nowUs(), receivedUs(i))
+      await log.write([{ ...readings('t', 'a', [i]), receivedUs: receivedUs(i) }], undefined, signal)
+      await env.clock.advance(60 * second)
+      const earliest = Number(log.earliest('t'))
+      assert.ok(receivedUs(earliest) >= env.clock.nowUs() - hour - 1e6, `${earliest} is still there at ${i}`)
+      assert.ok(earliest === 0 || receivedUs(earliest - 1) <= env.clock.nowUs() - hour + part + 1e6, `${earliest - 1} is gone at ${i}`)
+      // Who starts again does not know when the first record of a segment came.
+      if (i % 50 === 25) {
+        await log.close()
+        log = await open(env, { topics: { t: { retentionAgeUs: hour } } })
+      }
+    }
+    await env.clock.advance(61 * 60 * second)
+    assert.deepEqual([log.earliest('t'), log.end('t')], [200n, 200n])
+    await log.close()
+  })
+
+  test('a first record after a long pause is not taken for old, and what a group has not read stays, however old', async () => {
+    const env = simEnv(1)
+    const hour = 3600 * 1e6
+    const log = await open(env, { topics: { t: { retentionAgeUs: hour } } })
+    const record = (): Parameters<EmbeddedLog['write']>[0] => [{ ...readings('t', 'a', [1]), receivedUs: env.clock.nowUs() }]
+    await log.write(record(), undefined, signal)
+    await env.clock.advance(3 * 3600 * second)
+    assert.equal(log.earliest('t'), 1n)
+    await log.write(record(), undefined, signal)
+    await env.clock.advance(60 * second)
+    assert.equal(log.earliest('t'), 1n)
+    const reader = log.reader({ topic: 't', group: 'g', start: 'committed', batch: { bytesMax: 1 } })
+    assert.equal((await take(reader, 1)).length, 1)
+    await log.write(record(), undefined, signal)
+    await env.clock.advance(2 * 3600 * second)
+    assert.deepEqual([log.earliest('t'), log.end('t')], [2n, 3n])
+    assert.equal((await take(reader, 1)).length, 1)
+    await env.clock.advance(second)
+    assert.equal(log.earliest('t'), 3n)
+    await log.close()
+  })
+
   test('takes nothing from under a reader: it goes on at what is kept, and its span covers what is not', async () => {
     const env = simEnv(1)
     const log = await open(env, { topics: { t: { retentionBytes: 8192 } } })

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { hex, pingreq, puback, publish, subscribe } from './client-packets.ts'
 import { World } from './harness.ts'
+import { fuzzRuns } from '../support/effort.ts'
 
 const telemetry = 'devices/d1/telemetry'
 const texts = (world: World): string[] => world.gate.taken.map((message) => message.text)
@@ -153,8 +154,6 @@ test('a will that is an array is taken message by message, also when it has to w
   assert.equal(world.broker.held.used, 0)
 })
 
-const runs = Math.ceil(Number(process.env['KYMO_TEST_FUZZ'] ?? 8000) / 40)
-
 test('whatever the gate and the turns do: each message once and in order, no acknowledgement before all are durable', () => {
   const step = fc.oneof(
     { weight: 4, arbitrary: fc.record({ items: fc.nat(9), qos: fc.nat(1) }) },
@@ -208,6 +207,6 @@ test('whatever the gate and the turns do: each message once and in order, no ack
       assert.equal(acked, lastOf.length)
       assert.deepEqual([client.paused, world.broker.held.used, world.broker.partial.used], [false, 0, 0])
     }),
-    { numRuns: runs },
+    fuzzRuns(500),
   )
 })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Principal, Scope, TokenService } from '../../src/core/services.ts'
-import { peerOf } from '../../src/doors/mqtt/address.ts'
+import { peerOf } from '../../src/doors/address.ts'
 import { createTokenAuthorizer } from '../../src/doors/mqtt/authorizer.ts'
 import type { ConnectAnswer } from '../../src/doors/mqtt/authorizer.ts'
 

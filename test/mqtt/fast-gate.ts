@@ -25,6 +25,7 @@ export function createFastGate(onMessage?: (topic: string, text: string) => void
     },
     deadLetter: next,
     refusal: undefined,
+    takenUs: 0,
     overloaded: false,
     stalled: undefined,
     get durable() {

@@ -1,4 +1,4 @@
-import type { Clock, Env, Logger, Timer } from '../../src/core/env.ts'
+import type { Env, Logger } from '../../src/core/env.ts'
 import { KymoError } from '../../src/core/errors.ts'
 import type { IngestGate, MessageContext } from '../../src/core/gate.ts'
 import { Metrics } from '../../src/core/metrics.ts'
@@ -10,39 +10,7 @@ import type { MqttLimits } from '../../src/doors/mqtt/limits.ts'
 import type { MqttSession } from '../../src/doors/mqtt/session.ts'
 import { connect, hex } from './client-packets.ts'
 import type { ConnectOptions } from './client-packets.ts'
-
-/** Time that passes only when a test says so. */
-export class TestClock implements Clock {
-  #now = 0
-  #timers: { at: number; fn: () => void; cancelled: boolean }[] = []
-
-  nowUs(): number {
-    return 1_700_000_000_000_000 + this.#now * 1000
-  }
-  monotonicMs(): number {
-    return this.#now
-  }
-  after(ms: number, fn: () => void): Timer {
-    const timer = { at: this.#now + ms, fn, cancelled: false }
-    this.#timers.push(timer)
-    return { cancel: () => void (timer.cancelled = true) }
-  }
-  advance(ms: number): void {
-    const until = this.#now + ms
-    for (;;) {
-      const due = this.#timers.filter((timer) => !timer.cancelled && timer.at <= until).sort((a, b) => a.at - b.at)[0]
-      if (due === undefined) break
-      this.#now = due.at
-      due.cancelled = true
-      due.fn()
-    }
-    this.#timers = this.#timers.filter((timer) => !timer.cancelled)
-    this.#now = until
-  }
-  get timers(): number {
-    return this.#timers.filter((timer) => !timer.cancelled).length
-  }
-}
+import { TestClock } from '../support/test-clock.ts'
 
 export interface Taken {
   readonly topic: string
@@ -56,6 +24,7 @@ export interface Taken {
 
 /** A gate that makes durable what a test tells it to. Texts that begin with "bad" are refused: they go to the dead letters. */
 export class TestGate implements IngestGate {
+  readonly takenUs = 0
   readonly taken: Taken[] = []
   readonly deadLetters: {
     readonly error: KymoError

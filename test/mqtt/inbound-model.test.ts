@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { ack, hex, pingreq, publish } from './client-packets.ts'
 import { World } from './harness.ts'
+import { fuzzRuns } from '../support/effort.ts'
 
 const step = fc.oneof(
   {
@@ -20,8 +21,6 @@ const step = fc.oneof(
 )
 
 const bytes = (first: number, id = 0): string => hex(ack(first, id))
-
-const runs = Math.ceil(Number(process.env['KYMO_TEST_FUZZ'] ?? 8000) / 25)
 
 test('whatever the gate does: no acknowledgement before durable, all in order, none lost, nothing left held', () => {
   fc.assert(
@@ -86,6 +85,6 @@ test('whatever the gate does: no acknowledgement before durable, all in order, n
         sent.filter((message) => message.telemetry && message.qos > 0).map((message) => message.id),
       )
     }),
-    { numRuns: runs },
+    fuzzRuns(800),
   )
 })

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { Budget } from '../../src/doors/mqtt/budget.ts'
 import { Subscriptions } from '../../src/doors/mqtt/subscriptions.ts'
+import { fuzzRuns } from '../support/effort.ts'
 
 function tree(nodes = 1_000_000, cache = 1000): Subscriptions<string> {
   return new Subscriptions<string>(new Budget(nodes), cache)
@@ -90,7 +91,7 @@ test('the tree, its memory and its removals agree with the rules', () => {
       for (const { filter, who } of model.values()) subscriptions.remove(filter, who)
       assert.equal(nodes.used, 0)
     }),
-    { numRuns: 300 },
+    fuzzRuns(300),
   )
 })
 

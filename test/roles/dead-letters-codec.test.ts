@@ -6,6 +6,7 @@ import { limits } from '../../src/core/limits.ts'
 import { decodeAttributes, encodeAttributes } from '../../src/wire/attributes.ts'
 import { decodeDeadLetter, decodeDeadLetterMark, encodeDeadLetter, encodeDeadLetterMark } from '../../src/wire/dead-letter.ts'
 import type { DeadLetterContent } from '../../src/wire/dead-letter.ts'
+import { fuzzRuns } from '../support/effort.ts'
 
 const text = fc.string({ unit: 'grapheme', maxLength: 40 })
 const content: fc.Arbitrary<DeadLetterContent> = fc.record(
@@ -39,6 +40,7 @@ describe('dead letter records', () => {
         const back = decodeDeadLetter(encodeDeadLetter(letter))
         assert.deepEqual({ ...back, body: [...back.body] }, { ...letter, body: [...letter.body] })
       }),
+      fuzzRuns(400),
     )
   })
 
@@ -78,6 +80,7 @@ describe('dead letter records', () => {
       fc.property(fc.uint8Array({ maxLength: 100 }), (noise) => {
         for (const decode of [decodeDeadLetter, decodeDeadLetterMark, decodeAttributes]) assert.throws(() => decode(noise), isFormatError)
       }),
+      fuzzRuns(400),
     )
   })
 
@@ -108,6 +111,7 @@ describe('attribute records', () => {
           assert.deepEqual(decodeAttributes(encodeAttributes({ tenant, device, changes })), { tenant, device, changes })
         },
       ),
+      fuzzRuns(400),
     )
     const changes = Object.fromEntries([['__proto__', 'x']])
     assert.deepEqual(Object.keys(decodeAttributes(encodeAttributes({ tenant: 't', device: 'd', changes })).changes), ['__proto__'])

@@ -36,6 +36,7 @@ function letter(o: Partial<DeadLetterContent> = {}): DeadLetterContent {
 
 /** A gate as the ingest role is one: durable at once; what `refuse` names becomes a dead letter again. */
 class TestGate implements IngestGate {
+  readonly takenUs = 0
   readonly log: MemoryLog
   readonly taken: { readonly context: MessageContext; readonly text: string }[] = []
   refuse: (text: string) => KymoError | undefined = () => undefined

@@ -110,6 +110,7 @@ describe('live over the embedded log', () => {
     }
     const taken: string[] = []
     const gate: IngestGate = {
+      takenUs: 0,
       submit: (_, bytes, start, end) => taken.push(new TextDecoder().decode(bytes.subarray(start, end))),
       refusal: undefined,
       deadLetter: () => 0,

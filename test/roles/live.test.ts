@@ -18,6 +18,7 @@ import { openSqliteMeta } from '../../src/store/meta/sqlite.ts'
 import { encodeAttributes } from '../../src/wire/attributes.ts'
 import { settle, testEnv } from '../devices/test-env.ts'
 import { MemoryLog } from './live-memory-log.ts'
+import { fuzzRuns } from '../support/effort.ts'
 
 type Row = readonly [device: string, metric: string, timeUs: number, value: number | boolean | string, flags?: number]
 
@@ -318,7 +319,7 @@ describe('latest values', () => {
         }
         assert.deepEqual(shown(table.latest({ tenant: 'default' })), shown(batchOf([...model.values()])))
       }),
-      { numRuns: 300 },
+      fuzzRuns(300),
     )
   })
 })

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { World, type Outcome } from './world.ts'
+import { seedCount } from '../support/effort.ts'
 
-const seeds = Number(process.env['KYMO_TEST_SEEDS'] ?? 500)
+const seeds = seedCount(500)
 const first = Number(process.env['KYMO_TEST_FIRST_SEED'] ?? 1)
 
 test(`acknowledged is queryable exactly once, whatever fails: ${seeds} seeds from ${first}`, async () => {
@@ -16,5 +17,7 @@ test(`acknowledged is queryable exactly once, whatever fails: ${seeds} seeds fro
     }
   }
   console.log(`  simulated: ${JSON.stringify(total)}`)
+  // One seed that is run alone need not meet them all.
+  if (seeds < 100) return
   for (const [fault, count] of Object.entries(total)) assert.ok(count > 0, `the simulation never saw ${fault}`)
 })

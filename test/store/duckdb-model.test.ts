@@ -1,4 +1,3 @@
-import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
@@ -6,16 +5,16 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { Flag } from '../../src/core/batch.ts'
 import { nodeEnv, silentLogger } from '../../src/core/env/node-env.ts'
-import { aggregations, quantiles, type RangeQuery, type RollupColumns, type Store, type Tables } from '../../src/core/ports.ts'
-import { Dedupe } from '../../src/compute/window/dedupe.ts'
-import { Rollup } from '../../src/compute/window/rollup.ts'
+import { aggregations, type RangeQuery } from '../../src/core/ports.ts'
 import { openDuckdbStore, type DuckdbStore } from '../../src/store/duckdb/store.ts'
 import { ModelStore } from '../support/model-store.ts'
-import { answer, batchOf, signal, spanOf, type AnswerRow, type TestRow } from '../support/store-batches.ts'
+import { sameAnswer, sameSeries } from '../support/same-answers.ts'
+import { answer, signal, spanOf, type TestRow } from '../support/store-batches.ts'
+import { StoreHead } from '../support/store-head.ts'
+import { modelRuns } from '../support/effort.ts'
 
 const s = 1e6
 const t0 = 1_700_000_000_000_000
-const runs = Number(process.env['KYMO_TEST_RUNS'] ?? 8)
 
 type Step =
   | { readonly do: 'feed'; readonly rows: readonly (readonly [device: number, how: number, amount: number])[]; readonly passUs: number }
@@ -67,17 +66,18 @@ class Pair {
   dir: string
   readonly #root = fs.mkdtempSync(path.join(os.tmpdir(), 'kymo-pair-'))
   readonly #model = new ModelStore()
-  #dedupe = new Dedupe()
-  #rollup = new Rollup()
+  #head = new StoreHead()
   readonly #times = [0, 0, 0, 0]
   #receivedUs = t0
   #log = 1
   #next = 0
   #lives = 0
   readonly #dense: number
+  readonly #sketchedFromUs: number | undefined
 
-  /** `dense`: readings that make a minute worth keeping; the generator makes few, so that keeping begins and ends often. */
-  constructor(dense: number) {
+  /** `dense`: readings that make a minute worth keeping; the generator makes few, so that keeping begins and ends often. `sketched`: quantiles of any range are made of sketches. */
+  constructor(dense: number, sketched: boolean) {
+    this.#sketchedFromUs = sketched ? 1 : undefined
     this.#dense = dense
     this.dir = path.join(this.#root, 'store-0')
   }
@@ -89,6 +89,7 @@ class Pair {
       memoryLimitMb: 128,
       checkpointBytes: 20_000,
       sealBytes: 0,
+      ...(this.#sketchedFromUs === undefined ? {} : { sketchedFromUs: this.#sketchedFromUs }),
       keepMinutes: { dense: this.#dense, sparse: 1, minutes: 2 },
     })
   }
@@ -117,19 +118,7 @@ class Pair {
   async #feed(step: Step & { readonly do: 'feed' }): Promise<void> {
     this.#receivedUs += step.passUs
     const rows = step.rows.map(([device, how, amount]) => this.#row(device, how, amount))
-    const rollups: RollupColumns[] = []
-    const tables = { readings: [] as Tables['readings'][number][], late: [] as Tables['late'][number][], rollups }
-    const closed = (columns: RollupColumns): void => void rollups.push(columns)
-    this.#rollup.tick(this.#receivedUs, closed)
-    this.#dedupe.push(
-      batchOf(rows),
-      (out) => {
-        tables.readings.push(out.inOrder)
-        tables.late.push(out.late)
-        this.#rollup.push(out.inOrder, closed)
-      },
-      this.#receivedUs,
-    )
+    const tables = this.#head.push(rows, this.#receivedUs)
     const span = spanOf(this.#next, ++this.#next, `log-${this.#log}`)
     await this.store.commit({ tables, span }, signal)
     await this.#model.commit({ tables, span }, signal)
@@ -153,22 +142,16 @@ class Pair {
   }
 
   #restart(): void {
-    const dedupe = new Dedupe()
-    dedupe.restore(this.#dedupe.snapshot())
-    this.#dedupe = dedupe
-    const rollup = new Rollup()
-    rollup.restore(this.#rollup.snapshot())
-    this.#rollup = rollup
+    this.#head.restore(this.#head.states(0n))
   }
 
   async #newLog(): Promise<void> {
     this.#log++
     this.#next = 0
-    this.#dedupe = new Dedupe()
-    this.#rollup = new Rollup()
+    this.#head = new StoreHead()
     const latest = await this.store.latest({ tenant: '', everyTenant: true }, signal)
     for (let i = 0; i < latest.rows; i++)
-      if (((latest.flags?.[i] ?? 0) & Flag.clockAhead) === 0) this.#dedupe.seed(latest.keys[latest.series[i]!]!, latest.timeUs[i]!)
+      if (((latest.flags?.[i] ?? 0) & Flag.clockAhead) === 0) this.#head.seed(latest.keys[latest.series[i]!]!, latest.timeUs[i]!)
   }
 
   async #ask(step: Step & { readonly do: 'ask' }): Promise<void> {
@@ -183,46 +166,21 @@ class Pair {
       ...(step.gaps && step.step !== 0 && step.step !== 7 ? { gaps: 'null' } : {}),
     }
     const found = await answer(this.store, query)
-    same(found, await answer(this.#model, query), JSON.stringify(query))
+    sameAnswer(found, await answer(this.#model, query), JSON.stringify(query))
     if (found.length === step.limit)
-      same(
+      sameAnswer(
         await answer(this.store, { ...query, after: found.at(-1)! }),
         await answer(this.#model, { ...query, after: found.at(-1)! }),
         `after of ${JSON.stringify(query)}`,
       )
-    const everyone = { tenant: 'default' }
-    assert.deepEqual(await this.store.series(everyone, signal), await this.#model.series(everyone, signal))
-    assert.deepEqual(plain(await this.store.latest(everyone, signal)), plain(await this.#model.latest(everyone, signal)))
+    await sameSeries(this.store, this.#model, JSON.stringify(query))
   }
-}
-
-function plain(batch: Awaited<ReturnType<Store['latest']>>): unknown[] {
-  return Array.from({ length: batch.rows }, (_, i) => [
-    batch.keys[batch.series[i]!],
-    batch.timeUs[i],
-    batch.value[i],
-    batch.flags?.[i] ?? 0,
-    batch.text?.get(i),
-  ])
-}
-
-function same(found: readonly AnswerRow[], expected: readonly AnswerRow[], what: string): void {
-  assert.equal(found.length, expected.length, `${what}: rows`)
-  found.forEach((row, i) => {
-    for (const [name, value] of Object.entries(expected[i]!)) {
-      const mine = row[name]
-      const allowed =
-        typeof value !== 'number' ? 0 : Object.hasOwn(quantiles, name) ? 0.010001 * Math.abs(value) : 1e-7 * Math.max(1, Math.abs(value))
-      const near = typeof value === 'number' && typeof mine === 'number' && Math.abs(mine - value) <= allowed
-      assert.ok(near || Object.is(mine, value), `${what}: row ${i} ${row.device} ${(row.timeUs - t0) / s}: ${name} is ${mine} instead of ${value}`)
-    }
-  })
 }
 
 test('whatever is committed and asked, the DuckDB store answers as the model does', async () => {
   await fc.assert(
-    fc.asyncProperty(steps, fc.integer({ min: 1, max: 3 }), async (list, dense) => {
-      const pair = new Pair(dense)
+    fc.asyncProperty(steps, fc.integer({ min: 1, max: 3 }), fc.boolean(), async (list, dense, sketched) => {
+      const pair = new Pair(dense, sketched)
       await pair.open()
       try {
         for (const step of list) await pair.take(step)
@@ -232,6 +190,6 @@ test('whatever is committed and asked, the DuckDB store answers as the model doe
         await pair.end()
       }
     }),
-    { numRuns: runs, endOnFailure: process.env['KYMO_TEST_RUNS'] !== undefined },
+    modelRuns(8),
   )
 })

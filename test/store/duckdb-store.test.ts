@@ -186,6 +186,27 @@ void describe('The DuckDB store, queries', () => {
     await assert.rejects(answer(store, {}), code('shutting_down'))
     await assert.rejects(store.commit({ tables: none, span: spanOf(1, 2) }, signal), code('shutting_down'))
   })
+
+  void it('closes at once, though what the store does for itself waits for a query without end', { timeout: 120_000 }, async () => {
+    const store = await openDuckdbStore({ dir: newDir(), env, sealBytes: 0 })
+    await store.commit({ tables: readings(10_000), span: spanOf(0, 1) }, signal)
+    const sql = 'SELECT count(*) FROM readings a, readings b, readings c WHERE a.value + b.value + c.value = 0.5'
+    const endless = store.sql({ tenant: 'default', sql, parameters: [], limit: 1, nowUs: 1.8e15 }, signal)
+    const sealing = store.seal()
+    const settled = Promise.allSettled([endless, sealing])
+    // The next hot file waits for a gap as soon as no other query begins.
+    const others: Promise<unknown>[] = []
+    while (store.stats().waiting === 0) {
+      others.push(Promise.allSettled([answer(store, { limit: 1, match: { tenant: 'default', devices: ['d1'] } })]))
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+    const begun = performance.now()
+    await store.close()
+    const tookMs = performance.now() - begun
+    assert.ok(tookMs < 5_000, `it took ${tookMs} ms`)
+    assert.ok((await settled).every((one) => one.status === 'rejected' && code('shutting_down')(one.reason)))
+    await Promise.all(others)
+  })
 })
 
 void describe('The DuckDB store, room on the disk', () => {

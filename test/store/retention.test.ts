@@ -3,21 +3,19 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { after, test } from 'node:test'
-import { Dedupe } from '../../src/compute/window/dedupe.ts'
-import { Rollup } from '../../src/compute/window/rollup.ts'
 import { retentionOf, type Retention } from '../../src/core/config.ts'
 import { loadConfig } from '../../src/core/config-resolve.ts'
-import { nodeEnv, silentLogger } from '../../src/core/env/node-env.ts'
 import type { Env } from '../../src/core/env.ts'
 import { KymoError } from '../../src/core/errors.ts'
-import type { RollupColumns, Tables } from '../../src/core/ports.ts'
 import { bytesOf, expire, keepAll, monthAfterUs } from '../../src/store/duckdb/retention.ts'
 import { readManifest, writeManifest } from '../../src/store/duckdb/sealed/manifest-file.ts'
 import { emptyManifest, parseManifest, type Manifest, type Run } from '../../src/store/duckdb/sealed/manifest.ts'
 import { dayUs, rangeOf } from '../../src/store/duckdb/sealed/partition.ts'
 import { nextMerge } from '../../src/store/duckdb/sealed/policy.ts'
 import { openDuckdbStore, type DuckdbStore } from '../../src/store/duckdb/store.ts'
-import { answer, batchOf, none, spanOf, type TestRow, signal } from '../support/store-batches.ts'
+import { envAt } from '../support/kept-store.ts'
+import { answer, spanOf, type TestRow, signal } from '../support/store-batches.ts'
+import { StoreHead } from '../support/store-head.ts'
 
 const us = (time: string): number => Date.parse(time) * 1000
 const nowUs = us('2026-11-21T12:00:00Z')
@@ -120,8 +118,7 @@ class Bench {
   store!: DuckdbStore
   readonly dir = fs.mkdtempSync(path.join(root, 's-'))
   readonly #retention: Retention
-  #dedupe = new Dedupe()
-  #rollup = new Rollup()
+  readonly #head = new StoreHead()
   #next = 0
 
   constructor(retention: Retention) {
@@ -130,31 +127,13 @@ class Bench {
   }
 
   async open(): Promise<void> {
-    const real = nodeEnv(silentLogger)
-    const env: Env = {
-      ...real,
-      disk: { ...real.disk, freeBytes: () => this.freeBytes },
-      clock: { nowUs: () => this.nowUs, monotonicMs: () => real.clock.monotonicMs(), after: (ms, fn) => real.clock.after(ms, fn) },
-    }
+    const real = envAt(() => this.nowUs)
+    const env: Env = { ...real, disk: { ...real.disk, freeBytes: () => this.freeBytes } }
     this.store = await openDuckdbStore({ dir: this.dir, env, memoryLimitMb: 128, sealBytes: 0, retention: this.#retention })
   }
 
   async feed(rows: readonly TestRow[]): Promise<void> {
-    const rollups: RollupColumns[] = []
-    const tables = { readings: [] as Tables['readings'][number][], late: [] as Tables['late'][number][], rollups }
-    const closed = (columns: RollupColumns): void => void rollups.push(columns)
-    this.#rollup.tick(this.nowUs, closed)
-    if (rows.length > 0)
-      this.#dedupe.push(
-        batchOf(rows),
-        (out) => {
-          tables.readings.push(out.inOrder)
-          tables.late.push(out.late)
-          this.#rollup.push(out.inOrder, closed)
-        },
-        this.nowUs,
-      )
-    await this.store.commit({ tables: { ...none, ...tables }, span: spanOf(this.#next, ++this.#next) }, signal)
+    await this.store.commit({ tables: this.#head.push(rows, this.nowUs), span: spanOf(this.#next, ++this.#next) }, signal)
   }
 
   /** A day of readings, one each 5 s of two hours, sealed. */

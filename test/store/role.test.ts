@@ -11,10 +11,12 @@ import type { Store } from '../../src/core/ports.ts'
 import type { LogRecord } from '../../src/core/record.ts'
 import { startStoreRole, type Committed, type StoreRole } from '../../src/roles/store.ts'
 import { openDuckdbStore } from '../../src/store/duckdb/store.ts'
+import { encodeErasure } from '../../src/wire/erasure.ts'
 import { SimClock } from '../sim/clock.ts'
 import { MemoryLog } from '../support/memory-log.ts'
 import { ModelStore } from '../support/model-store.ts'
 import { answer, batchOf, signal, type TestRow } from '../support/store-batches.ts'
+import { modelRuns } from '../support/effort.ts'
 
 const t0 = 1_700_000_000_000_000 - (1_700_000_000_000_000 % 3600e6)
 const s = 1e6
@@ -25,6 +27,14 @@ function readings(rows: readonly TestRow[], receivedUs = Math.max(...rows.map((r
 const tickAt = (receivedUs: number): LogRecord => ({ topic: 'telemetry', kind: 'tick', key: '', receivedUs, body: new Uint8Array(0) })
 const at = (seconds: number, value = seconds, device = 'd1'): TestRow => ({ device, timeUs: t0 + seconds * s, value })
 
+const erasureOf = (device: string): LogRecord => ({
+  topic: 'telemetry',
+  kind: 'erasure',
+  key: device,
+  receivedUs: t0,
+  body: encodeErasure({ id: `of-${device}`, tenant: 'default', device }),
+})
+
 class Bench {
   readonly clock = new SimClock()
   readonly env: Env = { ...nodeEnv(silentLogger), clock: this.clock }
@@ -32,9 +42,9 @@ class Bench {
   readonly commits: Committed[] = []
   role: StoreRole
 
-  constructor(store: Store, log = new MemoryLog()) {
+  constructor(store: Store, log = new MemoryLog(), commitMessages = 0) {
     this.log = log
-    this.role = startStoreRole({ log, store, env: this.env, onCommitted: (commit) => void this.commits.push(commit) })
+    this.role = startStoreRole({ log, store, env: this.env, commitMessages, onCommitted: (commit) => void this.commits.push(commit) })
   }
 
   /** Real work (DuckDB) takes real time, so simulated time passes until the store is there. */
@@ -120,6 +130,44 @@ void describe('The store role', () => {
     await bench.role.stop()
   })
 
+  void it('erases what stands before an erasure, to the record, also when a try of it failed', async () => {
+    const store = new ModelStore()
+    const faults = ['before', 'after', undefined, 'after', 'before']
+    const commits: [bigint, bigint, string | undefined][] = []
+    const flaky: Store = {
+      commit: async (c, stop) => {
+        const fault = faults.shift()
+        if (fault === 'before') throw new KymoError('store_unavailable')
+        await store.commit(c, stop)
+        commits.push([c.span.first, c.span.next, c.erase?.device])
+        assert.ok(c.erase === undefined || c.states?.length === 2, 'an erasure comes with states')
+        if (fault === 'after') throw new KymoError('store_unavailable')
+      },
+      resume: (l, t, p) => store.resume(l, t, p),
+      query: (q, a) => store.query(q, a),
+      latest: (m) => store.latest(m),
+      series: (m, a, page) => store.series(m, a, page),
+      close: () => store.close(),
+    }
+    const bench = new Bench(flaky)
+    bench.log.append(readings([at(1), at(1, 1, 'd2')]), readings([at(2)]), erasureOf('d1'), erasureOf('d3'), readings([at(1, 7), at(1, 1, 'd2')]))
+    await bench.caughtUp(store)
+    await bench.role.stop()
+    assert.deepEqual(
+      (await answer(store, {})).map((row) => [row.device, row['value']]),
+      [
+        ['d1', 7],
+        ['d2', 1],
+      ],
+    )
+    assert.deepEqual(commits.slice(0, 3), [
+      [0n, 3n, 'd1'],
+      [3n, 4n, 'd3'],
+      [4n, 5n, undefined],
+    ])
+    assert.equal(bench.role.counts.duplicates, 1)
+  })
+
   void it('ends when another owner has moved the span', async () => {
     const store = new ModelStore()
     const bench = new Bench(store)
@@ -178,6 +226,31 @@ void describe('The store role', () => {
     await bench.role.stop()
   })
 
+  void it('waits no longer than commitMessages take to arrive, counted in messages and not in readings', async () => {
+    const waits = async (commitMessages: number): Promise<number> => {
+      const bench = new Bench(new ModelStore(), new MemoryLog(), commitMessages)
+      bench.log.perDelivery = 1
+      await bench.clock.advance(1)
+      const lingerMs = bench.log.opened.at(-1)!.batch!.lingerMs as () => number
+      // 20 messages of 30 readings every 10 ms: 2,000 messages a second, 60,000 readings.
+      const metrics = Array.from({ length: 30 }, (_, k) => `m${k}`)
+      for (let i = 1; i < 60; i++) {
+        const messages = Array.from({ length: 20 }, (_, k) => metrics.map((metric) => ({ ...at(i + k / 1000, k, `d${k % 2}`), metric })))
+        bench.log.append(readings(messages.flat()))
+        await bench.clock.advance(10)
+      }
+      const ms = lingerMs()
+      await bench.role.stop()
+      return ms
+    }
+    assert.ok((await waits(0)) > 80)
+    // 40 messages take 20 ms, of which up to 10 have passed since the last commit.
+    const forty = await waits(40)
+    assert.ok(forty > 5 && forty < 25, `${forty} ms`)
+    assert.ok((await waits(1)) < 1)
+    assert.ok((await waits(100_000)) > 80, 'more than arrive in the longest wait')
+  })
+
   void it('comes back from kills at any moment with rows and rollups as if nothing had been', async () => {
     const root = fs.mkdtempSync(path.join(os.tmpdir(), 'kymo-role-'))
     let n = 0
@@ -196,7 +269,7 @@ void describe('The store role', () => {
             await store.close()
           }
         }),
-        { numRuns: 4, endOnFailure: true },
+        { ...modelRuns(4), endOnFailure: true },
       )
     } finally {
       fs.rmSync(root, { recursive: true, force: true })
@@ -218,6 +291,11 @@ async function killed(store: Store, kills: readonly number[], perDelivery: numbe
     for (const row of rows) expected.set(row.timeUs, row.value!)
     log.append(readings(rows, t0 + i * 41 * s))
     if (i % 7 === 3) log.append(tickAt(t0 + i * 41 * s))
+    // What comes afterwards reaches back behind it.
+    if (i === 60 && seed % 3 !== 0) {
+      log.append(erasureOf('d1'))
+      expected.clear()
+    }
   }
   for (const commits of [...kills, Number.MAX_SAFE_INTEGER]) {
     let dead = false

@@ -1,10 +1,8 @@
-import type { RollupColumns, Tables } from '../../src/core/ports.ts'
-import { Dedupe } from '../../src/compute/window/dedupe.ts'
-import { Rollup } from '../../src/compute/window/rollup.ts'
 import { openDuckdbStore } from '../../src/store/duckdb/store.ts'
 import { envAt } from '../support/kept-store.ts'
-import { batchOf, signal, spanOf } from '../support/store-batches.ts'
 import { sealRows, sealTimeUs } from '../support/loop-rows.ts'
+import { signal, spanOf } from '../support/store-batches.ts'
+import { StoreHead } from '../support/store-head.ts'
 
 /**
  * Commits without end, months in a few seconds, and seals and merges beside it; prints each offset once its commit was acknowledged, and `sealed` after
@@ -13,10 +11,9 @@ import { sealRows, sealTimeUs } from '../support/loop-rows.ts'
 let next = 0
 const env = envAt(() => sealTimeUs(next))
 const store = await openDuckdbStore({ dir: process.argv[2]!, env, memoryLimitMb: 128, checkpointBytes: 100_000, sealBytes: 300_000 })
-const dedupe = new Dedupe()
-const rollup = new Rollup()
+const head = new StoreHead()
 const resumed = await store.resume('log-1', 'telemetry', 0)
-for (const state of resumed?.states ?? []) (state.operator === 'dedupe' ? dedupe : rollup).restore(state.bytes)
+if (resumed !== undefined) head.restore(resumed.states)
 next = Number(resumed?.next ?? 0n)
 
 void (async () => {
@@ -28,19 +25,8 @@ void (async () => {
 })()
 
 for (;;) {
-  const tables = { readings: [] as Tables['readings'][number][], late: [] as Tables['late'][number][], rollups: [] as RollupColumns[] }
-  rollup.tick(sealTimeUs(next), (columns) => void tables.rollups.push(columns))
-  dedupe.push(batchOf(sealRows(next)), (out) => {
-    tables.readings.push(out.inOrder)
-    tables.late.push(out.late)
-    rollup.push(out.inOrder, (columns) => void tables.rollups.push(columns))
-  })
-  const at = BigInt(next + 1)
-  const states = [
-    { operator: 'dedupe', at, bytes: dedupe.snapshot() },
-    { operator: 'rollup', at, bytes: rollup.snapshot() },
-  ]
-  await store.commit({ tables, span: spanOf(next, next + 1), states }, signal)
+  const tables = head.push(sealRows(next), sealTimeUs(next))
+  await store.commit({ tables, span: spanOf(next, next + 1), states: head.states(BigInt(next + 1)) }, signal)
   next++
   process.stdout.write(`${next}\n`)
   await new Promise((resolve) => setTimeout(resolve, 25))

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
 import { after, before, test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { KymoError } from '../../src/core/errors.ts'
 import { createTables } from '../../src/store/duckdb/schema.ts'
 import { Attachments } from '../../src/store/duckdb/sealed/attachments.ts'
@@ -129,6 +130,24 @@ test('files are attached when they are needed, few stay, and none is detached un
   const again = await attachments.acquire(names)
   assert.equal(again.files.size, 4)
   again.release()
+  connection.closeSync()
+  close()
+})
+
+test('closing waits for files on their way out, and then none is attached or detached', async () => {
+  const { connection, connect, close } = await engine()
+  const own = await connect()
+  const attachments = new Attachments(own, dir, 1)
+  const names = filesFor(manifest, [{ kind: 'raw', fromUs: start, toUs: start + 4 * dayUs }])
+  const all = await attachments.acquire(names)
+  const one = await attachments.acquire(names.slice(0, 1))
+  all.release()
+  await setImmediate() // the first of three is on its way
+  await attachments.close()
+  assert.equal(attachments.size, 1)
+  await assert.rejects(attachments.acquire(names), (thrown) => thrown instanceof KymoError && thrown.code === 'shutting_down')
+  one.release()
+  own.closeSync()
   connection.closeSync()
   close()
 })

@@ -9,8 +9,9 @@ import { reachesOf } from '../../src/store/duckdb/sql/reach.ts'
 import { checkSql } from '../../src/store/duckdb/sql/run.ts'
 import { FedStore, noDevices, rounded } from '../support/fed-store.ts'
 import type { TestRow } from '../support/store-batches.ts'
+import { modelRuns } from '../support/effort.ts'
 
-const runs = Number(process.env['KYMO_TEST_RUNS'] ?? 60)
+const runs = modelRuns(60)
 const second = 1e6
 const hour = 3600 * second
 const day = 24 * hour
@@ -262,7 +263,7 @@ void describe('a statement over sealed days', () => {
   const parameters = [iso(t0 + 3 * day + hour), 'd1']
   const all = 'WITH unbounded AS (SELECT * FROM readings, readings_1m, readings_1h, device_telemetry)'
 
-  void it('answers as one that reads everything', { timeout: 300_000 }, async () => {
+  void it('answers as one that reads everything', { timeout: 120_000 + runs.numRuns * 3_000 }, async () => {
     const sorted = (rows: ReturnType<typeof rounded>): string[] =>
       rounded(rows)
         .map((row) => JSON.stringify(row))
@@ -274,7 +275,7 @@ void describe('a statement over sealed days', () => {
         const run = async (one: string): Promise<string[]> => sorted(await fed.rows(one, used))
         assert.deepEqual(await run(sql), await run(`${all} ${sql}`), sql)
       }),
-      { numRuns: runs, endOnFailure: process.env['KYMO_TEST_RUNS'] !== undefined },
+      runs,
     )
   })
 

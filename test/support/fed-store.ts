@@ -1,14 +1,12 @@
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import { Dedupe } from '../../src/compute/window/dedupe.ts'
-import { Rollup } from '../../src/compute/window/rollup.ts'
 import { nodeEnv, silentLogger } from '../../src/core/env/node-env.ts'
-import type { RollupColumns, Tables } from '../../src/core/ports.ts'
 import type { SqlDevices, SqlParameter, SqlValue } from '../../src/core/sql.ts'
 import type { KeepMinutes } from '../../src/store/duckdb/series-state.ts'
 import { openDuckdbStore, type DuckdbStore } from '../../src/store/duckdb/store.ts'
-import { batchOf, signal, spanOf, type TestRow } from './store-batches.ts'
+import { signal, spanOf, type TestRow } from './store-batches.ts'
+import { StoreHead } from './store-head.ts'
 
 /** A store that is fed as a server feeds it, through deduplication and rollups, and asked with SQL. `nowUs`: of its statements. */
 export class FedStore {
@@ -17,8 +15,7 @@ export class FedStore {
   readonly root = fs.mkdtempSync(path.join(os.tmpdir(), 'kymo-fed-'))
   readonly #keepMinutes: KeepMinutes
   readonly #devices: SqlDevices
-  readonly #dedupe = new Dedupe()
-  readonly #rollup = new Rollup()
+  readonly #head = new StoreHead()
   #next = 0
 
   constructor(keepMinutes: KeepMinutes, devices: SqlDevices) {
@@ -43,21 +40,7 @@ export class FedStore {
 
   /** One commit. */
   async feed(rows: readonly TestRow[], receivedUs: number): Promise<void> {
-    const rollups: RollupColumns[] = []
-    const readings: Tables['readings'][number][] = []
-    const late: Tables['late'][number][] = []
-    const closed = (columns: RollupColumns): void => void rollups.push(columns)
-    this.#rollup.tick(receivedUs, closed)
-    this.#dedupe.push(
-      batchOf(rows),
-      (out) => {
-        readings.push(out.inOrder)
-        late.push(out.late)
-        this.#rollup.push(out.inOrder, closed)
-      },
-      receivedUs,
-    )
-    await this.store.commit({ tables: { readings, late, rollups }, span: spanOf(this.#next, ++this.#next) }, signal)
+    await this.store.commit({ tables: this.#head.push(rows, receivedUs), span: spanOf(this.#next, ++this.#next) }, signal)
   }
 
   async rows(sql: string, parameters: readonly SqlParameter[] = []): Promise<SqlValue[][]> {

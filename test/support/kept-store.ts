@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
-import { Dedupe } from '../../src/compute/window/dedupe.ts'
-import { Rollup } from '../../src/compute/window/rollup.ts'
 import { nodeEnv, silentLogger } from '../../src/core/env/node-env.ts'
 import type { Env } from '../../src/core/env.ts'
-import type { Aggregation, RollupColumns, Store, Tables } from '../../src/core/ports.ts'
+import type { Aggregation } from '../../src/core/ports.ts'
 import { readManifest, sweep } from '../../src/store/duckdb/sealed/manifest-file.ts'
 import { filesOf } from '../../src/store/duckdb/sealed/manifest.ts'
 import { openDuckdbStore, type DuckdbOptions, type DuckdbStore } from '../../src/store/duckdb/store.ts'
 import { ModelStore } from './model-store.ts'
-import { answer, batchOf, signal, spanOf, type AnswerRow, type TestRow } from './store-batches.ts'
+import { sameAnswer, sameSeries } from './same-answers.ts'
+import { answer, signal, spanOf, type TestRow } from './store-batches.ts'
+import { StoreHead } from './store-head.ts'
 
 /** Those that are exact. */
 export const exact: readonly Aggregation[] = ['avg', 'min', 'max', 'sum', 'count', 'stddev', 'first', 'last']
@@ -30,8 +30,7 @@ export class KeptStore {
   nowUs: number
   readonly dir: string
   readonly #more: Partial<DuckdbOptions>
-  readonly #dedupe = new Dedupe()
-  readonly #rollup = new Rollup()
+  readonly #head = new StoreHead()
   #next = 0
 
   constructor(dir: string, nowUs: number, more: Partial<DuckdbOptions> = {}) {
@@ -59,36 +58,31 @@ export class KeptStore {
 
   /** Commits rows as the store role does: what is known or late told apart, closed buckets with them. */
   async feed(rows: readonly TestRow[]): Promise<void> {
-    const rollups: RollupColumns[] = []
-    const tables = { readings: [] as Tables['readings'][number][], late: [] as Tables['late'][number][], rollups }
-    const closed = (columns: RollupColumns): void => void rollups.push(columns)
-    this.#rollup.tick(this.nowUs, closed)
-    if (rows.length > 0)
-      this.#dedupe.push(
-        batchOf(rows),
-        (out) => {
-          tables.readings.push(out.inOrder)
-          tables.late.push(out.late)
-          this.#rollup.push(out.inOrder, closed)
-        },
-        this.nowUs,
-      )
+    const tables = this.#head.push(rows, this.nowUs)
     const span = spanOf(this.#next, ++this.#next)
     await this.store.commit({ tables, span }, signal)
     await this.model.commit({ tables, span }, signal)
   }
 
+  /** Erases a device as the store role does, with rows that came with it before it. */
+  async erase(device: string, rows: readonly TestRow[] = [], id = `erasure-of-${device}`): Promise<void> {
+    const tables = this.#head.push(rows, this.nowUs)
+    this.#head.forget('default', device)
+    const span = spanOf(this.#next, ++this.#next)
+    const c = { tables, span, states: this.#head.states(BigInt(this.#next)), erase: { id, tenant: 'default', device } }
+    await this.store.commit(c, signal)
+    await this.model.commit(c, signal)
+  }
+
   /** Whether everything that can be asked is answered as the model does. */
   async check(what: string): Promise<void> {
     const all = { limit: 1_000_000 }
-    same(await answer(this.store, all), await answer(this.model, all), what)
+    sameAnswer(await answer(this.store, all), await answer(this.model, all), what)
     for (const stepUs of [60e6, 3600e6, 90e6]) {
       const query = { ...all, stepUs, aggregations: exact }
-      same(await answer(this.store, query), await answer(this.model, query), `${what}, step ${stepUs / 1e6} s`)
+      sameAnswer(await answer(this.store, query), await answer(this.model, query), `${what}, step ${stepUs / 1e6} s`)
     }
-    const everyone = { tenant: 'default' }
-    assert.deepEqual(await this.store.series(everyone, signal), await this.model.series(everyone, signal), what)
-    assert.deepEqual(shown(await this.store.latest(everyone, signal)), shown(await this.model.latest(everyone, signal)), what)
+    await sameSeries(this.store, this.model, what)
     const rows = await answer(this.model, all)
     const { count, distinct } = await this.counted()
     assert.deepEqual([count, distinct], [rows.length, rows.length], `${what}, SQL`)
@@ -136,26 +130,4 @@ export function checkFolder(dir: string, what: string): void {
   assert.deepEqual(found.sort(), [...filesOf(manifest).keys()].sort(), what)
   const hot = fs.readdirSync(dir).filter((name) => /^hot-\d+\.duckdb$/.test(name))
   assert.ok(hot.length > manifest.frozen.length, `${what}: ${hot.join(' ')}`)
-}
-
-function shown(batch: Awaited<ReturnType<Store['latest']>>): unknown[] {
-  return Array.from({ length: batch.rows }, (_, i) => [
-    batch.keys[batch.series[i]!],
-    batch.timeUs[i],
-    batch.value[i],
-    batch.flags?.[i] ?? 0,
-    batch.text?.get(i),
-  ])
-}
-
-function same(found: readonly AnswerRow[], expected: readonly AnswerRow[], what: string): void {
-  assert.equal(found.length, expected.length, `${what}: rows`)
-  found.forEach((row, i) => {
-    for (const [name, value] of Object.entries(expected[i]!)) {
-      const mine = row[name]
-      const near = typeof value === 'number' && typeof mine === 'number' && Math.abs(mine - value) <= 1e-7 * Math.max(1, Math.abs(value))
-      const at = new Date(row.timeUs / 1000).toISOString()
-      assert.ok(near || Object.is(mine, value), `${what}: row ${i} ${row.device} ${at}: ${name} is ${mine} instead of ${value}`)
-    }
-  })
 }

@@ -4,7 +4,18 @@ import { KymoError } from '../../src/core/errors.ts'
 import { bordersWithin, isBucketed } from '../../src/core/buckets.ts'
 import { calendarBorders, isTimeZone } from '../../src/core/calendar.ts'
 import { isQuantile, quantiles } from '../../src/core/ports.ts'
-import type { Aggregation, OperatorState, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, SeriesPage, Store, Tables } from '../../src/core/ports.ts'
+import type {
+  Aggregation,
+  Erasing,
+  OperatorState,
+  QueryPage,
+  RangeQuery,
+  SeriesInfo,
+  SeriesMatch,
+  SeriesPage,
+  Store,
+  Tables,
+} from '../../src/core/ports.ts'
 import type { Span } from '../../src/core/record.ts'
 
 interface Row {
@@ -37,7 +48,10 @@ export class ModelStore implements Store {
   readonly #series = new Map<string, Series>()
   readonly #spans = new Map<string, { next: bigint; readonly states: Map<string, OperatorState> }>()
 
-  async commit(c: { readonly tables: Tables; readonly span: Span; readonly states?: readonly OperatorState[] }, signal: AbortSignal): Promise<void> {
+  async commit(
+    c: { readonly tables: Tables; readonly span: Span; readonly states?: readonly OperatorState[]; readonly erase?: Erasing },
+    signal: AbortSignal,
+  ): Promise<void> {
     await Promise.resolve()
     if (signal.aborted) throw new KymoError('shutting_down')
     const name = `${c.span.log}/${c.span.topic}/${c.span.partition}`
@@ -47,6 +61,7 @@ export class ModelStore implements Store {
     for (const batch of c.tables.late) this.#add(batch, true, ahead)
     for (const batch of c.tables.readings) this.#add(batch, false, () => true)
     for (const batch of c.tables.late) this.#add(batch, true, (flags) => !ahead(flags))
+    for (const [id, { key }] of this.#series) if (key.tenant === c.erase?.tenant && key.device === c.erase.device) this.#series.delete(id)
     for (const state of c.states ?? []) stored.states.set(state.operator, { ...state, bytes: state.bytes.slice() })
     stored.next = c.span.next
     this.#spans.set(name, stored)

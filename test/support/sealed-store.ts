@@ -93,7 +93,9 @@ export async function writeHot(dir: string, hot: number, content: HotContent): P
     }
     await insert(c, `rollup_${kind}`, content.rollups[kind].map(rollup))
     await c.run(`CREATE TABLE IF NOT EXISTS hot.corrected_${kind} AS FROM hot.rollup_${kind} WHERE false`)
-    await insert(c, `corrected_${kind}`, content.corrected[kind].map(rollup))
+    const unknown = kind === '1h' ? ', NULL)' : ')' // No bins: the numbers are not those of any readings.
+    const corrected = content.corrected[kind].map((row) => rollup(row).slice(0, -1) + unknown)
+    await insert(c, `corrected_${kind}`, corrected)
   }
   await c.run('CHECKPOINT hot')
   await c.run('DETACH hot')

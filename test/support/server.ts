@@ -1,10 +1,12 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
+import https from 'node:https'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
+import { aliases } from '../../src/core/config-aliases.ts'
 
 const root = path.resolve(import.meta.dirname, '../..')
 
@@ -32,11 +34,12 @@ export interface Ended {
   readonly output: string
 }
 
+const foreign = /^(?:KYMO_|NODE_TEST_|NO_COLOR$|FORCE_COLOR$)/
+const aliasNames: ReadonlySet<string> = new Set(aliases.map(({ variable }) => variable))
+
 /** The seeds' variables and ours would change what is started; only what a test gives counts. */
 export function cleanEnv(extra: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
-  const foreign =
-    /^(?:KYMO_|MQTT_|POSTGRES_|KAFKA_|MONGO_|TEMP_|HUMIDITY_|NODE_TEST_|DATABASE_URL$|ENVIRONMENT$|SECRET_KEY$|PORT$|NO_COLOR$|FORCE_COLOR$)/
-  const own = Object.entries(process.env).filter(([name]) => !foreign.test(name))
+  const own = Object.entries(process.env).filter(([name]) => !foreign.test(name) && !aliasNames.has(name))
   return { ...Object.fromEntries(own), NO_COLOR: '1', ...extra }
 }
 
@@ -227,6 +230,7 @@ function readLockFile(data: string): LockFile | undefined {
 
 async function isReady(url: string): Promise<boolean> {
   try {
+    if (url.startsWith('https:')) return await isReadySecurely(url)
     const answer = await fetch(new URL('/readyz', url), { signal: AbortSignal.timeout(2_000) })
     await answer.arrayBuffer()
     return answer.status === 200
@@ -234,6 +238,17 @@ async function isReady(url: string): Promise<boolean> {
     // Nothing listens yet: that is the answer.
     return false
   }
+}
+
+/** Whoever answers there: its certificate is for the test itself to judge. */
+function isReadySecurely(url: string): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const request = https.get(new URL('/readyz', url), { rejectUnauthorized: false, timeout: 2_000, agent: false }, (answer) => {
+      answer.resume()
+      answer.on('end', () => resolve(answer.statusCode === 200))
+    })
+    request.on('timeout', () => request.destroy()).on('error', reject)
+  })
 }
 
 function killPid(pid: number): void {

@@ -53,6 +53,18 @@ export async function answer(store: Pick<Store, 'query'>, query: Partial<RangeQu
   return rows
 }
 
+/** The same page by page, each from the last row of the one before, as the doors read; small enough pages that a few thousand rows are several. */
+export async function answerInPages(store: Pick<Store, 'query'>, query: Partial<RangeQuery>): Promise<AnswerRow[]> {
+  const limit = 10_000
+  const rows: AnswerRow[] = []
+  for (;;) {
+    const after = rows.at(-1)
+    const page = await answer(store, { ...query, limit, ...(after === undefined ? {} : { after }) })
+    rows.push(...page)
+    if (page.length < limit) return rows
+  }
+}
+
 function rowsOf(page: QueryPage): AnswerRow[] {
   return Array.from({ length: page.rows }, (_, i) => {
     const key = page.keys[page.series[i]!]!

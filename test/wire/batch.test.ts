@@ -6,6 +6,7 @@ import { BatchBuilder } from '../../src/core/batch-builder.ts'
 import { KymoError } from '../../src/core/errors.ts'
 import { decodeBatch, decodeDictionary, ReaderKeys } from '../../src/wire/batch/decode.ts'
 import { BatchEncoder, encodeBatch, WriterDictionary } from '../../src/wire/batch/encode.ts'
+import { fuzzRuns } from '../support/effort.ts'
 
 const keys: SeriesKey[] = Array.from({ length: 40 }, (_, i) => ({
   tenant: i % 7 === 0 ? 'other' : 'default',
@@ -70,6 +71,7 @@ describe('batches as bytes', () => {
   test('come back as they were, self-contained', () => {
     fc.assert(
       fc.property(rowsArbitrary, (rows) => assert.deepEqual(plain(decodeBatch(encodeBatch(build(rows)), new ReaderKeys())), plain(build(rows)))),
+      fuzzRuns(400),
     )
   })
 
@@ -87,6 +89,7 @@ describe('batches as bytes', () => {
         }
         assert.equal(new Set(reader.keys.map((key) => JSON.stringify(key))).size, reader.keys.length, 'a series has one index')
       }),
+      fuzzRuns(400),
     )
   })
 
@@ -197,7 +200,7 @@ describe('batches as bytes', () => {
           assert.ok(thrown instanceof KymoError && thrown.kind === 'corrupt', String(thrown))
         }
       }),
-      { numRuns: 3000 },
+      fuzzRuns(3000),
     )
   })
 

@@ -2,47 +2,10 @@ import assert from 'node:assert/strict'
 import { Buffer } from 'node:buffer'
 import { describe, it } from 'node:test'
 import { Flag } from '../../src/core/batch.ts'
-import { BatchBuilder } from '../../src/core/batch-builder.ts'
-import { KymoError } from '../../src/core/errors.ts'
-import type { LineShape, MessageContext } from '../../src/core/gate.ts'
-import { SeriesTable } from '../../src/core/series-table.ts'
+import type { KymoError } from '../../src/core/errors.ts'
+import type { LineShape } from '../../src/core/gate.ts'
 import { LineSplitter } from '../../src/wire/line/lines.ts'
-import { parseLine } from '../../src/wire/line/parse.ts'
-import { LineDecoder } from '../../src/wire/line-decoder.ts'
-import { PayloadDecoder } from '../../src/wire/payload/decoder.ts'
-import { LineNoise, referenceParse } from './line-fuzz.ts'
-
-const receivedUs = 1_790_000_000_000_000
-
-function context(tenant = 'default', line?: number): MessageContext {
-  const base = { transport: 'http', tenant, client: 'test', topic: '/write', shape: 'line-ns', packetId: 0, dup: false } as const
-  return line === undefined ? base : { ...base, line }
-}
-
-class Bench {
-  readonly series = new SeriesTable()
-  readonly payload = new PayloadDecoder({ series: this.series })
-  readonly lines: LineDecoder
-  readonly out = new BatchBuilder(this.series.keys)
-
-  constructor(o: { readonly fastLane?: boolean; readonly deviceTags?: readonly string[] } = {}) {
-    this.lines = new LineDecoder({ series: this.series, payload: this.payload, ...o })
-  }
-
-  take(line: string | Uint8Array, shape: LineShape = 'line-ns', at = context()): KymoError | undefined {
-    const bytes = Buffer.from(line)
-    return this.lines.decode(bytes, 0, bytes.length, shape, at, receivedUs, this.out)
-  }
-
-  rows(): { device: string; metric: string; timeUs: number; value: number | string; flags: number }[] {
-    const batch = this.out.view()
-    return Array.from({ length: batch.rows }, (_, i) => {
-      const key = batch.keys[batch.series[i]!]!
-      const value = batch.text?.get(i) ?? batch.value[i]!
-      return { device: key.device, metric: key.metric, timeUs: batch.timeUs[i]!, value, flags: batch.flags?.[i] ?? 0 }
-    })
-  }
-}
+import { Bench, context, receivedUs, split } from './line-bench.ts'
 
 /** A line sent twice, so that the second takes the fast lane where it can: both give the same. */
 function taken(line: string, shape: LineShape = 'line-ns'): ReturnType<Bench['rows']> {
@@ -269,18 +232,6 @@ describe('what a line may not be', () => {
   })
 })
 
-function split(body: string, itemsMax?: number): [number, string][] {
-  const bytes = Buffer.from(body)
-  const lines = new LineSplitter(bytes, 0, bytes.length, itemsMax)
-  const found: [number, string][] = []
-  while (lines.next()) {
-    if (lines.skipping) continue
-    assert.equal(lines.index, found.length)
-    found.push([lines.line, bytes.toString('utf8', lines.start, lines.end)])
-  }
-  return found
-}
-
 describe('a body becomes lines', () => {
   it('comments, blank lines, CRLF, white space', () => {
     assert.deepStrictEqual(split('# one\n\n  \r\na f=1\r\n\t b f=2\n#\nc f=3'), [
@@ -333,82 +284,3 @@ describe('a body becomes lines', () => {
     assert.ok(turns >= 5 && turns < 20, String(turns))
   })
 })
-
-describe('fuzz', () => {
-  const rounds = Number(process.env['KYMO_TEST_LINE_ROUNDS'] ?? 40_000)
-
-  it('the parser and the reference agree', () => {
-    const noise = new LineNoise(7)
-    let good = 0
-    for (let i = 0; i < rounds; i++) {
-      const line = noise.line()
-      const bytes = i % 3 === 0 ? Buffer.from(line) : noise.mutated(line)
-      const wanted = referenceParse(bytes)
-      let got: ReturnType<typeof parseLine> | undefined
-      try {
-        got = parseLine(bytes, 0, bytes.length, 0)
-      } catch (error) {
-        assert.ok(error instanceof KymoError && error.kind === 'invalid' && error.details.errors?.length === 1, String(error))
-      }
-      const plain =
-        got === undefined
-          ? undefined
-          : {
-              measurement: got.measurement,
-              tags: got.tags.map((tag) => [...tag]),
-              fields: got.fields.map(({ name, kind, value, text }) => ({ name, kind, value, text })),
-              timeUs: got.timeUs,
-            }
-      assert.deepStrictEqual(plain, wanted, JSON.stringify(bytes.toString('latin1')))
-      if (wanted !== undefined) good++
-    }
-    assert.ok(good > rounds / 10 && good < (rounds * 9) / 10, `${good} of ${rounds} were good`)
-  })
-
-  it('the fast lane gives what the parser gives', () => {
-    const noise = new LineNoise(11)
-    const fast = new Bench()
-    const slow = new Bench({ fastLane: false })
-    const pool = Array.from({ length: 200 }, () => goodLine(noise))
-    for (let i = 0; i < rounds; i++) {
-      const base = noise.random.pick(pool)
-      const bytes = noise.random.below(3) === 0 ? noise.mutated(base) : Buffer.from(withOtherValues(base, noise))
-      const [one, other] = [fast.take(bytes), slow.take(bytes)]
-      const shown = JSON.stringify(bytes.toString('latin1'))
-      assert.equal(one?.code, other?.code, shown)
-      if (one === undefined) assert.equal(fast.payload.ownTime, slow.payload.ownTime, shown)
-      assert.deepStrictEqual(fast.rows(), slow.rows(), shown)
-      fast.out.reset()
-      slow.out.reset()
-    }
-    assert.ok(fast.lines.fastLines > rounds / 10, `${fast.lines.fastLines} of ${rounds} took the fast lane`)
-  })
-
-  it('lines among other lines are found as they are', () => {
-    const noise = new LineNoise(13)
-    for (let round = 0; round < rounds / 100; round++) {
-      const wanted: [number, string][] = []
-      let body = ''
-      for (let line = 1, n = noise.random.below(8); n > 0; n--) {
-        const text = noise.random.pick([() => '# comment "', () => '', () => goodLine(noise).trim()])()
-        body += `${text}${noise.random.pick(['\n', '\r\n'])}`
-        if (text !== '' && !text.startsWith('#')) wanted.push([line, text])
-        line += text.split('\n').length
-      }
-      assert.deepStrictEqual(split(body), wanted, JSON.stringify(body))
-    }
-  })
-})
-
-function goodLine(noise: LineNoise): string {
-  for (;;) {
-    const line = noise.line()
-    if (referenceParse(Buffer.from(line)) !== undefined) return line
-  }
-}
-
-/** The same fields in the same place with other values: what the next line of a sender looks like. */
-function withOtherValues(line: string, noise: LineNoise): string {
-  const value = (): string => (noise.random.below(8) === 0 ? noise.value() : String(noise.random.next() * 10 ** noise.random.below(8)))
-  return line.replaceAll(/(?<==)-?\d+\.\d+/g, value).replace(/ \d{10,}$/, () => ` ${noise.time()}`)
-}

@@ -4,9 +4,7 @@ import fc from 'fast-check'
 import { encodeAck, encodePublish, encodeSuback, headWithPacketId, withPacketId } from '../../src/wire/mqtt/encode.ts'
 import { ack, connect, disconnect, hex, packet, pingreq, publish, subscribe, unsubscribe } from '../mqtt/client-packets.ts'
 import { read, Recorder } from './mqtt-recorder.ts'
-
-/** KYMO_TEST_FUZZ: how many cases in all (.ci/long: millions); a property takes its share. */
-const runs = Math.ceil(Number(process.env['KYMO_TEST_FUZZ'] ?? 8000) / 20)
+import { fuzzRuns } from '../support/effort.ts'
 
 const name = fc.string({ unit: 'binary', minLength: 1, maxLength: 12 }).filter((text) => !/[\0#+]/.test(text) && text.isWellFormed())
 const filter = fc.oneof(
@@ -88,7 +86,7 @@ test('valid streams are read whole, however they are cut', () => {
       assert.equal(violation, undefined)
       assert.equal(events.length, packets.length)
     }),
-    { numRuns: runs },
+    fuzzRuns(1000),
   )
 })
 
@@ -102,11 +100,11 @@ test('changed streams and noise say the same however they are cut, and throw not
         checkChunking(mutate(Buffer.concat(packets), changes), cuts, 300)
       },
     ),
-    { numRuns: runs * 2 },
+    fuzzRuns(2000),
   )
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 200 }), cuts, (bytes, cuts) => checkChunking(bytes, cuts, 100)),
-    { numRuns: runs * 2 },
+    fuzzRuns(2000),
   )
   const body = fc.uint8Array({ maxLength: 60 })
   const first = fc.constantFrom(0x10, 0x30, 0x32, 0x34, 0x82, 0xa2, 0x40)
@@ -114,7 +112,7 @@ test('changed streams and noise say the same however they are cut, and throw not
     fc.property(fc.array(fc.tuple(first, body), { maxLength: 4 }), cuts, (packets, cuts) => {
       checkChunking(Buffer.concat(packets.map(([first, body]) => packet(first, body))), cuts, 1000)
     }),
-    { numRuns: runs * 2 },
+    fuzzRuns(2000),
   )
 })
 
@@ -127,7 +125,7 @@ test('what is kept of a stream never exceeds the packet limit and its header', (
         assert.ok(recorder.framer.pendingBytes <= max + 5)
       }
     }),
-    { numRuns: runs },
+    fuzzRuns(1000),
   )
 })
 
@@ -153,7 +151,7 @@ test('UTF-8: what is accepted is exactly what a strict decoder accepts, without 
       }
       assert.equal(read([publish(bytes, '')]).violation === undefined, fine)
     }),
-    { numRuns: runs * 10 },
+    fuzzRuns(10_000),
   )
 })
 
@@ -173,7 +171,7 @@ test('what we encode is what the standard says', () => {
       assert.equal(hex(Buffer.concat([head, encoded.bytes.subarray(encoded.idAt + 2)])), expected)
       assert.equal(hex(encoded.bytes), before, 'what is shared stays as it is')
     }),
-    { numRuns: runs },
+    fuzzRuns(1000),
   )
   assert.deepEqual(
     ([4, 5, 6, 7] as const).map((type) => hex(encodeAck(type, 0xabcd))),

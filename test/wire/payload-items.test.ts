@@ -4,13 +4,15 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { limits } from '../../src/core/limits.ts'
 import { ItemSplitter, splitItems, type ItemKind } from '../../src/wire/payload/items.ts'
+import { fuzzRuns } from '../support/effort.ts'
 
 /** Items as text, refused ones as `!code at`; the body lies amid other bytes. */
-function split(text: string, kind: ItemKind, itemsMax: number = limits.batchItemsMax): string[] {
+function split(text: string, kind: ItemKind, itemsMax: number = limits.batchItemsMax, stepBytes?: number): string[] {
   const bytes = Buffer.concat([Buffer.from('[1,'), Buffer.from(text), Buffer.from(',2]')])
-  const items = new ItemSplitter(bytes, 3, bytes.length - 3, kind, itemsMax)
+  const items = new ItemSplitter(bytes, 3, bytes.length - 3, kind, itemsMax, stepBytes)
   const found: string[] = []
   while (items.next()) {
+    if (items.skipping) continue
     assert.equal(items.index, found.length)
     const body = bytes.toString('utf8', items.start, items.end)
     if (items.refusal === undefined) found.push(body)
@@ -62,8 +64,41 @@ describe('arrays', () => {
           values.map((value) => JSON.stringify(value)),
         )
       }),
-      { numRuns: 300 },
+      fuzzRuns(300),
     )
+  })
+
+  it('come apart the same however short the steps are, whatever is wrong with them', () => {
+    const part = fc.constantFrom('[', ']', '{', '}', '"', '\\\\', '\\"', ',', ' ', '\n', '1', 'null', '{"a":1}', '"x,]"', '  \t ')
+    fc.assert(
+      fc.property(
+        fc.array(part, { maxLength: 40 }),
+        fc.constantFrom<ItemKind>('array', 'ndjson'),
+        fc.integer({ min: 1, max: 9 }),
+        (parts, kind, step) => {
+          const text = kind === 'array' ? `[${parts.join('')}` : parts.join('')
+          assert.deepStrictEqual(split(text, kind, 5, step), split(text, kind, 5))
+        },
+      ),
+      fuzzRuns(2_000),
+    )
+  })
+
+  it('that are long give the caller a turn at each step', () => {
+    const long = 1 << 20
+    const step = 4_096
+    for (const middle of [`{"a":"${'x'.repeat(long)}"}`, `[${'1,'.repeat(long / 2)}1]`, `1${' '.repeat(long)}`, `${' '.repeat(long)}1`]) {
+      const bytes = Buffer.from(`[{"b":1},${middle},{"c":2}]`)
+      const items = new ItemSplitter(bytes, 0, bytes.length, 'array', 10, step)
+      let turns = 0
+      let found = 0
+      while (items.next()) {
+        if (items.skipping) turns++
+        else found++
+      }
+      assert.ok(turns >= long / step - 1 && turns <= (2 * long) / step + 2, `${turns} turns`)
+      assert.equal(found, 3)
+    }
   })
 
   it('nested a million deep cost no stack', () => {

@@ -7,6 +7,7 @@ import { csvCell, parseCsv, RecordBlocks } from '../../src/wire/table/csv.ts'
 import { TableMessages } from '../../src/wire/table/messages.ts'
 import { planTable, type PlanOptions } from '../../src/wire/table/plan.ts'
 import { formatsOf, timeReader } from '../../src/wire/table/time-format.ts'
+import { fuzzRuns } from '../support/effort.ts'
 
 function blocksOf(bytes: Buffer, cut: number, delimiter?: string): { text: string; line: number; end: number }[] {
   const blocks = new RecordBlocks(delimiter === undefined ? {} : { delimiter })
@@ -40,7 +41,7 @@ test('RFC 4180: what was quoted comes back, with its line, however the bytes are
         }
       },
     ),
-    { numRuns: 1_000 },
+    fuzzRuns(1_000),
   )
 })
 
@@ -102,7 +103,7 @@ test('text and names written as cells come back as they were, and no spreadsheet
       if (text !== '') assert.equal(back, JSON.stringify(text))
       if (text.trim() === text && text !== '') assert.equal(nameOf(nameCell(text)), text)
     }),
-    { numRuns: 2_000 },
+    fuzzRuns(2_000),
   )
 })
 

@@ -4,6 +4,7 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { limits } from '../../src/core/limits.ts'
 import { epochDigitsToUs, epochToUs, formatRfc3339, parseRfc3339, rfc3339ToUs } from '../../src/wire/time.ts'
+import { fuzzRuns } from '../support/effort.ts'
 
 /** 2255-06-05T23:47:34.740991Z, the last microsecond that is an exact integer in a double. */
 const last = limits.timeUsMax
@@ -34,6 +35,7 @@ describe('epoch numbers', () => {
       fc.property(fc.integer({ min: 0, max: 4_000_000_000 }), fc.integer({ min: 0, max: 999_999 }), (s, us) => {
         assert.equal(epochToUs(Number(`${s}.${String(us).padStart(6, '0')}`)), s * 1e6 + us)
       }),
+      fuzzRuns(1000),
     )
   })
 
@@ -56,6 +58,7 @@ describe('epoch numbers', () => {
       fc.property(fc.bigInt({ min: 100_000_000_000_000_000n, max: 9_007_199_254_740_991_999n }), (ns) =>
         assert.equal(of(String(ns)), Number(ns / 1000n)),
       ),
+      fuzzRuns(1000),
     )
   })
 })
@@ -66,7 +69,7 @@ describe('RFC 3339', () => {
       fc.property(fc.integer({ min: 0, max: Math.floor(last / 1000) }), (ms) => {
         assert.equal(parseRfc3339(new Date(ms).toISOString()), ms * 1000)
       }),
-      { numRuns: 1000 },
+      fuzzRuns(1000),
     )
     for (const text of [
       '2000-02-29T00:00:00Z',
@@ -163,6 +166,9 @@ describe('RFC 3339', () => {
   it('is written so that it reads back the same', () => {
     assert.equal(formatRfc3339(1_700_000_000_123_000), '2023-11-14T22:13:20.123Z')
     assert.equal(formatRfc3339(1_700_000_000_123_456), '2023-11-14T22:13:20.123456Z')
-    fc.assert(fc.property(fc.integer({ min: 0, max: last }), (us) => assert.equal(parseRfc3339(formatRfc3339(us)), us)))
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: last }), (us) => assert.equal(parseRfc3339(formatRfc3339(us)), us)),
+      fuzzRuns(1000),
+    )
   })
 })

@@ -1,3 +1,4 @@
+import fs from 'node:fs'
 import path from 'node:path'
 import process from 'node:process'
 import type { Command } from 'commander'
@@ -7,9 +8,11 @@ import { Exit } from '../exit.ts'
 import { bytes, count, milliseconds, table, time } from '../format.ts'
 import { takeLock } from '../lock.ts'
 import { examples, jsonOption, timeZoneOption } from '../options.ts'
+import { trustOptions } from '../trust.ts'
 import { Progress } from '../progress.ts'
 import type { Terminal } from '../terminal.ts'
 import { version } from '../version.ts'
+import { digestOf, readArchive, writeArchive } from './archive.ts'
 import { copySnapshot } from './copy.ts'
 import { interruptible } from './interrupt.ts'
 import { rangeText, reachOf } from './plan.ts'
@@ -20,6 +23,7 @@ interface BackupOptions {
   readonly data?: string
   readonly url?: string
   readonly token?: string
+  readonly output?: string
   readonly json?: boolean
 }
 
@@ -33,11 +37,18 @@ interface ListOptions {
 export function declare(command: Command, terminal: Terminal): void {
   command
     .argument('[dir]', 'where the backups are kept; made when it is not there')
+    .option('-o, --output <file>', 'one archive in place of a directory: *.tar, *.tar.gz or *.tar.zst; all is copied each time')
     .option('--data <dir>', 'the data directory (./kymo-data); a server that runs there is asked and goes on')
     .addOption(new Option('--url <url>', 'a server, also of another machine, in place of a data directory').env('KYMO_URL'))
     .addOption(new Option('--token <token>', 'an API token with the scope admin, where the server asks for one').env('KYMO_TOKEN'))
+  trustOptions(command)
   jsonOption(command)
   command.action(async (dir: string | undefined, options: BackupOptions) => {
+    if (options.output !== undefined) {
+      if (dir !== undefined) throw new KymoError('usage', { detail: 'Either a directory or --output', facts: { command: 'kymo backup' } })
+      await archive(options.output, options, terminal)
+      return
+    }
     if (dir === undefined) throw new KymoError('usage', { detail: 'the directory for the backup is missing', facts: { command: 'kymo backup' } })
     await backUp(dir, options, terminal)
   })
@@ -45,7 +56,7 @@ export function declare(command: Command, terminal: Terminal): void {
     .argument('<dir>')
     .action(list(terminal))
   jsonOption(command.command('verify').description('read everything that the backups are made of, and its checksums'))
-    .argument('<dir>')
+    .argument('<dir-or-file>', 'a directory with backups, or an archive')
     .option('--backup <id>', 'only this one')
     .action(verify(terminal))
   jsonOption(command.command('delete').description('remove a backup, and what no other one needs'))
@@ -57,7 +68,8 @@ export function declare(command: Command, terminal: Terminal): void {
     ['kymo backup /mnt/backups --url http://10.0.0.5:8080 --token tk_…', 'of a server on another machine'],
     ['kymo backup list /mnt/backups', 'what can be restored, and to which moments'],
     ['kymo backup verify /mnt/backups', 'exit code 5 when a file is missing or damaged'],
-    ['kymo restore /mnt/backups --data /var/lib/kymo-new', 'the way back'],
+    ['kymo backup -o kymo.tar.zst --data /var/lib/kymo', 'one file, to be taken elsewhere'],
+    ['kymo restore /mnt/backups --data /var/lib/kymo-new', 'the way back; of an archive too'],
   ])
 }
 
@@ -104,6 +116,51 @@ async function backUp(dir: string, options: BackupOptions, terminal: Terminal): 
       done()
     }
   })
+}
+
+async function archive(file: string, options: BackupOptions, terminal: Terminal): Promise<void> {
+  const startedMs = performance.now()
+  const { signal, done } = interruptible()
+  const scratch = `${path.resolve(file)}.${process.pid}.meta`
+  try {
+    const source = await openSource({ ...given(options), scratch, terminal })
+    try {
+      const total = source.snapshot.files.reduce((sum, one) => sum + one.bytes, 0)
+      const progress = new Progress(terminal, { label: 'backup', total, quiet: options.json === true })
+      const onProgress = (n: number): void => progress.update(n, bytes(n))
+      const { backup, bytes: size } = await writeArchive({ source, file, signal, onProgress }).finally(() => progress.end())
+      const facts = { ...summary(backup, [backup]), file: path.resolve(file), file_bytes: size, source: source.from }
+      const result = { ...facts, stalled_ms: Math.round(source.snapshot.stalled_ms), ms: Math.round(performance.now() - startedMs) }
+      if (options.json === true) terminal.out(JSON.stringify({ event: 'done', ...result }))
+      else {
+        terminal.out(`  ${terminal.colors.green('✓')} backup ${backup.id} is ${file}   ${bytes(size)}   ${milliseconds(result.ms)}`)
+        terminal.out(
+          `    ${count(backup.files.length)} files, ${bytes(result.bytes)}; can be restored to any moment from ${rangeText(backup, backup.created_us)}`,
+        )
+      }
+    } finally {
+      await source.close().catch((thrown: unknown) => {
+        // The server removes what nobody asks for.
+        if (options.json !== true) terminal.err(`  the snapshot was not given back: ${thrown instanceof Error ? thrown.message : String(thrown)}`)
+      })
+    }
+  } finally {
+    fs.rmSync(scratch, { recursive: true, force: true })
+    done()
+  }
+}
+
+async function verifyArchive(file: string, json: boolean, terminal: Terminal): Promise<void> {
+  const { signal, done } = interruptible()
+  const progress = new Progress(terminal, { label: 'verify', total: fs.statSync(file).size, quiet: json })
+  const onProgress = (n: number): void => progress.update(n, bytes(n))
+  const backup = await readArchive(file, { take: digestOf, signal, onProgress }).finally(() => {
+    progress.end()
+    done()
+  })
+  const found = summary(backup, [backup])
+  if (json) terminal.out(JSON.stringify({ ok: true, backups: 1, files: backup.files.length, bytes: found.bytes, damage: [] }))
+  else terminal.out(`  ${terminal.colors.green('✓')} backup ${backup.id}, ${count(backup.files.length)} files, ${bytes(found.bytes)}: all whole`)
 }
 
 function given(o: BackupOptions): { url?: string; token?: string; data?: string } {
@@ -173,6 +230,7 @@ function list(terminal: Terminal) {
 function verify(terminal: Terminal) {
   return async (dir: string, _own: ListOptions, self: Command): Promise<void> => {
     const options: ListOptions = self.optsWithGlobals()
+    if (fs.statSync(dir, { throwIfNoEntry: false })?.isFile() === true) return verifyArchive(dir, options.json === true, terminal)
     const repository = Repository.open(dir)
     const { backups, unreadable } = options.backup === undefined ? repository.list() : { backups: [repository.read(options.backup)], unreadable: [] }
     const objects = new Map(backups.flatMap((backup) => backup.files.map((file) => [file.sha256, file] as const)))

@@ -1,12 +1,10 @@
 import fs from 'node:fs'
 import path from 'node:path'
-import { nodeDisk } from '../../core/env/node-env.ts'
 import { KymoError } from '../../core/errors.ts'
-import { Topic } from '../../core/record.ts'
 import type { Snapshot, SnapshotFile } from '../../core/snapshot.ts'
-import { segmentBase, walkSegment } from '../../log/embedded/snapshot.ts'
 import { diskError, readFile, sha256Of, writeFile } from './files.ts'
 import { backupFormat, type Backup, type BackupFile, type Repository } from './repository.ts'
+import { Segments, type Copy } from './segments.ts'
 
 /** Where the files of a snapshot come from. */
 export interface SnapshotSource {
@@ -73,22 +71,18 @@ class Work {
   newBytes = 0
   linkedBytes = 0
   readonly #o: CopyOptions
-  readonly #storeNext: bigint | undefined
-  #storedUs = 0
+  readonly #segments: Segments
   #done = 0
   #count = 0
 
   constructor(o: CopyOptions) {
     this.#o = o
-    const { id, store_next: next } = o.source.snapshot
-    this.folder = path.join(o.repository.dir, `tmp-${id}`)
-    this.#storeNext = next === undefined ? undefined : BigInt(next)
+    this.folder = path.join(o.repository.dir, `tmp-${o.source.snapshot.id}`)
+    this.#segments = new Segments(o.source.snapshot)
   }
 
-  /** When the last record that the store holds was received: its rows cannot be cut, so no earlier moment can be restored. */
   get fromUs(): number {
-    if (this.#storeNext === undefined) return 0
-    return this.#storedUs > 0 ? this.#storedUs : this.#o.source.snapshot.created_us
+    return this.#segments.fromUs
   }
 
   async take(file: SnapshotFile): Promise<BackupFile> {
@@ -101,7 +95,7 @@ class Work {
     return { path: file.path, bytes: taken.bytes, sha256: taken.sha256 }
   }
 
-  async #take(file: SnapshotFile): Promise<{ readonly bytes: number; readonly sha256: string }> {
+  async #take(file: SnapshotFile): Promise<Copy> {
     const { repository, source } = this.#o
     if (file.sha256 !== undefined && repository.has(file.sha256, file.bytes)) return { bytes: file.bytes, sha256: file.sha256 }
     const temporary = path.join(this.folder, String(++this.#count))
@@ -113,7 +107,7 @@ class Work {
         detail: `${file.path} has other content than when it was sealed. Nothing was backed up; earlier backups have it whole.`,
         facts: { file: file.path },
       })
-    if (path.basename(file.path).endsWith('.seg')) found = await this.#segment(file, temporary, found)
+    if (this.#segments.isOne(file)) found = await this.#segments.cut(file, temporary, found)
     if (repository.has(found.sha256, found.bytes)) fs.rmSync(temporary)
     else {
       repository.adopt(temporary, found.sha256)
@@ -123,7 +117,7 @@ class Work {
     return found
   }
 
-  async #copy(file: SnapshotFile, local: string | undefined, to: string): Promise<{ readonly bytes: number; readonly sha256: string }> {
+  async #copy(file: SnapshotFile, local: string | undefined, to: string): Promise<Copy> {
     const { source, signal } = this.#o
     const stream = local === undefined ? await source.stream(file) : readFile(local, file.bytes)
     const from = this.#done
@@ -132,30 +126,6 @@ class Work {
     if (found.bytes !== file.bytes)
       throw new KymoError('store_unavailable', { detail: `${file.path} came with ${found.bytes} bytes instead of ${file.bytes}. Try again.` })
     return found
-  }
-
-  /** Checks the records of a segment, ends it where the snapshot ends, and looks how far in time the store is. */
-  async #segment(file: SnapshotFile, copy: string, found: { readonly bytes: number; readonly sha256: string }): Promise<typeof found> {
-    const { log } = this.#o.source.snapshot
-    const [, topic = '', , name = ''] = file.path.split('/')
-    const base = segmentBase(name)
-    const end = BigInt(log.ends[topic] ?? '0')
-    if (base === undefined) throw new KymoError('bug', { detail: `${file.path} is no segment.` })
-    const stored = topic === Topic.telemetry ? (this.#storeNext ?? 0n) : 0n
-    const walked = walkSegment(nodeDisk, copy, {
-      logId: log.id,
-      base,
-      wanted: (offset, receivedUs) => {
-        if (offset < end && offset < stored) this.#storedUs = Math.max(this.#storedUs, receivedUs)
-        return offset < end
-      },
-    })
-    if (walked.bytes === found.bytes) return found
-    fs.truncateSync(copy, walked.bytes)
-    const fd = fs.openSync(copy, 'r+')
-    fs.fsyncSync(fd)
-    fs.closeSync(fd)
-    return { bytes: walked.bytes, sha256: await sha256Of(copy) }
   }
 }
 

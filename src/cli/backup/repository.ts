@@ -113,11 +113,7 @@ export class Repository {
         detail: `There is no backup ${id} in ${this.dir}.`,
         facts: { fix: `Those that there are:  kymo backup list ${this.dir}` },
       })
-    const document = parsed(fs.readFileSync(file, 'utf8'), file)
-    checkFormat(document, file)
-    const { sha256, ...backup } = document
-    if (sha256 !== digest(backup) || !isBackup(backup)) throw damaged(file, 'its checksum does not hold')
-    return backup
+    return backupOf(fs.readFileSync(file, 'utf8'), file)
   }
 
   /** From here to `finish` it is unfinished, and shown as such. */
@@ -130,7 +126,7 @@ export class Repository {
     const objects = path.join(this.dir, 'objects')
     for (const name of new Set(backup.files.map((file) => file.sha256.slice(0, 2)))) syncFolder(path.join(objects, name))
     syncFolder(objects)
-    replaceText(this.#description(backup.id), `${JSON.stringify({ ...backup, sha256: digest(backup) })}\n`)
+    replaceText(this.#description(backup.id), backupText(backup))
     fs.rmSync(path.join(this.dir, 'backups', `${backup.id}.partial`), { force: true })
   }
 
@@ -186,6 +182,27 @@ export class Repository {
   }
 }
 
+/** A description as it is written down, with its own checksum. */
+export function backupText(backup: Backup): string {
+  return `${JSON.stringify({ ...backup, sha256: digest(backup) })}\n`
+}
+
+/** The way back; `file` is named when it throws `backup_format` or `backup_damaged`. */
+export function backupOf(text: string, file: string): Backup {
+  const document = parsed(text, file)
+  checkFormat(document, file)
+  const { sha256, ...backup } = document
+  if (sha256 !== digest(backup) || !isBackup(backup)) throw damaged(file, 'its checksum does not hold')
+  return backup
+}
+
+/** Is it the path of a file in a data directory, and nothing else? */
+export function isInside(name: string): boolean {
+  if (name.includes('\\') || name.includes('\0') || path.posix.normalize(name) !== name || path.posix.isAbsolute(name)) return false
+  const [first, ...rest] = name.split('/')
+  return name === 'meta.sqlite' || ((first === 'log' || first === 'store') && rest.length > 0 && rest.every((part) => part !== '' && part !== '..'))
+}
+
 function digest(backup: object): string {
   return createHash('sha256').update(JSON.stringify(backup)).digest('hex')
 }
@@ -220,7 +237,7 @@ function isBackup(value: object): value is Backup {
   return value.files.every((file: unknown) => {
     if (typeof file !== 'object' || file === null || !('path' in file) || !('sha256' in file) || !('bytes' in file)) return false
     if (typeof file.path !== 'string' || typeof file.sha256 !== 'string' || typeof file.bytes !== 'number') return false
-    return /^[0-9a-f]{64}$/.test(file.sha256) && path.normalize(file.path) === file.path && !file.path.startsWith('..') && !path.isAbsolute(file.path)
+    return /^[0-9a-f]{64}$/.test(file.sha256) && isInside(file.path)
   })
 }
 

@@ -12,26 +12,67 @@ import { formatVersion as metaFormat } from '../../store/meta/schema.ts'
 import { takeLock } from '../lock.ts'
 import { version } from '../version.ts'
 import { diskError, readFile, syncFolder, writeFile } from './files.ts'
-import type { Plan } from './plan.ts'
+import { readArchive } from './archive.ts'
+import { rangeText, type Plan } from './plan.ts'
 import { damaged, type Backup, type Repository } from './repository.ts'
 
 const known: DataFormats = { log: logFormat, store: storeFormat, sealed: sealedFormat, meta: metaFormat }
+
+interface Making {
+  /** The data directory to be made. */
+  readonly target: string
+  readonly untilUs?: number
+  readonly signal: AbortSignal
+  readonly onProgress?: (bytes: number) => void
+}
 
 /**
  * Makes the data directory `target` from a backup: in a folder beside it, which takes its name when all is there, whole and on disk. Throws `restore_refused`
  * when there is something already, `backup_format` or `backup_damaged`.
  */
-export async function restore(o: {
-  readonly repository: Repository
-  readonly plan: Plan
-  readonly target: string
-  readonly untilUs?: number
-  readonly signal: AbortSignal
-  readonly onProgress?: (bytes: number) => void
-}): Promise<void> {
+export async function restore(o: Making & { readonly repository: Repository; readonly plan: Plan }): Promise<void> {
   const { plan, repository, signal } = o
-  const { backup } = plan
-  checkFormats(backup)
+  checkFormats(plan.backup)
+  await make(o, async (building) => {
+    let done = 0
+    for (const file of plan.files) {
+      signal.throwIfAborted()
+      const to = path.join(building, file.path)
+      fs.mkdirSync(path.dirname(to), { recursive: true, mode: 0o750 })
+      const object = repository.object(file.sha256)
+      if (!fs.existsSync(object)) throw damaged(object, `it is missing; it is ${file.path}`)
+      const found = await writeFile(readFile(object), to, { signal, onBytes: (n) => o.onProgress?.((done += n)) })
+      if (found.bytes !== file.bytes || found.sha256 !== file.sha256) throw damaged(object, `it is damaged; it is ${file.path}`)
+    }
+    return plan
+  })
+}
+
+/** The same from an archive, which is read once. Its own moments alone can be reached. `onProgress`: bytes of the archive. */
+export async function restoreArchive(o: Making & { readonly file: string }): Promise<Backup> {
+  const { signal, untilUs } = o
+  const plan = await make(o, async (building) => {
+    const backup = await readArchive(o.file, {
+      signal,
+      ...(o.onProgress === undefined ? {} : { onProgress: o.onProgress }),
+      async take(one) {
+        const to = path.join(building, one.path)
+        fs.mkdirSync(path.dirname(to), { recursive: true, mode: 0o750 })
+        return writeFile(one.body, to, { signal })
+      },
+    })
+    checkFormats(backup)
+    if (untilUs !== undefined && (untilUs < backup.from_us || untilUs > backup.created_us))
+      throw new KymoError('restore_refused', {
+        detail: `${new Date(untilUs / 1000).toISOString()} cannot be reached from ${o.file}: what a store holds cannot be cut.`,
+        facts: { fix: `Possible: ${rangeText(backup, backup.created_us)}` },
+      })
+    return { backup, topics: Object.keys(backup.log.ends) }
+  })
+  return plan.backup
+}
+
+async function make(o: Making, fill: (building: string) => Promise<Pick<Plan, 'backup' | 'topics'>>): Promise<Pick<Plan, 'backup' | 'topics'>> {
   const target = path.resolve(o.target)
   checkEmpty(target)
   const building = `${target}.restoring`
@@ -39,21 +80,13 @@ export async function restore(o: {
     fs.mkdirSync(path.dirname(target), { recursive: true, mode: 0o750 })
     const outcome = takeLock(building, { version: version(), now: new Date() })
     if (!outcome.taken) throw new KymoError('restore_refused', { detail: `Another restore into ${target} is under way.` })
+    let plan: Pick<Plan, 'backup' | 'topics'>
     try {
       // What one that was killed has left.
       for (const name of fs.readdirSync(building))
         if (!name.startsWith('kymo.')) fs.rmSync(path.join(building, name), { recursive: true, force: true })
-      let done = 0
-      for (const file of plan.files) {
-        signal.throwIfAborted()
-        const to = path.join(building, file.path)
-        fs.mkdirSync(path.dirname(to), { recursive: true, mode: 0o750 })
-        const object = repository.object(file.sha256)
-        if (!fs.existsSync(object)) throw damaged(object, `it is missing; it is ${file.path}`)
-        const found = await writeFile(readFile(object), to, { signal, onBytes: (n) => o.onProgress?.((done += n)) })
-        if (found.bytes !== file.bytes || found.sha256 !== file.sha256) throw damaged(object, `it is damaged; it is ${file.path}`)
-      }
-      signal.throwIfAborted()
+      plan = await fill(building)
+      o.signal.throwIfAborted()
       endLog(plan, path.join(building, 'log'), o.untilUs)
       syncFolders(building)
     } finally {
@@ -63,12 +96,13 @@ export async function restore(o: {
     checkEmpty(target)
     fs.renameSync(building, target)
     syncFolder(path.dirname(target))
+    return plan
   } catch (thrown) {
     throw diskError(thrown, target)
   }
 }
 
-function endLog({ backup, topics }: Plan, dir: string, untilUs: number | undefined): void {
+function endLog({ backup, topics }: Pick<Plan, 'backup' | 'topics'>, dir: string, untilUs: number | undefined): void {
   keepLogId(nodeDisk, dir, backup.log.id, nodeClock.nowUs())
   // What is written from here on is another continuation than that of the log that was backed up.
   writeLineage(nodeDisk, dir, randomUUID())

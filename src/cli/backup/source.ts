@@ -1,13 +1,14 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { Readable } from 'node:stream'
+import type { ConnectionOptions } from 'node:tls'
 import { places } from '../../core/config.ts'
 import { createLogger, nodeEnv } from '../../core/env/node-env.ts'
 import { KymoError } from '../../core/errors.ts'
 import type { Snapshot, SnapshotFile } from '../../core/snapshot.ts'
 import { closedSnapshot } from '../../roles/snapshots.ts'
 import { Api } from '../api.ts'
-import { takeLock } from '../lock.ts'
+import { pinned, takeLock } from '../lock.ts'
 import { configFor } from '../settings.ts'
 import type { Terminal } from '../terminal.ts'
 import { version } from '../version.ts'
@@ -47,7 +48,7 @@ export async function openSource(o: {
     const url = outcome.holder?.urls.http
     if (url === undefined)
       throw new KymoError('already_open', { detail: `${where.dataDir} is in use by a process that is just starting or stopping. Try again.` })
-    return fromServer(url, o)
+    return fromServer(url, o, pinned(outcome.holder))
   }
   try {
     fs.mkdirSync(o.scratch, { recursive: true, mode: 0o750 })
@@ -79,8 +80,9 @@ interface Answer {
 async function fromServer(
   url: string,
   { token, id, abandoned = [] }: { readonly token?: string; readonly id?: string; readonly abandoned?: readonly string[] },
+  tls?: ConnectionOptions,
 ): Promise<OpenSource> {
-  const api = new Api({ url, ...(token === undefined ? {} : { token }) })
+  const api = new Api({ url, ...(token === undefined ? {} : { token }) }, tls)
   // One that is not there any more, or is another server's, is none of ours.
   for (const left of abandoned) await api.request('DELETE', `/api/v1/snapshots/${left}`).catch(() => undefined)
   const { snapshot, folder } = await api.post<Answer>('/api/v1/snapshots', id === undefined ? {} : { id })

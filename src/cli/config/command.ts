@@ -5,7 +5,7 @@ import type { Command } from 'commander'
 import { checkTogether, valueOf, type Origin } from '../../core/config-resolve.ts'
 import { configLeaves, places } from '../../core/config.ts'
 import { shown } from '../../core/config-value.ts'
-import { asKymoError, KymoError } from '../../core/errors.ts'
+import { asKymoError, errorTable, KymoError } from '../../core/errors.ts'
 import { Exit } from '../exit.ts'
 import { table } from '../format.ts'
 import { readLock } from '../lock.ts'
@@ -154,7 +154,7 @@ async function reloadServer(options: ConfigOptions, terminal: Terminal): Promise
     })
   if (options.json === true) terminal.out(JSON.stringify(result))
   else for (const line of resultLines(result, terminal)) terminal.out(line)
-  if (result.refused.length > 0) process.exitCode = Exit.config
+  if (result.refused.length > 0 || result.certificates?.some(({ error }) => error !== undefined) === true) process.exitCode = Exit.config
 }
 
 async function answerOf(file: string, before: string | undefined): Promise<ReloadResult | undefined> {
@@ -165,9 +165,17 @@ async function answerOf(file: string, before: string | undefined): Promise<Reloa
   return undefined
 }
 
-function resultLines({ applied, refused }: ReloadResult, { colors }: Terminal): string[] {
+function resultLines({ applied, refused, certificates = [] }: ReloadResult, { colors }: Terminal): string[] {
   const text = (value: string): string => (value === '' ? '(empty)' : value)
   const lines = applied.map(({ setting, from, to }) => `  ${colors.green('✓')} ${setting}   ${text(from)} → ${text(to)}`)
   for (const { setting, from, to, reason } of refused) lines.push(`  ${colors.yellow('!')} ${setting} stays ${text(from)}: ${text(to)} ${reason}`)
+  for (const { door, changed, subject, expires, error } of certificates) {
+    if (error !== undefined) lines.push(`  ${colors.red('✗')} ${door} certificate stays ${subject}: ${error.detail}  [${errorIdOf(error.code)}]`)
+    else if (changed) lines.push(`  ${colors.green('✓')} ${door} certificate is now ${subject}, until ${expires}`)
+  }
   return lines.length === 0 ? ['  nothing has changed'] : lines
+}
+
+function errorIdOf(code: string): string {
+  return Object.entries(errorTable).find(([name]) => name === code)?.[1].id ?? code
 }

@@ -7,13 +7,15 @@ import { places, type Config, type Places } from '../../core/config.ts'
 import { asKymoError, errorTable } from '../../core/errors.ts'
 import { effectiveAuth } from '../../roles/access.ts'
 import { Api } from '../api.ts'
-import { readLock, type LockState } from '../lock.ts'
+import { pinned, readLock, type LockState } from '../lock.ts'
 import { examples, jsonOption } from '../options.ts'
 import { settingsOf } from '../server-arguments.ts'
 import { loadSettings, type Settings } from '../settings.ts'
 import type { Terminal } from '../terminal.ts'
+import { secureFetch, trust, trustOptions } from '../trust.ts'
 import { version } from '../version.ts'
-import { checkFormats, checkMeta, checkQuota } from './data.ts'
+import { checkCertificates } from './certificates.ts'
+import { checkFormats, checkHot, checkMeta, checkQuota } from './data.ts'
 import { exitOf, fail, ok, warn, type Finding } from './finding.ts'
 import { checkClock, checkDataDir, checkMemory, checkNode, checkOpenFiles, checkPort, softOpenFiles } from './machine.ts'
 import { checkServer } from './server.ts'
@@ -34,6 +36,7 @@ export function declare(command: Command, terminal: Terminal): void {
     .option('--token <token>', 'an API token, where the server asks for one (KYMO_TOKEN)')
     .allowUnknownOption(true)
     .allowExcessArguments(true)
+  trustOptions(command)
   jsonOption(command)
   command.addHelpText(
     'after',
@@ -74,11 +77,26 @@ async function examine(options: DoctorOptions, rest: readonly string[], terminal
   }
 
   const holder = usable ? await serving(where.dataDir) : undefined
-  findings.push(await checkPort('http', config, portOf(holder?.urls.http)), await checkPort('mqtt', config, portOf(holder?.urls.mqtt)))
+  if (usable && holder === undefined) findings.push(...(await checkHot(where)))
+  findings.push(await checkPort('http', config.http, portOf(holder?.urls.http)))
+  const { mqtt } = config
+  if (mqtt.plain) findings.push(await checkPort('mqtt', mqtt, portOf(holder?.urls.mqtt)))
+  if (mqtt.tls.cert_file !== '') findings.push(await checkPort('mqtt-tls', { host: mqtt.host, port: mqtt.tls.port }, portOf(holder?.urls.mqtts)))
+  findings.push(...checkCertificates(config, Date.now()))
+  if (config.mqtt.pull.url !== '') {
+    const { checkPull } = await import('./pull.ts')
+    findings.push(...(await checkPull(config)))
+  }
   const url = options.url ?? terminal.env['KYMO_URL'] ?? holder?.urls.http
   const token = options.token ?? terminal.env['KYMO_TOKEN']
   if (url === undefined) findings.push(ok('server', `none runs on ${where.dataDir}`))
-  else findings.push(...(await checkServer(new Api({ url, ...(token === undefined ? {} : { token }) }), Date.now)))
+  else
+    findings.push(
+      ...(await checkServer(
+        new Api({ url, ...(token === undefined ? {} : { token }) }, url === holder?.urls.http ? pinned(holder) : undefined),
+        Date.now,
+      )),
+    )
   return findings
 }
 
@@ -122,7 +140,10 @@ async function serving(dir: string): Promise<LockState | undefined> {
   const holder = readLock(path.join(dir, 'kymo.lock'))
   if (holder?.urls.http === undefined) return undefined
   try {
-    const answer = await fetch(new URL('/livez', holder.urls.http), { signal: AbortSignal.timeout(5_000) })
+    const [url, signal] = [new URL('/livez', holder.urls.http), AbortSignal.timeout(5_000)]
+    // Nothing is told to it: whether anybody answers is all that is asked.
+    const tls = { ...trust(), rejectUnauthorized: false }
+    const answer = url.protocol === 'https:' ? await secureFetch(url, { method: 'GET', headers: {}, signal, tls }) : await fetch(url, { signal })
     await answer.arrayBuffer()
     return holder
   } catch {

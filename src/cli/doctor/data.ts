@@ -8,7 +8,10 @@ import { decodeSegmentHeader, segmentHeaderBytes, segmentVersion } from '../../l
 import { sealedFormat } from '../../store/duckdb/sealed/format.ts'
 import { readManifest } from '../../store/duckdb/sealed/manifest-file.ts'
 import { openSqliteMeta } from '../../store/meta/sqlite.ts'
-import { bytes } from '../format.ts'
+import { inspectHot } from '../../store/duckdb/inspect.ts'
+import { bytes, count } from '../format.ts'
+import { takeLock } from '../lock.ts'
+import { version } from '../version.ts'
 import { fail, ok, warn, type Finding } from './finding.ts'
 
 const older = 'Start the version that wrote it, or a newer one; or restore a backup.'
@@ -25,12 +28,43 @@ export function checkFormats(where: Places): Finding[] {
   return findings
 }
 
+/**
+ * The file that is written, when no server does: whether it opens with its write-ahead log, and knows this format. The directory is held meanwhile, so that
+ * no server starts on it; nothing is changed. `kymo store verify` reads all.
+ */
+export async function checkHot(where: Places): Promise<Finding[]> {
+  const check = 'store file'
+  const numbers = fs.existsSync(where.storeDir)
+    ? fs.readdirSync(where.storeDir).map((name) => Number(/^hot-(\d+)\.duckdb$/.exec(name)?.[1] ?? 0))
+    : []
+  const newest = Math.max(0, ...numbers)
+  if (newest === 0) return []
+  const outcome = takeLock(where.dataDir, { version: version(), now: new Date() })
+  if (!outcome.taken)
+    return [warn(check, 'was not opened: a process that does not answer holds the directory', 'Look at kymo.lock there for who it is.')]
+  try {
+    const name = `hot-${newest}.duckdb`
+    try {
+      const { readings, late, series, toUs } = await inspectHot(path.join(where.storeDir, name), false)
+      const last = toUs === undefined ? '' : `, the latest of ${new Date(toUs / 1000).toISOString()}`
+      return [ok(check, `${name} opens: ${count(series)} series, ${count(readings + late)} readings not sealed yet${last}`)]
+    } catch (thrown) {
+      const { code, message } = asKymoError(thrown)
+      const fix =
+        code === 'store_format' ? older : 'Copy the directory first. Then: kymo store verify, for what else is damaged; or restore a backup.'
+      return [fail(check, code === 'store_format' ? code : 'store_corrupt', `${name} cannot be opened: ${message}`, fix)]
+    }
+  } finally {
+    outcome.lock.release()
+  }
+}
+
 function attempt(check: string, work: () => Finding): Finding {
   try {
     return work()
   } catch (thrown) {
     const { code, message } = asKymoError(thrown)
-    const damaged = 'Copy the directory first. Then: kymo log verify, kymo log repair; or restore a backup.'
+    const damaged = 'Copy the directory first. Then: kymo log verify, kymo log repair, kymo store verify; or restore a backup.'
     return fail(check, code === 'bug' ? 'data_dir_unusable' : code, message, code.endsWith('_format') ? older : damaged)
   }
 }

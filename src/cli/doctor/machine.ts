@@ -163,9 +163,12 @@ export function softOpenFiles(): number | undefined {
 }
 
 /** Whether a door could be opened. `ours`: the port that the running server of this directory has. */
-export async function checkPort(name: 'http' | 'mqtt', config: Config, ours: number | undefined): Promise<Finding> {
+export async function checkPort(
+  name: 'http' | 'mqtt' | 'mqtt-tls',
+  { host, port }: { readonly host: string; readonly port: number },
+  ours: number | undefined,
+): Promise<Finding> {
   const check = `${name} port`
-  const { host, port } = config[name]
   if (ours !== undefined) return ok(check, `${ours} is open (this server)`)
   if (port === 0) return ok(check, 'any free one')
   const error = await bindError(host, port)
@@ -176,7 +179,12 @@ export async function checkPort(name: 'http' | 'mqtt', config: Config, ours: num
     return fail(check, 'port_in_use', `${host}:${port} is in use${owner === undefined ? '' : ` by ${owner}`}`, fix)
   }
   if (error.code === 'EADDRNOTAVAIL' || error.code === 'ENOTFOUND')
-    return fail(check, 'config_invalid', `this machine has no address ${host}`, `Set ${name}.host to one that it has, or 0.0.0.0 for all.`)
+    return fail(
+      check,
+      'config_invalid',
+      `this machine has no address ${host}`,
+      `Set ${name === 'http' ? 'http' : 'mqtt'}.host to one that it has, or 0.0.0.0 for all.`,
+    )
   if (error.code === 'EACCES')
     return fail(
       check,

@@ -34,7 +34,9 @@ export async function checkServer(api: Api, nowMs: () => number): Promise<Findin
 function checkReady(origin: string, status: StatusAnswer): Finding {
   const text = `${origin}, pid ${status.pid}, ${count(status.devices)} devices, ${count(status.mqtt_connections)} MQTT connections`
   if (status.ready) return ok('server', `ready at ${text}`)
-  const bad = status.components.filter((part) => !part.ok).map((part) => `${part.name}${part.detail === undefined ? '' : `: ${part.detail}`}`)
+  const bad = status.components
+    .filter((part) => !part.ok && part.optional !== true)
+    .map((part) => `${part.name}${part.detail === undefined ? '' : `: ${part.detail}`}`)
   const why = status.draining ? 'it is stopping' : bad.join('; ') || 'it does not say why'
   return fail(
     'server',

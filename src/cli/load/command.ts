@@ -7,7 +7,7 @@ import { Api } from '../api.ts'
 import { isLoopback } from '../banner.ts'
 import { Exit } from '../exit.ts'
 import { count, milliseconds } from '../format.ts'
-import { parseTarget } from '../mqtt-client/publisher.ts'
+import { parseBrokerAddress } from '../../wire/mqtt/address.ts'
 import { examples, integerBetween, numberBetween, oneOf, parseDuration, serverOptions } from '../options.ts'
 import { Progress } from '../progress.ts'
 import type { Terminal } from '../terminal.ts'
@@ -165,7 +165,7 @@ function scheduleOf(options: LoadOptions): Schedule {
 /** A load test of somebody else's server is an attack. */
 function checkTarget(options: LoadOptions): void {
   if (options.iOwnThisTarget === true) return
-  const hosts = [options.mqtt === undefined ? hostOf(options.baseUrl ?? options.url) : parseTarget(options.mqtt).host]
+  const hosts = [options.mqtt === undefined ? hostOf(options.baseUrl ?? options.url) : parseBrokerAddress(options.mqtt).host]
   for (const host of hosts) {
     if (!isLoopback(host)) {
       throw new KymoError('usage', {

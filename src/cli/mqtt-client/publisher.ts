@@ -1,7 +1,12 @@
 import net from 'node:net'
 import tls from 'node:tls'
 import { KymoError } from '../../core/errors.ts'
-import { connackText, connectPacket, disconnect, PacketReader, pingRequest, publishPacket } from './packets.ts'
+import { trust, trustHint } from '../trust.ts'
+import { addressText, parseBrokerAddress, type BrokerAddress } from '../../wire/mqtt/address.ts'
+import { ClientFramer, connackText, disconnect, encodeConnect, pingreq } from '../../wire/mqtt/client.ts'
+import { encodePublish } from '../../wire/mqtt/encode.ts'
+import type { ClientSink } from '../../wire/mqtt/packets.ts'
+import { PacketType } from '../../wire/mqtt/packets.ts'
 
 export interface PublisherOptions {
   /** `mqtt://user:password@host:port`, `mqtts://…`, or `host:port`. */
@@ -24,7 +29,7 @@ export interface PublisherOptions {
 
 interface Waiting {
   readonly token: number
-  readonly packet: Buffer
+  readonly packet: Uint8Array
 }
 
 /** Packet ids are 16 bits without 0; one is kept free so that a new id is always found. */
@@ -34,6 +39,8 @@ const gatherBytes = 64 * 1024
 /** Bytes that may wait in the socket: beyond, `publish` takes nothing more. */
 const socketBytesMax = 4 * 1024 * 1024
 const connectTimeoutMs = 10_000
+/** A publisher is only ever sent packets of four bytes. */
+const answerBytesMax = 64
 
 /**
  * An MQTT 3.1.1 client that only publishes: light enough for a thousand in one process, quick enough to load a server.
@@ -42,7 +49,7 @@ const connectTimeoutMs = 10_000
  */
 export class MqttPublisher {
   readonly #o: PublisherOptions
-  readonly #target: Target
+  readonly #target: BrokerAddress
   readonly #inflightMax: number
   readonly #waiting = new Map<number, Waiting>()
   readonly #topics = new Map<string, Buffer>()
@@ -51,7 +58,7 @@ export class MqttPublisher {
   #ended = false
   #attempt = 0
   #nextId = 1
-  #gathered: Buffer[] = []
+  #gathered: Uint8Array[] = []
   #gatheredBytes = 0
   #scheduled = false
   #retryTimer: NodeJS.Timeout | undefined
@@ -61,7 +68,7 @@ export class MqttPublisher {
 
   constructor(options: PublisherOptions) {
     this.#o = options
-    this.#target = parseTarget(options.url)
+    this.#target = parseBrokerAddress(options.url)
     this.#inflightMax = Math.min(options.inflightMax ?? 1_000, packetIdMax - 1)
   }
 
@@ -93,12 +100,14 @@ export class MqttPublisher {
     const busy = (this.#socket?.writableLength ?? 0) + this.#gatheredBytes > socketBytesMax
     if (qos === 0) {
       if (!this.#connected || busy) return false
-      this.#gather(publishPacket(this.#topicBytes(topic), payload, 0))
+      this.#gather(encodePublish(this.#topicBytes(topic), payload, 0, payload.length, 0).bytes)
       return true
     }
     if (this.#waiting.size >= this.#inflightMax || busy) return false
     const id = this.#freeId()
-    const packet = publishPacket(this.#topicBytes(topic), payload, id)
+    const { bytes: packet, idAt } = encodePublish(this.#topicBytes(topic), payload, 0, payload.length, 1)
+    packet[idAt] = id >> 8
+    packet[idAt + 1] = id & 0xff
     this.#waiting.set(id, { token, packet })
     if (this.#connected) this.#gather(packet)
     return true
@@ -121,7 +130,7 @@ export class MqttPublisher {
     const socket = this.#socket
     if (socket !== undefined) {
       if (this.#connected) {
-        this.#gather(Buffer.from(disconnect))
+        this.#gather(disconnect)
         this.#flush()
       }
       await new Promise<void>((resolve) => {
@@ -135,7 +144,7 @@ export class MqttPublisher {
 
   #open(resolve: (() => void) | undefined, reject: ((error: KymoError) => void) | undefined): void {
     const { host, port, secure } = this.#target
-    const socket = secure ? tls.connect({ host, port, servername: net.isIP(host) === 0 ? host : '' }) : net.connect({ host, port })
+    const socket = secure ? tls.connect({ host, port, servername: net.isIP(host) === 0 ? host : '', ...trust() }) : net.connect({ host, port })
     this.#socket = socket
     socket.setNoDelay(true)
     let failure: KymoError | undefined
@@ -144,8 +153,9 @@ export class MqttPublisher {
       socket.destroy()
     }
     const timer = setTimeout(() => fail(unreachable(this.#target, 'no answer within 10 s')), connectTimeoutMs)
-    const reader = new PacketReader({
-      onConnack: (code) => {
+    const unexpected = (): void => fail(unreachable(this.#target, 'it sends what a client that only publishes is not sent'))
+    const sink: ClientSink = {
+      connack: (_, code) => {
         clearTimeout(timer)
         if (code !== 0)
           fail(
@@ -158,15 +168,27 @@ export class MqttPublisher {
           resolve?.()
         }
       },
-      onPuback: (id) => this.#onPuback(id),
-      onPong: () => {
+      acknowledged: (type, id) => {
+        if (type === PacketType.puback) this.#onPuback(id)
+        else unexpected()
+      },
+      pingresp: () => {
         this.#pongDue = false
       },
-      onError: (reason) => fail(unreachable(this.#target, reason)),
+      publish: unexpected,
+      oversized: unexpected,
+      suback: unexpected,
+      unsuback: unexpected,
+    }
+    const framer = new ClientFramer(sink, answerBytesMax)
+    socket.on('data', (chunk: Buffer) => {
+      const wrong = framer.push(chunk, 0, chunk.length)
+      if (wrong !== undefined) fail(unreachable(this.#target, `what it sends is no MQTT (${wrong.text})`))
     })
-    socket.on('data', (chunk: Buffer) => reader.push(chunk))
     socket.on('error', (error: NodeJS.ErrnoException) =>
-      fail(unreachable(this.#target, error.code === undefined || error.message.includes(error.code) ? error.message : error.code)),
+      fail(
+        unreachable(this.#target, error.code === undefined || error.message.includes(error.code) ? error.message : error.code, trustHint(error.code)),
+      ),
     )
     socket.on('close', () => {
       clearTimeout(timer)
@@ -181,8 +203,9 @@ export class MqttPublisher {
     const password = this.#o.password ?? this.#target.password
     socket.once(secure ? 'secureConnect' : 'connect', () =>
       socket.write(
-        connectPacket({
+        encodeConnect({
           clientId: this.#o.clientId,
+          clean: true,
           keepAliveS: this.#o.keepAliveS ?? 30,
           ...(username === undefined ? {} : { username }),
           ...(password === undefined ? {} : { password }),
@@ -192,7 +215,7 @@ export class MqttPublisher {
   }
 
   get #name(): string {
-    return `${this.#target.secure ? 'mqtts' : 'mqtt'}://${this.#target.host}:${this.#target.port}`
+    return addressText(this.#target)
   }
 
   #onConnected(): void {
@@ -206,7 +229,7 @@ export class MqttPublisher {
         // A server that is gone without a word is found out by its silence.
         if (this.#pongDue) this.#socket?.destroy()
         this.#pongDue = true
-        this.#gather(Buffer.from(pingRequest))
+        this.#gather(pingreq)
       },
       ((this.#o.keepAliveS ?? 30) * 1_000) / 2,
     )
@@ -253,7 +276,7 @@ export class MqttPublisher {
     return bytes
   }
 
-  #gather(packet: Buffer): void {
+  #gather(packet: Uint8Array): void {
     this.#gathered.push(packet)
     this.#gatheredBytes += packet.length
     if (this.#gatheredBytes >= gatherBytes) this.#flush()
@@ -275,33 +298,9 @@ export class MqttPublisher {
   }
 }
 
-export interface Target {
-  readonly host: string
-  readonly port: number
-  readonly secure: boolean
-  readonly username?: string
-  readonly password?: string
-}
-
-/** Throws `usage` for what is not an MQTT address. */
-export function parseTarget(text: string): Target {
-  const url = URL.parse(text.includes('://') ? text : `mqtt://${text}`)
-  const secure = url?.protocol === 'mqtts:' || url?.protocol === 'ssl:' || url?.protocol === 'tls:'
-  if (url === null || url.hostname === '' || (!secure && url.protocol !== 'mqtt:' && url.protocol !== 'tcp:')) {
-    throw new KymoError('usage', { detail: `"${text}" is not an MQTT address: mqtt://host:port is expected` })
-  }
-  return {
-    host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
-    port: url.port === '' ? (secure ? 8883 : 1883) : Number(url.port),
-    secure,
-    ...(url.username === '' ? {} : { username: decodeURIComponent(url.username) }),
-    ...(url.password === '' ? {} : { password: decodeURIComponent(url.password) }),
-  }
-}
-
-function unreachable(target: Target, why: string): KymoError {
+function unreachable(target: BrokerAddress, why: string, fix = 'Start one:  kymo start      or name another'): KymoError {
   return new KymoError('server_unreachable', {
     detail: `no MQTT server answers at ${target.host}:${target.port}: ${why}`,
-    facts: { fix: 'Start one:  kymo start      or name another' },
+    facts: { fix },
   })
 }

@@ -27,9 +27,13 @@ export const errorGuide: Readonly<Partial<Record<Code, Guide>>> = {
     fix: 'Choose another port (`--mqtt-port 1884`, `--http-port 8081`), let the system choose with 0, or stop the other process. `kymo doctor` looks at all ports.',
   },
   open_beyond_loopback: {
-    cause:
-      'A door is bound to an address that others can reach (or `environment` is production), and there is no token that would keep strangers out.',
+    cause: 'A door is bound to an address that others can reach, and there is no token that would keep strangers out.',
     fix: 'Create a token: `kymo tokens create --name me --data DIR`. When the network itself protects the port, say so: `KYMO_AUTH=open`. Or bind to 127.0.0.1.',
+  },
+  tokens_missing: {
+    cause:
+      '`auth` is `token`, or `environment` is production (`ENVIRONMENT=production`): nobody comes in without a token, not from this machine either. In this data directory there is none.',
+    fix: '`kymo tokens create --name me --data DIR`, then start again. To try things out without tokens on this machine: `environment: development` and `auth: auto`, the defaults.',
   },
   already_open: {
     cause:
@@ -43,6 +47,25 @@ export const errorGuide: Readonly<Partial<Record<Code, Guide>>> = {
   assertion_failed: {
     cause: 'A run with `--assert` finished, and what was measured is not what was asserted. The lines above name the measured figures.',
     fix: 'Nothing is broken by it. Lower the load, or look at which side was the limit (client CPU, server CPU).',
+  },
+  tls_file_unreadable: {
+    cause:
+      'A file that `http.tls.*` or `mqtt.tls.*` names does not exist, is larger than 1 MiB, or this user may not read it; keys are often readable by root only.',
+    fix: 'The message names setting, file and reason. Correct the path, or give the file to the user that runs Kymo: `chown kymo key.pem && chmod 600 key.pem`. While the server runs, it keeps the certificate that it has.',
+  },
+  tls_not_pem: {
+    cause:
+      'The file is in another format (DER, PKCS #12), is empty or cut off, is the other of the two (key for certificate), or the key has a passphrase.',
+    fix: 'PEM begins with `-----BEGIN`. From DER: `openssl x509 -inform der -in cert.der -out cert.pem`. From PKCS #12: `openssl pkcs12 -in both.p12 -nodes -out both.pem`. Without the passphrase: `openssl pkey -in locked.pem -out key.pem`.',
+  },
+  tls_key_mismatch: {
+    cause:
+      'Certificate and key are of two pairs: one was renewed and the other not (or not yet), or the first certificate of the file is not the server’s own.',
+    fix: 'Both of these must print the same: `openssl x509 -in cert.pem -noout -pubkey` and `openssl pkey -in key.pem -pubout`. The server’s own certificate stands first in the file. A running server keeps the old pair and looks again when a file changes.',
+  },
+  tls_expired: {
+    cause: 'The certificate was not renewed in time, or the clock of this machine is wrong.',
+    fix: 'Renew it; the running server takes the new one within a minute, or at once by `kymo config reload`. `openssl x509 -in cert.pem -noout -dates` shows its dates, `date -u` the time here. `kymo doctor` warns two weeks ahead.',
   },
   log_corrupt: {
     cause: 'Bytes in the middle of the log do not fit their checksum: a failing disk, a file that was edited or copied while it was written.',
@@ -131,8 +154,8 @@ export const errorGuide: Readonly<Partial<Record<Code, Guide>>> = {
   },
   body_not_utf8: { cause: 'The text is in another encoding, such as Latin-1.', fix: 'Encode it as UTF-8.' },
   body_too_large: {
-    cause: 'The body, after decompression too, is larger than the limit.',
-    fix: 'Send it in parts, or raise `http.body_bytes_max` or `mqtt.packet_bytes_max`. History in bulk: `kymo import`.',
+    cause: 'The body, after decompression too, is larger than the limit; or one message in it, or one line, has more than 256 KiB.',
+    fix: 'Send it in parts, or raise `http.body_bytes_max` or `mqtt.packet_bytes_max`; the 256 KiB of one message are fixed. History in bulk: `kymo import`.',
   },
   body_encoding: {
     cause: 'The compressed bytes are damaged or were cut off, or are not of the coding that Content-Encoding names.',
@@ -237,7 +260,11 @@ export const errorGuide: Readonly<Partial<Record<Code, Guide>>> = {
   device_not_found: { cause: 'No device has this id.', fix: '`kymo devices` lists them. A device becomes known with its first message.' },
   already_exists: { cause: 'The id is taken.', fix: 'Use another id, or change the one that is there.' },
   version_conflict: { cause: 'Somebody changed it between your GET and this request.', fix: 'Get it again and repeat the change with the new ETag.' },
-  rate_limited: { cause: 'More requests than the limit allows.', fix: 'Wait as long as Retry-After says.' },
+  rate_limited: {
+    cause:
+      'A token, or an address without one, sends more requests than `http.rate.requests_per_s` and `http.rate.burst` allow, or many tokens that are not valid came from its address; or there are as many live streams as there may be.',
+    fix: 'Wait as long as Retry-After says. Send many readings in one request (`/api/v1/telemetry` takes arrays). Behind a proxy, which is one address for all, raise the limit or set it to 0. See docs/reference/security.md.',
+  },
   overloaded: { cause: 'More is under way than the server takes at once.', fix: 'Wait as long as Retry-After says, then send it again.' },
   method_not_allowed: { cause: 'The path exists, but not with this method.', fix: 'Use one that the Allow header names.' },
   precondition_required: {
@@ -252,11 +279,28 @@ export const errorGuide: Readonly<Partial<Record<Code, Guide>>> = {
     cause: 'The header fields together are larger than the limit.',
     fix: 'Send fewer or smaller ones; cookies of other services are the usual cause.',
   },
+  https_required: {
+    cause: 'The door has a certificate (`http.tls.cert_file`), so its port takes TLS only, and the request came without.',
+    fix: 'Write `https://` in the address. It is not redirected: what was sent, a token too, has crossed the network in the clear already. With a certificate of your own: `curl --cacert cert.pem`, `kymo status --url https://… --ca cert.pem`.',
+  },
+  session_taken: {
+    cause: 'A client with the same client id has connected since, or the session was ended.',
+    fix: 'Give each device a client id of its own. A client that connects in a loop with another one shares its id with it.',
+  },
+  too_many_sessions: {
+    cause: 'Clients connect with sessions that outlive their connection (Clean Session 0, or a Session Expiry Interval) under ever new client ids.',
+    fix: 'Keep the client id of a device the same over its connections, give sessions an expiry, and end those that nobody needs.',
+  },
   dead_letter_truncated: {
     cause: 'The message was too large; only its first bytes were kept as evidence.',
     fix: 'Send the original again in smaller parts, and dismiss the letter.',
   },
   dead_letter_settled: { cause: 'Somebody replayed or dismissed it before.', fix: 'Nothing needs to be done.' },
+  job_file_gone: {
+    cause:
+      'The server was restored from a backup, or somebody has removed the file. Backups hold jobs and what they say, not their uploads and results.',
+    fix: 'Ask for the export again, or send the import again: readings that are stored already are known and not stored twice.',
+  },
   bug: {
     cause: 'Something happened in Kymo that its authors held to be impossible.',
     fix: 'What was acknowledged is safe. Report it with the lines of the log around it, the request id, and what `kymo doctor --json` says.',

@@ -5,8 +5,10 @@ import { InvalidArgumentError, Option } from 'commander'
 import { KymoError } from '../../core/errors.ts'
 import { HttpSender } from '../http-sender.ts'
 import { count, milliseconds } from '../format.ts'
-import { MqttPublisher, parseTarget } from '../mqtt-client/publisher.ts'
+import { parseBrokerAddress } from '../../wire/mqtt/address.ts'
+import { MqttPublisher } from '../mqtt-client/publisher.ts'
 import { examples, integerBetween, jsonOption, numberBetween, parseDuration } from '../options.ts'
+import { trustOptions } from '../trust.ts'
 import type { Terminal } from '../terminal.ts'
 import type { FaultKind } from './faults.ts'
 import { faultKinds } from './faults.ts'
@@ -53,10 +55,12 @@ export function declare(command: Command, terminal: Terminal): void {
     .option('--faults <kinds>', `what goes wrong, separated by commas: ${faultKinds.join(', ')}`, parseFaults)
     .option('--faults-per-hour <n>', 'how often, for each device', numberBetween(0.001, 3_600), 6)
     .option('--prefix <text>', 'device ids start with it', 'device-')
+  trustOptions(command)
   jsonOption(command, 'print the final counts as JSON')
   examples(command, [
     ['kymo simulate --device-count 5 --interval 2', 'five devices, one message every two seconds, to 127.0.0.1:1883'],
     ['kymo simulate -d 20 -i 1 --broker test.example.org --topic portfolio/telemetry', 'to another broker'],
+    ['kymo simulate --broker mqtts://iot.example.com --ca ca.pem', 'over TLS, to port 8883'],
     ['kymo simulate --faults spike,stuck --faults-per-hour 30 --duration 10m', 'with sensors that go wrong'],
   ]).action(async (options: SimulateOptions) => simulate(options, terminal))
 }
@@ -154,7 +158,7 @@ function report(
 }
 
 async function mqttOutlet(options: SimulateOptions, terminal: Terminal): Promise<Outlet> {
-  const target = parseTarget(options.broker)
+  const target = parseBrokerAddress(options.broker)
   const host = target.host.includes(':') ? `[${target.host}]` : target.host
   const port = options.port ?? target.port
   const url = `${target.secure ? 'mqtts' : 'mqtt'}://${host}:${port}`

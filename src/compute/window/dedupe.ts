@@ -113,11 +113,26 @@ export class Dedupe implements Operator<Deduped> {
     return id < this.#capacity ? this.#times[this.#newest(id)]! : Number.NEGATIVE_INFINITY
   }
 
+  /** Forgets a device as if it had never spoken: its rows have been erased, and what comes again is new. */
+  forget(tenant: string, device: string): void {
+    for (const id of this.#index.ofDevice(tenant, device)) {
+      if (id >= this.#capacity) continue
+      this.#times.fill(Number.NEGATIVE_INFINITY, id * recent, (id + 1) * recent)
+      this.#values.fill(0, id * recent, (id + 1) * recent)
+      this.#held.fill(0, id * recent, (id + 1) * recent)
+      this.#head[id] = 0
+      this.#floor[id] = Number.NEGATIVE_INFINITY
+    }
+  }
+
+  /** Series of which nothing is known are left out: their names too may have been erased. */
   snapshot(): Uint8Array {
-    const count = Math.min(this.#index.size, this.#capacity)
-    const writer = beginState(stateName, stateVersion, count * 180)
-    writer.u32(count)
-    for (let id = 0; id < count; id++) {
+    const known: number[] = []
+    for (let id = 0; id < Math.min(this.#index.size, this.#capacity); id++)
+      if (this.#floor[id]! !== Number.NEGATIVE_INFINITY || this.#times[this.#newest(id)]! !== Number.NEGATIVE_INFINITY) known.push(id)
+    const writer = beginState(stateName, stateVersion, known.length * 180)
+    writer.u32(known.length)
+    for (const id of known) {
       const key = this.#index.keys[id]!
       writer.text(key.tenant)
       writer.text(key.device)

@@ -103,13 +103,21 @@ export class Rollup implements Operator<RollupColumns> {
     return builder.take()
   }
 
+  /** Forgets a device as if it had never spoken, its open buckets included: its rows have been erased. */
+  forget(tenant: string, device: string): void {
+    for (const id of this.#index.ofDevice(tenant, device)) if (id < this.#capacity) this.#clear(id * stride, (id + 1) * stride)
+  }
+
+  /** Series of which nothing is known are left out: their names too may have been erased. */
   snapshot(): Uint8Array {
-    const count = Math.min(this.#index.size, this.#capacity)
-    const writer = beginState(stateName, stateVersion, count * (stride * 8 + 48))
+    const known: number[] = []
+    for (let id = 0; id < Math.min(this.#index.size, this.#capacity); id++)
+      if (this.#state[id * stride + seen]! !== Number.NEGATIVE_INFINITY) known.push(id)
+    const writer = beginState(stateName, stateVersion, known.length * (stride * 8 + 48))
     writer.f64(this.#nowUs)
     writer.f64(this.#sweptUs)
-    writer.u32(count)
-    for (let id = 0; id < count; id++) {
+    writer.u32(known.length)
+    for (const id of known) {
       const key = this.#index.keys[id]!
       writer.text(key.tenant)
       writer.text(key.device)
@@ -181,15 +189,23 @@ export class Rollup implements Operator<RollupColumns> {
     const capacity = Math.max(64, series, this.#capacity * 2)
     const state = new Float64Array(capacity * stride)
     state.set(this.#state.subarray(0, this.#capacity * stride))
-    for (let at = this.#capacity * stride; at < state.length; at += stride) {
+    const from = this.#capacity * stride
+    this.#state = state
+    this.#capacity = capacity
+    this.#clear(from, state.length)
+  }
+
+  /** As nothing is known of the series in [from, to) of the state. */
+  #clear(from: number, to: number): void {
+    const state = this.#state
+    state.fill(0, from, to)
+    for (let at = from; at < to; at += stride) {
       state[at] = -1
       state[at + hour] = -1
       state[at + closedMinute] = Number.NEGATIVE_INFINITY
       state[at + closedHour] = Number.NEGATIVE_INFINITY
       state[at + seen] = Number.NEGATIVE_INFINITY
     }
-    this.#state = state
-    this.#capacity = capacity
   }
 }
 

@@ -34,6 +34,11 @@ export class SeriesIndex {
     return id
   }
 
+  /** Ids of one device's series. */
+  ofDevice(tenant: string, device: string): number[] {
+    return this.keys.flatMap((key, id) => (key.device === device && key.tenant === tenant ? [id] : []))
+  }
+
   /** Index into `keys` to id, for all of `keys`. Valid until `keys` has grown. */
   of(keys: readonly SeriesKey[]): Uint32Array {
     let mapped = this.#lastMapped

@@ -1,8 +1,10 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { KymoError } from '../../core/errors.ts'
 import type { Principal } from '../../core/services.ts'
+import { corsAllows, corsHeaders } from './headers.ts'
 import { influxToken } from './influx-token.ts'
 import type { HttpContext } from './options.ts'
+import { countRequest } from './request-rate.ts'
 
 const localHosts = new Set(['localhost', '127.0.0.1', '[::1]'])
 
@@ -37,6 +39,8 @@ export function checkOrigin(origin: string | undefined, host: string | undefined
   }
 }
 
+const wrongToken = 'The token is not known, or was revoked.'
+
 const everything: Principal['scopes'] = new Set(['ingest', 'read', 'admin'] as const)
 
 /** Decides on each request before anything of its body is read. */
@@ -50,45 +54,68 @@ export function accessHook(context: HttpContext): (request: FastifyRequest, repl
   /** Clients say the same Host again and again. */
   let goodHost: string | undefined
 
+  /** Throws what the request is refused for. */
   const authorise = (request: FastifyRequest): void => {
     const { host, origin, authorization } = request.headers
     const config = request.routeOptions.config
+    const sent = authorization === undefined ? undefined : /^(?:bearer|token) +(\S+)$/i.exec(authorization)?.[1]
+    if (context.inner?.has(request.raw) === true) return admit(request, sent, sent === undefined ? undefined : context.inner.verify(sent))
     if (auth === 'loopback' && (host === undefined || host !== goodHost)) {
       checkHost(host, context.host)
       goodHost = host
     }
     if (auth !== 'token') {
-      checkOrigin(origin, host)
+      if (!corsAllows(context, origin)) checkOrigin(origin, host)
       request.principal = anyone
       return
     }
     if (config.scope === 'none') return
-    const sent = authorization === undefined ? undefined : /^(?:bearer|token) +(\S+)$/i.exec(authorization)?.[1]
     const token = sent ?? (config.influx === true ? influxToken(request) : undefined)
-    const principal = token === undefined ? undefined : tokens.verify(token)
+    admit(request, token, token === undefined ? undefined : tokens.verify(token))
+  }
+
+  const admit = (request: FastifyRequest, token: string | undefined, principal: Principal | undefined): void => {
     if (principal === undefined) {
       failures.value++
-      throw new KymoError('unauthenticated', {
-        detail: token === undefined ? 'Send a token: Authorization: Bearer tk_…' : 'The token is not known, or was revoked.',
-      })
+      if (token !== undefined) throw new KymoError('unauthenticated', { detail: wrongToken })
+      throw new KymoError('unauthenticated', { detail: 'Send a token: Authorization: Bearer tk_…' })
     }
-    const needed = config.scope ?? 'admin'
-    if (!principal.scopes.has(needed) && !principal.scopes.has('admin')) {
+    const needed = request.routeOptions.config.scope ?? 'admin'
+    if (needed !== 'none' && !principal.scopes.has(needed) && !principal.scopes.has('admin')) {
       failures.value++
       throw new KymoError('forbidden', { detail: `This needs a token with the scope ${needed}.` })
     }
     request.principal = principal
   }
 
-  return (request, _reply, done) => {
+  /** A wrong token is answered late, and while many wait, of one address or in all, at once with 429. A right one is never held up. */
+  const refuse = (request: FastifyRequest, error: Error, done: (error: Error) => void): void => {
+    const { throttle } = context
+    if (throttle === undefined || !(error instanceof KymoError) || error.code !== 'unauthenticated' || error.message !== wrongToken)
+      return done(error)
+    const address = request.raw.socket.remoteAddress ?? ''
+    if (throttle.admits(address)) throttle.failed(address, () => done(error))
+    else done(new KymoError('rate_limited', { detail: 'Too many tokens from this address are not valid.', retryAfterS: 1 }))
+  }
+
+  return (request, reply, done) => {
     try {
       const url = request.routeOptions.url
-      // A path that does not exist says so only to those who may know what exists.
-      if (url !== undefined || auth !== 'token') authorise(request)
+      if (context.cors !== undefined) {
+        // A preflight has no credentials; what rebinds DNS asks as well.
+        if (auth === 'loopback') checkHost(request.headers.host, context.host)
+        if (corsHeaders(context, request, reply)) return
+      }
+      try {
+        // A path that does not exist says so only to those who may know what exists.
+        if (url !== undefined || auth !== 'token') authorise(request)
+      } finally {
+        countRequest(context, request, reply)
+      }
       if (state.draining && request.routeOptions.config.always !== true) throw new KymoError('shutting_down')
       done()
     } catch (error) {
-      done(error as Error)
+      refuse(request, error instanceof Error ? error : new Error(String(error)), done)
     }
   }
 }

@@ -6,22 +6,29 @@ import type { FieldError } from '../../core/errors.ts'
 import { accessHook } from './access.ts'
 import type { App } from './app-types.ts'
 import { readBody } from './body.ts'
+import { baseHeaders, varyByOrigin } from './headers.ts'
 import { IdempotentAnswers } from './ingest/idempotency.ts'
 import { LiveHub } from './live/hub.ts'
 import type { HttpContext } from './options.ts'
+import { StatusHistory } from './reads/status-history.ts'
 import { sendProblem } from './problem.ts'
 import { deadLetterRoutes } from './routes/dead-letters.ts'
 import { deviceRoutes } from './routes/devices.ts'
+import { erasureRoutes } from './routes/erasures.ts'
 import { docsRoutes } from './routes/docs.ts'
 import { jobRoutes } from './routes/jobs.ts'
 import { lineRoutes } from './routes/line.ts'
 import { liveRoutes } from './routes/live.ts'
+import { pageRoutes } from './routes/page.ts'
 import { queryRoutes } from './routes/query.ts'
+import { seedAnalyticsRoutes } from './routes/seed-analytics.ts'
 import { seedDeviceRoutes } from './routes/seed-devices.ts'
+import { seedSystemRoutes } from './routes/seed-system.ts'
+import { seedTelemetryRoutes } from './routes/seed-telemetry.ts'
 import { seriesRoutes } from './routes/series.ts'
 import { snapshotRoutes } from './routes/snapshots.ts'
 import { sqlRoutes } from './routes/sql.ts'
-import { measureRequests, systemRoutes } from './routes/system.ts'
+import { measureRequests, statusHistoryRoute, systemRoutes } from './routes/system.ts'
 import { telemetryRoutes } from './routes/telemetry.ts'
 import { tokenRoutes } from './routes/tokens.ts'
 import { checkSchema, coerceQuery } from './schema-check.ts'
@@ -110,14 +117,15 @@ class KnownPaths {
 
 function addHooks(app: App, context: HttpContext): void {
   const access = accessHook(context)
+  const base = baseHeaders(context)
   app.decorateRequest('principal', undefined)
   app.decorateRequest('startedMs', 0)
   measureRequests(app, context)
   app.addHook('onRequest', (request, reply, done) => {
-    reply.header('x-request-id', request.id).header('x-content-type-options', 'nosniff').header('x-frame-options', 'DENY')
-    reply.header('referrer-policy', 'no-referrer').header('cache-control', 'no-store')
+    base(request, reply)
     access(request, reply, done)
   })
+  varyByOrigin(app, context)
   app.addHook('onSend', (_request, reply, _payload, done) => {
     if (context.state.draining) reply.header('connection', 'close')
     done()
@@ -150,6 +158,7 @@ function addFallbacks(app: App, context: HttpContext, paths: KnownPaths): void {
 export interface BuiltApp {
   readonly app: App
   readonly hub: LiveHub
+  readonly history: StatusHistory
   readonly answers: IdempotentAnswers
 }
 
@@ -176,6 +185,7 @@ export async function buildApp(context: HttpContext, before?: (app: App) => Prom
   addHooks(app, context)
   addFallbacks(app, context, paths)
   const hub = new LiveHub(context)
+  const history = new StatusHistory(context)
   const answers = new IdempotentAnswers(context)
   telemetryRoutes(app, context, answers)
   lineRoutes(app, context, answers)
@@ -184,12 +194,18 @@ export async function buildApp(context: HttpContext, before?: (app: App) => Prom
   seriesRoutes(app, context)
   liveRoutes(app, context, hub)
   deviceRoutes(app, context)
+  erasureRoutes(app, context)
   seedDeviceRoutes(app, context)
+  seedTelemetryRoutes(app, context)
+  seedSystemRoutes(app, context)
+  seedAnalyticsRoutes(app, context)
   deadLetterRoutes(app, context)
   jobRoutes(app, context)
   snapshotRoutes(app, context)
   tokenRoutes(app, context)
   systemRoutes(app, context)
+  statusHistoryRoute(app, history)
   docsRoutes(app, context)
-  return { app, hub, answers }
+  pageRoutes(app, context)
+  return { app, hub, history, answers }
 }

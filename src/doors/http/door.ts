@@ -1,6 +1,11 @@
 import http from 'node:http'
+import https from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
+import type { Env } from '../../core/env.ts'
 import { KymoError } from '../../core/errors.ts'
+import type { Metrics } from '../../core/metrics.ts'
+import { guard, serverOptions, sparing, tlsHello } from '../tls/listener.ts'
 import { buildApp } from './app.ts'
 import { measureTurns } from './loop-turns.ts'
 import { processMetrics } from './metrics-text.ts'
@@ -9,41 +14,77 @@ import type { HttpContext, HttpDoor, HttpDoorOptions, HttpLimits } from './optio
 import { makeReference } from './pages/reference.ts'
 import { problemOf, problemType } from './problem.ts'
 
-/** What Node's parser refuses never becomes a request: answered on the bare socket. */
-function answerBadClient(error: NodeJS.ErrnoException, socket: Socket): void {
+interface ParserError extends NodeJS.ErrnoException {
+  readonly rawPacket?: Buffer
+}
+
+/** What Node's parser refuses never becomes a request: answered on the bare socket. `hello`: a client that speaks TLS where there is none. */
+function answerBadClient(error: ParserError, socket: Socket, hello: (socket: Socket) => void): void {
   if (error.code === 'ECONNRESET' || !socket.writable || socket.destroyed) {
+    socket.destroy()
+    return
+  }
+  if (error.rawPacket?.[0] === tlsHello && !(socket instanceof TLSSocket)) {
+    hello(socket)
     socket.destroy()
     return
   }
   const code =
     error.code === 'HPE_HEADER_OVERFLOW' ? 'headers_too_large' : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 'request_timeout' : 'request_invalid'
   const detail = code === 'request_invalid' ? { detail: 'This is not a valid HTTP request.' } : {}
-  const problem = problemOf(new KymoError(code, detail), '-')
+  answerBare(socket, new KymoError(code, detail))
+}
+
+/** A problem document on a socket that has no request. */
+function answerBare(socket: Socket, error: KymoError): void {
+  const problem = problemOf(error, '-')
   const body = JSON.stringify(problem)
   const head = [
     `HTTP/1.1 ${problem.status} ${http.STATUS_CODES[problem.status] ?? ''}`,
     `content-type: ${problemType}`,
     `content-length: ${Buffer.byteLength(body)}`,
+    'x-content-type-options: nosniff',
+    'cache-control: no-store',
     'connection: close',
   ]
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
 }
 
-function createServer(limits: HttpLimits, handler: http.RequestListener): http.Server {
-  const server = http.createServer(
-    {
-      maxHeaderSize: limits.headerBytesMax,
-      headersTimeout: Math.min(limits.headersTimeoutMs, limits.requestTimeoutMs),
-      requestTimeout: limits.requestTimeoutMs,
-      connectionsCheckingInterval: Math.max(50, Math.min(5_000, limits.headersTimeoutMs / 2)),
-      keepAliveTimeout: limits.keepAliveMs,
-      noDelay: true,
-    },
-    handler,
-  )
+interface ServerFacts {
+  readonly limits: HttpLimits
+  readonly handler: http.RequestListener
+  readonly tls: HttpDoorOptions['tls']
+  readonly env: Env
+  readonly metrics: Metrics
+  readonly hello: (socket: Socket) => void
+}
+
+function createServer({ limits, handler, tls, env, metrics, hello }: ServerFacts): http.Server {
+  const options: http.ServerOptions = {
+    maxHeaderSize: limits.headerBytesMax,
+    headersTimeout: Math.min(limits.headersTimeoutMs, limits.requestTimeoutMs),
+    requestTimeout: limits.requestTimeoutMs,
+    connectionsCheckingInterval: Math.max(50, Math.min(5_000, limits.headersTimeoutMs / 2)),
+    keepAliveTimeout: limits.keepAliveMs,
+    noDelay: true,
+  }
+  let server: http.Server
+  if (tls === undefined) server = http.createServer(options, handler)
+  else {
+    const secure = https.createServer({ ...options, ...serverOptions(tls) }, handler)
+    guard(secure, {
+      ...tls,
+      door: 'http',
+      env,
+      metrics,
+      answerPlain: (socket) =>
+        answerBare(socket, new KymoError('https_required', { detail: `Port ${socket.localPort} speaks HTTPS. Call it by https://.` })),
+    })
+    server = secure
+  }
   server.maxConnections = limits.connectionsMax
   server.timeout = limits.socketIdleMs
-  server.on('clientError', (error, socket) => answerBadClient(error, socket as Socket))
+  server.on('clientError', (error, socket) => answerBadClient(error, socket as Socket, hello))
   return server
 }
 
@@ -83,9 +124,9 @@ function closeServer(server: http.Server, drained: Promise<unknown>): Promise<vo
   })
 }
 
-function urlOf(host: string, port: number): string {
+function urlOf(scheme: 'http' | 'https', host: string, port: number): string {
   const name = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '[::1]' : host.includes(':') ? `[${host}]` : host
-  return `http://${name}:${port}`
+  return `${scheme}://${name}:${port}`
 }
 
 /**
@@ -93,12 +134,17 @@ function urlOf(host: string, port: number): string {
  * left out of `ports` without a word, as other programs may have a right to it.
  */
 export async function openHttpDoor(o: HttpDoorOptions): Promise<HttpDoor> {
-  const { port: wanted, extraPorts = [], limits, ...services } = o
+  const { port: wanted, extraPorts = [], limits, tls, innerTokens, ...services } = o
+  const innerMessages = new WeakSet<http.IncomingMessage>()
   const context: HttpContext = {
     ...services,
     mqttPort: o.mqttPort ?? 1883,
     describe: makeReference,
     limits: { ...httpLimits, ...limits },
+    ...(tls === undefined ? {} : { hstsMaxAgeS: tls.hstsMaxAgeS }),
+    ...(tls === undefined || innerTokens === undefined
+      ? {}
+      : { inner: { verify: (token: string) => innerTokens.verify(token), has: (message: http.IncomingMessage) => innerMessages.has(message) } }),
     state: { ready: false, draining: false, bodyBytes: 0 },
   }
   const stopProcess = processMetrics(o.metrics)
@@ -108,23 +154,52 @@ export async function openHttpDoor(o: HttpDoorOptions): Promise<HttpDoor> {
     stopProcess()
     stopTurns?.()
   }
-  const { app, hub } = await buildApp(context)
+  const { app, hub, history } = await buildApp(context)
   await app.ready()
   const handler: http.RequestListener = (request, response) => app.routing(request, response)
-  const main = createServer(context.limits, handler)
+  const hellos = o.metrics.counter('kymo_tls_on_plain_total', 'Connections that spoke TLS on a port that has none.', { door: 'http' })
+  const say = sparing(o.env.clock, o.env.logger.child({ component: 'http' }))
+  const facts: ServerFacts = {
+    limits: context.limits,
+    handler,
+    tls,
+    env: o.env,
+    metrics: o.metrics,
+    hello(socket) {
+      hellos.value++
+      say(
+        'tls',
+        `${socket.remoteAddress} spoke TLS on port ${socket.localPort}, which has none: http://, or set http.tls.cert_file and http.tls.key_file`,
+      )
+    },
+  }
+  const servers = [createServer(facts)]
   let port: number
+  let innerPort: number | undefined
   try {
-    port = await listen(main, o.host, wanted)
+    port = await listen(servers[0]!, o.host, wanted)
+    if (context.inner !== undefined) {
+      const inner = createServer({
+        ...facts,
+        tls: undefined,
+        handler(request, response) {
+          innerMessages.add(request)
+          handler(request, response)
+        },
+      })
+      innerPort = await listen(inner, '127.0.0.1', 0)
+      servers.push(inner)
+    }
   } catch (error) {
+    for (const server of servers) if (server.listening) server.close()
     stopMeasuring()
     await app.close()
     throw error
   }
-  const servers = [main]
   const ports = [port]
   for (const extra of extraPorts) {
     if (ports.includes(extra)) continue
-    const server = createServer(context.limits, handler)
+    const server = createServer(facts)
     try {
       ports.push(await listen(server, o.host, extra))
       servers.push(server)
@@ -133,22 +208,27 @@ export async function openHttpDoor(o: HttpDoorOptions): Promise<HttpDoor> {
     }
   }
 
+  const url = urlOf(tls === undefined ? 'http' : 'https', o.host, port)
   const stopAccepting = (): void => {
     context.state.draining = true
     hub.end()
   }
   return {
-    url: urlOf(o.host, port),
+    url,
+    innerUrl: innerPort === undefined ? url : urlOf('http', '127.0.0.1', innerPort),
     port,
     ports,
     setReady(ready) {
       context.state.ready = ready
-      if (ready) stopTurns ??= measureTurns(o.metrics)
+      if (!ready) return
+      stopTurns ??= measureTurns(o.metrics)
+      history.start()
     },
     stopAccepting,
     async close(drainMs) {
       stopAccepting()
       stopMeasuring()
+      history.stop()
       let cut: (() => void) | undefined
       const drained = new Promise<void>((resolve) => (cut = resolve))
       const timer = o.env.clock.after(drainMs, () => cut?.())

@@ -51,6 +51,7 @@ function describedOnly(version: string): HttpContext {
     gate: {
       submit: never,
       refusal: undefined,
+      takenUs: 0,
       deadLetter: never,
       durable: 0,
       overloaded: false,
@@ -65,6 +66,7 @@ function describedOnly(version: string): HttpContext {
     live: { subscribe: never },
     deadLetters: { list: never, get: never, replay: never, dismiss: never },
     snapshots: { create: never, get: never, file: never, remove: never },
+    erasures: { request: never, list: never, get: never },
     jobs: { createImport: never, createExport: never, list: never, get: never, cancel: never, file: never },
     status: never,
     metrics: new Metrics(),

@@ -1,11 +1,24 @@
+import type { IncomingMessage } from 'node:http'
 import type { Env } from '../../core/env.ts'
 import type { IngestGate } from '../../core/gate.ts'
 import type { Metrics } from '../../core/metrics.ts'
 import type { Store } from '../../core/ports.ts'
 import type { SqlStore } from '../../core/sql.ts'
-import type { DeadLetterService, DeviceService, JobService, LatestValues, LiveFeed, SystemStatus, TokenService } from '../../core/services.ts'
+import type {
+  DeadLetterService,
+  DeviceService,
+  ErasureService,
+  JobService,
+  LatestValues,
+  LiveFeed,
+  SystemStatus,
+  TokenService,
+} from '../../core/services.ts'
 import type { SnapshotService } from '../../core/snapshot.ts'
 import { limits } from '../../core/limits.ts'
+import type { AuthThrottle } from '../auth-throttle.ts'
+import type { KeyedRate } from '../rate.ts'
+import type { TlsListener } from '../tls/listener.ts'
 import type { Reference } from './pages/reference.ts'
 
 /** The limits of the door that a user or a test may change; the rest is core/limits.ts. */
@@ -34,6 +47,8 @@ export const httpLimits = {
   liveQueueBytesMax: limits.liveQueueBytesMax as number,
   liveLingerMs: limits.liveLingerMs as number,
   liveHeartbeatMs: limits.liveHeartbeatMs as number,
+  liveRingBytesMax: limits.liveRingBytesMax as number,
+  liveResumeMs: limits.liveResumeMs as number,
 }
 export type HttpLimits = typeof httpLimits
 
@@ -53,6 +68,7 @@ export interface HttpServices {
   readonly live: LiveFeed
   readonly deadLetters: DeadLetterService
   readonly jobs: JobService
+  readonly erasures: ErasureService
   readonly snapshots: SnapshotService
   readonly status: () => Promise<SystemStatus>
   readonly metrics: Metrics
@@ -67,13 +83,32 @@ export interface HttpDoorOptions extends HttpServices {
   readonly extraPorts?: readonly number[]
   readonly auth: HttpAuth
   readonly version: string
-  /** Named in the lines of the start page. */
+  /** Told by `/api/v1/status`: the page names it in the lines to send with. */
   readonly mqttPort?: number
+  /** The port that speaks TLS; `mqttPort` is the same where no other is open. */
+  readonly mqttsPort?: number | undefined
+  /** All ports then speak HTTPS and nothing else. */
+  readonly tls?: TlsListener & { readonly hstsMaxAgeS: number }
+  /** Good at `HttpDoor.innerUrl` and nowhere else needed: tokens of this server's own jobs. */
+  readonly innerTokens?: Pick<TokenService, 'verify'>
+  /** Origins whose pages may call. */
+  readonly cors?: ReadonlySet<string>
+  /** Absent: no limit. */
+  readonly requestRate?: KeyedRate
+  /** Shared with other doors; absent: wrong tokens are answered at once. */
+  readonly throttle?: AuthThrottle
+  /** Where the built page is; where the build leaves it when absent. */
+  readonly pageFolder?: string
   readonly limits?: Partial<HttpLimits>
 }
 
 export interface HttpDoor {
   readonly url: string
+  /**
+   * For processes of this server: the same routes on a loopback port of its own without TLS, which takes `innerTokens` only. A certificate is
+   * for a name that they do not know, and one of a client they do not have. Without TLS it is `url`.
+   */
+  readonly innerUrl: string
   readonly port: number
   /** All ports that are open, the main one first. */
   readonly ports: readonly number[]
@@ -91,6 +126,14 @@ export interface HttpContext extends HttpServices {
   readonly host: string
   readonly version: string
   readonly mqttPort: number
+  readonly mqttsPort?: number | undefined
+  readonly pageFolder?: string
+  readonly cors?: ReadonlySet<string>
+  readonly requestRate?: KeyedRate
+  readonly throttle?: AuthThrottle
+  readonly hstsMaxAgeS?: number
+  /** Which requests came in at the inner port, and whose tokens count there. */
+  readonly inner?: Pick<TokenService, 'verify'> & { has(message: IncomingMessage): boolean }
   readonly limits: HttpLimits
   /** Makes the reference; handed in, as it is made from these same routes. */
   readonly describe: (version: string) => Promise<Reference>

@@ -92,6 +92,6 @@ export function sendProblem(request: FastifyRequest, reply: FastifyReply, thrown
   if (error.code === 'media_type') reply.header('accept-encoding', 'gzip, deflate, br, zstd')
   if (error.code === 'shutting_down') reply.header('connection', 'close')
   // A path that is no URL comes here without having passed any hook.
-  reply.header('x-request-id', request.id).header('x-content-type-options', 'nosniff')
+  reply.header('x-request-id', request.id).header('x-content-type-options', 'nosniff').header('cache-control', 'no-store')
   reply.code(problem.status).type(problemType).send(JSON.stringify(problem))
 }

@@ -7,7 +7,7 @@ import { limits } from '../../core/limits.ts'
  */
 
 /** Names that devices bring: 256 bytes, so at most as many characters. */
-const name = { type: 'string', minLength: 1, maxLength: limits.nameBytesMax } as const
+export const name = { type: 'string', minLength: 1, maxLength: limits.nameBytesMax } as const
 
 export const idParams = {
   type: 'object',
@@ -21,7 +21,7 @@ export const letterParams = {
   properties: { id: { type: 'string', pattern: '^\\d{1,20}$', description: 'The id of a dead letter, a decimal number.' } },
 } as const
 
-const cursor = { type: 'string', minLength: 1, maxLength: 4096, description: 'The `next_cursor` of the page before; opaque.' } as const
+export const cursor = { type: 'string', minLength: 1, maxLength: 4096, description: 'The `next_cursor` of the page before; opaque.' } as const
 const listLimit = {
   type: 'integer',
   minimum: 1,
@@ -40,7 +40,7 @@ const metricFilter = {
   items: name,
   description: 'Metrics: repeat it, or separate by commas (those within {…} belong to a name). Absent: all.',
 } as const
-const moment = { type: 'string', minLength: 1, maxLength: 64 } as const
+export const moment = { type: 'string', minLength: 1, maxLength: 64 } as const
 
 export const noQuery = { type: 'object', additionalProperties: false, properties: {} } as const
 
@@ -48,6 +48,19 @@ export const listQuery = {
   type: 'object',
   additionalProperties: false,
   properties: { limit: listLimit, cursor, total: { type: 'boolean', description: 'Count all as well.' } },
+} as const
+
+export const devicesQuery = {
+  ...listQuery,
+  properties: {
+    ...listQuery.properties,
+    search: {
+      type: 'string',
+      minLength: 1,
+      maxLength: limits.deviceSearchCharsMax,
+      description: 'Only devices whose id or name contains this, whatever the case. `total` stays that of all.',
+    },
+  },
 } as const
 
 export const matchQuery = {
@@ -82,10 +95,11 @@ export const rangeQuery = {
     to: { ...moment, description: 'First moment that no longer belongs to it, as `from`. Absent: no end.' },
     step: {
       type: 'string',
-      pattern: '^(\\d{1,12}(us|ms|s|m|h|d|w)|1mo|1y)$',
+      pattern: '^(\\d{1,12}(us|ms|s|m|h|d|w)|1mo|1y|auto)$',
       description:
         'Buckets of this width, as 30s, 5m or 1h, aligned to the epoch (UTC); `1d`, `1w` (from Monday), `1mo` and `1y` are those of the calendar ' +
-        'in the zone `tz`, where a day has 23 or 25 hours when the clock is changed. Absent: raw readings.',
+        'in the zone `tz`, where a day has 23 or 25 hours when the clock is changed. `auto`: the finest usual width with about ' +
+        `${limits.autoStepBucketsMax} buckets at most between \`from\` (needed) and \`to\` (now, when absent); the answer names it. Absent: raw readings.`,
     },
     tz: {
       type: 'string',
@@ -222,6 +236,7 @@ export const deviceAnswer = {
 } as const
 
 export const readingAnswer = {
+  title: 'Reading',
   type: 'object',
   required: ['device', 'metric', 'time', 'value'],
   properties: {
@@ -249,6 +264,7 @@ export function answer<const T>(description: string, schema: T, type = 'applicat
 }
 
 export const ingestAnswer = {
+  title: 'TelemetryAnswer',
   type: 'object',
   required: ['accepted', 'rejected'],
   properties: {

@@ -1,3 +1,4 @@
+import type { ClientCertificate } from './connection.ts'
 import type { Principal, TokenService } from '../../core/services.ts'
 
 export interface ConnectRequest {
@@ -5,6 +6,8 @@ export interface ConnectRequest {
   readonly username: string | undefined
   readonly password: Uint8Array | undefined
   readonly remoteAddress: string
+  /** Of a client over TLS that has shown one which `mqtt.tls.ca_file` vouches for. */
+  readonly certificate?: ClientCertificate | undefined
 }
 
 /** Who a connection is, once it is let in. */

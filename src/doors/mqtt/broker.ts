@@ -4,21 +4,22 @@ import type { IngestGate } from '../../core/gate.ts'
 import type { Metrics } from '../../core/metrics.ts'
 import type { Will } from '../../wire/mqtt/packets.ts'
 import { checkTopicName, encodeText } from '../../wire/mqtt/text.ts'
-import { peerOf } from './address.ts'
-import { AuthThrottle } from './auth-throttle.ts'
+import { peerOf } from '../address.ts'
+import { AuthThrottle } from '../auth-throttle.ts'
 import type { MqttAuthorizer, MqttPrincipal } from './authorizer.ts'
 import { Budget } from './budget.ts'
 import type { Connection } from './connection.ts'
 import { createCounters } from './counters.ts'
 import type { MqttCounters } from './counters.ts'
 import { Fifo } from './fifo.ts'
-import { isArray, MessageArray } from './array.ts'
+import { isArray, MessageArray } from '../../wire/message-array.ts'
 import { contextOf } from './host.ts'
 import type { HostedSession, MqttHost, TelemetryTopics, Waiting } from './host.ts'
 import { defaultMqttLimits } from './limits.ts'
 import type { MqttLimits } from './limits.ts'
 import { deliverTo } from './message.ts'
 import type { Subscriber } from './message.ts'
+import { sparing } from '../tls/listener.ts'
 import { OversizedThrottle } from './oversized-throttle.ts'
 import { createMqttSession } from './session.ts'
 import type { MqttSession } from './session.ts'
@@ -35,6 +36,8 @@ export interface BrokerOptions {
   readonly env: Env
   readonly metrics: Metrics
   readonly limits?: Partial<MqttLimits>
+  /** Shared with other doors; absent: of its own. */
+  readonly throttle?: AuthThrottle | undefined
   /** Calls back once what is ready now has been read: answers are written together then. */
   readonly defer: (flush: () => void) => void
 }
@@ -62,6 +65,7 @@ export class Broker implements MqttHost {
   readonly held: Budget
   readonly partial: Budget
   readonly sending: Budget
+  readonly #say: ReturnType<typeof sparing>
   readonly #defer: (flush: () => void) => void
   readonly #nodes: Budget
   readonly #trees = new Map<string, Subscriptions<Subscriber>>()
@@ -86,7 +90,8 @@ export class Broker implements MqttHost {
     this.logger = o.env.logger.child({ component: 'mqtt' })
     this.limits = { ...defaultMqttLimits, ...o.limits }
     this.counters = createCounters(o.metrics)
-    this.throttle = new AuthThrottle(this.clock, this.limits)
+    this.throttle = o.throttle ?? new AuthThrottle(this.clock, this.limits)
+    this.#say = sparing(this.clock, this.logger)
     this.oversized = new OversizedThrottle(this.clock, this.limits)
     this.held = new Budget(this.limits.holdTotalBytesMax)
     this.partial = new Budget(this.limits.partialTotalBytesMax)
@@ -212,6 +217,11 @@ export class Broker implements MqttHost {
     }
     const match = this.subscriptions(principal.tenant).match(will.topic)
     if (match.length > 0) deliverTo(match, encodeText(will.topic), will.qos, will.payload, 0, will.payload.length)
+  }
+
+  tlsOnPlain(remoteAddress: string): void {
+    this.counters.tlsOnPlain.value++
+    this.#say('tls', `${remoteAddress} spoke TLS on mqtt.port, which has none; the port for it is mqtt.tls.port`)
   }
 
   // --- durability ---

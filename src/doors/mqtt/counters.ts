@@ -46,6 +46,9 @@ export interface MqttCounters {
   readonly dropped: Readonly<Record<DropReason, Cell>>
   readonly closed: Readonly<Record<CloseReason, Cell>>
   readonly authFailures: Cell
+  /** Times that a client was not read for a while because it sent faster than it may. */
+  readonly slowed: Cell
+  readonly tlsOnPlain: Cell
 }
 
 export function createCounters(metrics: Metrics): MqttCounters {
@@ -60,6 +63,8 @@ export function createCounters(metrics: Metrics): MqttCounters {
     sent: [messages('out', '0'), messages('out', '1'), messages('out', '2')],
     dropped: Object.fromEntries(dropReasons.map((reason) => [reason, dropped(reason)])) as Record<DropReason, Cell>,
     closed: Object.fromEntries(closeReasons.map((reason) => [reason, closed(reason)])) as Record<CloseReason, Cell>,
+    slowed: metrics.counter('kymo_mqtt_slowed_total', 'Times that a client was read later because it sent faster than mqtt.client_*_per_s.'),
+    tlsOnPlain: metrics.counter('kymo_tls_on_plain_total', 'Connections that spoke TLS on a port that has none.', { door: 'mqtt' }),
     authFailures: metrics.counter('kymo_auth_failures_total', 'Requests and connections refused for their credentials.'),
   }
 }

@@ -1,9 +1,12 @@
 import { createServer } from 'node:net'
-import type { AddressInfo, Server } from 'node:net'
+import type { AddressInfo, Server, Socket } from 'node:net'
+import { createServer as createTlsServer } from 'node:tls'
 import type { Env } from '../../core/env.ts'
 import { KymoError } from '../../core/errors.ts'
 import type { IngestGate } from '../../core/gate.ts'
 import type { Metrics } from '../../core/metrics.ts'
+import type { AuthThrottle } from '../auth-throttle.ts'
+import { guard, serverOptions, type TlsListener } from '../tls/listener.ts'
 import type { MqttAuthorizer } from './authorizer.ts'
 import { Broker } from './broker.ts'
 import type { TelemetryTopics } from './host.ts'
@@ -21,12 +24,17 @@ export interface MqttDoorOptions {
   readonly env: Env
   readonly metrics: Metrics
   readonly limits?: Partial<MqttLimits>
+  readonly throttle?: AuthThrottle
+  /** False: only `tls`. */
+  readonly plain?: boolean
+  readonly tls?: TlsListener & { readonly port: number }
 }
 
 export interface MqttDoor {
   readonly host: string
-  /** The one that is open. */
+  /** The one without TLS, where that is open; else the other. */
   readonly port: number
+  readonly tlsPort: number | undefined
   connections(): number
   /** Delivers a message of the server's own to its subscribers; the gate does not see it. Tenant `default` unless given. */
   publish(topic: string, payload: Uint8Array, qos: 0 | 1, tenant?: string): void
@@ -45,24 +53,51 @@ export async function openMqttDoor(o: MqttDoorOptions): Promise<MqttDoor> {
   const { env } = o
   const broker = new Broker({ ...o, defer: setImmediate })
   const lingering: Lingering = { ms: broker.limits.lingerMs, max: broker.limits.lingeringMax, count: 0 }
-  const server = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: probeMs, pauseOnConnect: true }, (socket) => {
+  const accept = (socket: Socket): void => {
+    if (socket.destroyed) return
     const connection = new SocketConnection(socket, env.clock, lingering)
     const session = broker.accept(connection)
     if (session === undefined) connection.destroy()
     else connection.open(session)
-  })
-  const { address, port } = await listen(server, o.host, o.port)
-  // A connection that could not be accepted (no file descriptor left) is lost; the door stays open.
-  server.on('error', (error) => env.logger.warn('mqtt door', { error: error.message }))
+  }
+  const socketOptions = { noDelay: true, keepAlive: true, keepAliveInitialDelay: probeMs, pauseOnConnect: true }
+  const servers: Server[] = []
+  const open = async (server: Server, port: number): Promise<AddressInfo> => {
+    const bound = await listen(server, o.host, port)
+    // A connection that could not be accepted (no file descriptor left) is lost; the door stays open.
+    server.on('error', (error) => env.logger.warn('mqtt door', { error: error.message }))
+    servers.push(server)
+    return bound
+  }
+  const stopAccepting = (): void => {
+    for (const server of servers) if (server.listening) server.close()
+  }
+  let plain: AddressInfo | undefined
+  let secure: AddressInfo | undefined
+  try {
+    if (o.plain !== false) plain = await open(createServer(socketOptions, accept), o.port)
+    if (o.tls !== undefined) {
+      const server = createTlsServer({ ...socketOptions, ...serverOptions(o.tls) }, accept)
+      server.maxConnections = broker.limits.connectionsMax
+      guard(server, { ...o.tls, door: 'mqtt', env, metrics: o.metrics })
+      secure = await open(server, o.tls.port)
+    }
+  } catch (error) {
+    stopAccepting()
+    throw error
+  }
+  const first = plain ?? secure
+  if (first === undefined) throw new KymoError('config_invalid', { detail: 'The MQTT door has no port: neither plain nor TLS.' })
   return {
-    host: address,
-    port,
+    host: first.address,
+    port: first.port,
+    tlsPort: secure?.port,
     connections: () => broker.connections,
     publish: (topic, payload, qos, tenant = 'default') => broker.publish(topic, payload, qos, tenant),
     disconnect: (principalId) => broker.disconnect(principalId),
-    stopAccepting: () => void server.close(),
+    stopAccepting,
     async close(drainMs) {
-      if (server.listening) server.close()
+      stopAccepting()
       await broker.close(drainMs)
     },
   }

@@ -1,7 +1,7 @@
 import type { Clock, Logger, Random } from '../../core/env.ts'
 import type { IngestGate, MessageContext } from '../../core/gate.ts'
 import type { Will } from '../../wire/mqtt/packets.ts'
-import type { AuthThrottle } from './auth-throttle.ts'
+import type { AuthThrottle } from '../auth-throttle.ts'
 import type { MqttAuthorizer, MqttPrincipal } from './authorizer.ts'
 import type { Budget } from './budget.ts'
 import type { MqttCounters } from './counters.ts'
@@ -61,6 +61,8 @@ export interface MqttHost {
   register(session: HostedSession, principal: MqttPrincipal): void
   ended(session: HostedSession): void
   publishWill(principal: MqttPrincipal, will: Will): void
+  /** A client spoke TLS on the port that has none. */
+  tlsOnPlain(remoteAddress: string): void
 }
 
 /** What the gate is told about messages of one client on one topic. */

@@ -37,6 +37,10 @@ export interface MqttLimits {
   readonly oversizedBurst: number
   readonly oversizedIntervalMs: number
   readonly oversizedAddressesMax: number
+  /** Of one client; 0: no limit. */
+  readonly clientMessagesPerS: number
+  readonly clientBytesPerS: number
+  readonly rateWakeMs: number
 }
 
 export const defaultMqttLimits: MqttLimits = {
@@ -66,13 +70,16 @@ export const defaultMqttLimits: MqttLimits = {
   writeTimeoutMs: limits.mqttWriteTimeoutMs,
   lingerMs: limits.mqttLingerMs,
   lingeringMax: limits.mqttLingeringMax,
-  authDelayMs: limits.mqttAuthDelayMs,
-  authPendingMax: limits.mqttAuthPendingMax,
-  authPendingPerAddressMax: limits.mqttAuthPendingPerAddressMax,
+  authDelayMs: limits.authDelayMs,
+  authPendingMax: limits.authPendingMax,
+  authPendingPerAddressMax: limits.authPendingPerAddressMax,
   arrayItemsMax: limits.mqttArrayItemsMax,
   arrayItemsPerTurn: limits.mqttArrayItemsPerTurn,
   oversizedBytes: limits.deadLetterTooLargeBytes,
   oversizedBurst: limits.mqttOversizedBurst,
   oversizedIntervalMs: limits.mqttOversizedIntervalMs,
   oversizedAddressesMax: limits.mqttOversizedAddressesMax,
+  clientMessagesPerS: 0,
+  clientBytesPerS: 0,
+  rateWakeMs: limits.mqttRateWakeMs,
 }

@@ -1,5 +1,5 @@
 import type { Clock } from '../../core/env.ts'
-import { peerOf } from './address.ts'
+import { peerOf } from '../address.ts'
 import type { MqttLimits } from './limits.ts'
 
 /**

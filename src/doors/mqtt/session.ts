@@ -10,9 +10,11 @@ import type { HostedSession, MqttHost } from './host.ts'
 import { Inbound } from './inbound.ts'
 import { Outbox } from './outbox.ts'
 import { PacketWriter } from './writer.ts'
+import { ClientRate } from '../rate.ts'
+import { tlsHello } from '../tls/listener.ts'
 
 /** Why a session reads nothing for the moment. */
-const Hold = { inflight: 1, writes: 2, drain: 4 } as const
+const Hold = { inflight: 1, writes: 2, drain: 4, rate: 8 } as const
 
 /** A partial packet that grew by less than this does not count as a sign of life. */
 const progressBytesMin = 1024
@@ -52,6 +54,9 @@ class Session implements MqttSession, HostedSession, PacketSink {
   #aliveMs: number
   #timer: Timer
   #writeTimer: Timer | undefined
+  /** Where clients are limited. */
+  #rate: ClientRate | undefined
+  #rateTimer: Timer | undefined
 
   constructor(host: MqttHost, connection: Connection) {
     this.#host = host
@@ -109,7 +114,10 @@ class Session implements MqttSession, HostedSession, PacketSink {
 
   publish(bytes: Uint8Array, flags: number, topicStart: number, topicEnd: number, packetId: number, start: number, end: number): void {
     if (this.#inbound === undefined) this.#notConnected()
-    else this.#inbound.publish(bytes, flags, topicStart, topicEnd, packetId, start, end)
+    else {
+      this.#inbound.publish(bytes, flags, topicStart, topicEnd, packetId, start, end)
+      if (this.#rate !== undefined) this.#slow(this.#rate, end - topicStart)
+    }
   }
 
   oversized(
@@ -138,13 +146,13 @@ class Session implements MqttSession, HostedSession, PacketSink {
     if (clientId === '' || packet.clientIdBytes > this.#host.limits.clientIdBytesMax) {
       return this.#refuse(encodeConnack(false, ConnackCode.identifierRejected), 'The client id is empty or too long. [MQTT-3.1.3-8]')
     }
-    const { remoteAddress } = this.#connection
+    const { remoteAddress, certificate } = this.#connection
     const { throttle, authorizer, counters } = this.#host
     if (packet.username !== undefined && !throttle.admits(remoteAddress)) {
       counters.authFailures.value++
       return this.#refuse(encodeConnack(false, ConnackCode.serverUnavailable), 'Too many failed credentials.')
     }
-    const answer = authorizer.connect({ clientId, username: packet.username, password: packet.password, remoteAddress })
+    const answer = authorizer.connect({ clientId, username: packet.username, password: packet.password, remoteAddress, certificate })
     if (answer.ok) return this.#open(packet, answer)
     counters.authFailures.value++
     const connack = encodeConnack(false, answer.code === 'bad_credentials' ? ConnackCode.badCredentials : ConnackCode.notAuthorized)
@@ -216,6 +224,10 @@ class Session implements MqttSession, HostedSession, PacketSink {
       this.#connection.remoteAddress,
       this.#writer,
     )
+    if (limits.clientMessagesPerS > 0 || limits.clientBytesPerS > 0) {
+      const { clientMessagesPerS: messagesPerS, clientBytesPerS: bytesPerS, rateWakeMs: wakeMs } = limits
+      this.#rate = new ClientRate(clock, { messagesPerS, bytesPerS, wakeMs })
+    }
     this.#outbox = new Outbox(this.#host, this.#writer, () => this.#expectDrain())
     this.#host.register(this, principal)
     this.#timer.cancel()
@@ -250,6 +262,7 @@ class Session implements MqttSession, HostedSession, PacketSink {
     host.counters.closed[reason].value++
     this.#timer.cancel()
     this.#writeTimer?.cancel()
+    this.#rateTimer?.cancel()
     this.#finishReading()
     this.#inbound?.close()
     this.#outbox?.close()
@@ -273,7 +286,10 @@ class Session implements MqttSession, HostedSession, PacketSink {
   #read(bytes?: Uint8Array, start = 0, end = 0): void {
     try {
       const wrong = bytes === undefined ? this.#framer.resume() : this.#framer.push(bytes, start, end)
-      if (wrong !== undefined) this.#end(wrong.kind, `${wrong.text} [${wrong.statement}]`)
+      if (wrong !== undefined) {
+        if (this.#state === 'new' && bytes?.[start] === tlsHello && bytes[start + 1] === 3) this.#host.tlsOnPlain(this.#connection.remoteAddress)
+        this.#end(wrong.kind, `${wrong.text} [${wrong.statement}]`)
+      }
     } catch (thrown) {
       this.#failed(thrown)
     }
@@ -322,6 +338,18 @@ class Session implements MqttSession, HostedSession, PacketSink {
     this.#aliveMs = this.#host.clock.monotonicMs()
     this.#read()
     if (this.#holds === 0 && this.#stillOpen()) this.#connection.resume()
+  }
+
+  /** A client that sends faster than it may is read later: TCP holds it back, nothing is lost. */
+  #slow(rate: ClientRate, bytes: number): void {
+    const ms = rate.took(bytes)
+    if (ms === 0 || this.#rateTimer !== undefined || this.#state === 'ended') return
+    this.#host.counters.slowed.value++
+    this.#hold(Hold.rate)
+    this.#rateTimer = this.#host.clock.after(ms, () => {
+      this.#rateTimer = undefined
+      this.#release(Hold.rate)
+    })
   }
 
   #stillOpen(): boolean {

@@ -1,7 +1,8 @@
 import { Socket } from 'node:net'
 import type { SocketConstructorOpts } from 'node:net'
+import { TLSSocket } from 'node:tls'
 import type { Clock, Timer } from '../../core/env.ts'
-import type { Connection } from './connection.ts'
+import type { ClientCertificate, Connection } from './connection.ts'
 import type { MqttSession } from './session.ts'
 
 /** What one read takes at most. */
@@ -22,6 +23,7 @@ export interface Lingering {
 /** A TCP connection as sessions see it. */
 export class SocketConnection implements Connection {
   readonly remoteAddress: string
+  readonly certificate: ClientCertificate | undefined
   readonly #socket: Socket
   readonly #clock: Clock
   readonly #lingering: Lingering
@@ -33,7 +35,11 @@ export class SocketConnection implements Connection {
     this.#clock = clock
     this.#lingering = lingering
     this.remoteAddress = accepted.remoteAddress ?? ''
-    this.#socket = withSharedBuffer(accepted, (buffer, length) => this.#session?.receive(buffer, 0, length))
+    const receive = (buffer: Uint8Array, length: number): void => this.#session?.receive(buffer, 0, length)
+    if (accepted instanceof TLSSocket) {
+      this.#socket = withEvents(accepted, receive)
+      this.certificate = certificateOf(accepted)
+    } else this.#socket = withSharedBuffer(accepted, receive)
     this.#socket.on('error', () => {
       // What follows is `close`, which tells the session; a reset by the peer is no error of ours.
     })
@@ -89,6 +95,20 @@ export class SocketConnection implements Connection {
   }
 }
 
+/** What is decrypted comes in buffers of its own. */
+function withEvents<S extends Socket>(socket: S, receive: (buffer: Uint8Array, length: number) => void): S {
+  socket.pause()
+  socket.on('data', (chunk: Buffer) => receive(chunk, chunk.length))
+  return socket
+}
+
+/** Undefined: none was shown, or nobody vouches for it. */
+function certificateOf(socket: TLSSocket): ClientCertificate | undefined {
+  const shown = socket.authorized ? socket.getPeerX509Certificate() : undefined
+  if (shown === undefined) return undefined
+  return { subject: shown.subject, altNames: shown.subjectAltName, serialNumber: shown.serialNumber, fingerprint: shown.fingerprint256 }
+}
+
 interface HandleOwner {
   _handle: object | null
 }
@@ -102,8 +122,7 @@ function withSharedBuffer(accepted: Socket, receive: (buffer: Uint8Array, length
   const owner = accepted as unknown as HandleOwner
   const handle = owner._handle
   if (typeof handle !== 'object' || handle === null) {
-    accepted.on('data', (chunk: Buffer) => receive(chunk, chunk.length))
-    return accepted
+    return withEvents(accepted, receive)
   }
   owner._handle = null
   const options = {

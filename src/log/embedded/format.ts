@@ -21,7 +21,15 @@ export const frameBytesMin = 48
 /** Longer is no frame: the largest body, its key and the header. */
 export const frameBytesMax = limits.logRecordBytesMax + 0x1_0000 + frameHeaderBytes
 
-export const kinds = ['readings', 'attributes', 'tick', 'dead-letter', 'dead-letter-mark'] as const satisfies readonly LogRecord['kind'][]
+export const kinds = [
+  'readings',
+  'attributes',
+  'tick',
+  'dead-letter',
+  'dead-letter-mark',
+  'erasure',
+  'sessions',
+] as const satisfies readonly LogRecord['kind'][]
 const kindNumbers = new Map<string, number>(kinds.map((kind, i) => [kind, i + 1]))
 /**
  * Stands where `repair` took a damaged range out: its offset is the first that was lost; the body is u64 the next that was not, u64 the

@@ -20,6 +20,7 @@ import { LogWriter } from './writer.ts'
 export interface TopicOptions {
   /** Without groups: keep at most this much. With groups: keep this much of what all have read. */
   readonly retentionBytes?: number
+  /** A record that all groups have read is gone at this age; absent: it depends on bytes alone. */
   readonly retentionAgeUs?: number
   /** At this size writes are refused with `log_quota`. */
   readonly quotaBytes?: number

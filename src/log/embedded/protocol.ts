@@ -5,7 +5,7 @@ import type { PlainError } from '../../core/errors.ts'
 export interface TopicSettings {
   /** Keep at least this much of what all groups have read; without groups, at most this much. */
   readonly retentionBytes: number
-  /** Delete what is older than this, once all groups have read it. */
+  /** A record that all groups have read is gone at this age, and at the earliest a 32nd (`limits.logSegmentsPerAge`) before. */
   readonly retentionAgeUs?: number
   /** At this size writes are refused. */
   readonly quotaBytes: number

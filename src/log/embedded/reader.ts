@@ -37,6 +37,8 @@ export class LogReader implements Source {
   #open = false
   #closed = false
   #nacked = false
+  /** Was the delivery before as large as one may be? */
+  #wasFull = false
 
   constructor(side: ReadSide, options: ReaderOptions) {
     this.#side = side
@@ -129,7 +131,8 @@ export class LogReader implements Source {
     const { board, clock } = this.#side
     const lingerMs = typeof this.#linger === 'function' ? this.#linger() : this.#linger
     const until = clock.monotonicMs() + lingerMs
-    if (lingerMs > 0 && lingerMs <= lookEveryMs) await this.#sleep(signal, lingerMs)
+    // Where one delivery was full there is more: it needs no company.
+    if (lingerMs > 0 && lingerMs <= lookEveryMs && !this.#wasFull) await this.#sleep(signal, lingerMs)
     let run = cursor.take(this.#takeBuffer(), this.#bytesMax, board.end(this.#topic))
     while (run !== undefined && !run.full && !this.#over(signal)) {
       const left = until - clock.monotonicMs()
@@ -137,6 +140,7 @@ export class LogReader implements Source {
       await this.#sleep(signal, Math.min(left, lookEveryMs))
       run = cursor.more(run, this.#bytesMax, board.end(this.#topic))
     }
+    this.#wasFull = run?.full === true
     return run
   }
 

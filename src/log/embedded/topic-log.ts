@@ -1,5 +1,6 @@
 import type { Disk, DiskFile } from '../../core/env.ts'
 import { KymoError, toPlainError } from '../../core/errors.ts'
+import { limits } from '../../core/limits.ts'
 import type { Board } from './board.ts'
 import { encodeSegmentHeader, frameSeed, sealFrames, segmentHeaderBytes, segmentName } from './format.ts'
 import type { Note, TopicSettings, TopicState, WriteOp } from './protocol.ts'
@@ -127,11 +128,14 @@ export class TopicLog {
       if (this.#damage !== undefined || this.#groupsLost) return false
     }
     const keepBytes = Math.min(retentionBytes, quotaBytes / 2)
-    const olderThanUs = retentionAgeUs === undefined ? Number.NEGATIVE_INFINITY : nowUs - retentionAgeUs
+    // Segments go as a whole, so each takes records for a part of the age only, and goes that much earlier: none of its records outlives the age.
+    const partUs = (retentionAgeUs ?? Number.POSITIVE_INFINITY) / limits.logSegmentsPerAge
+    const olderThanUs = retentionAgeUs === undefined ? Number.NEGATIVE_INFINITY : nowUs - retentionAgeUs + partUs
     const slowest = this.#slowestGroup()
     let changed = false
     const last = this.#segments.at(-1)
-    if (last !== undefined && last.bytes > segmentHeaderBytes && this.#lastReceivedUs < olderThanUs && slowest >= this.#next) {
+    // One from the future is of a clock that has been set back since.
+    if (last !== undefined && last.bytes > segmentHeaderBytes && Math.abs(nowUs - last.createdUs) >= partUs) {
       this.#create(this.#next, nowUs)
       this.sync()
       changed = true

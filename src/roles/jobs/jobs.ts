@@ -83,7 +83,18 @@ class MetaJobs implements Jobs {
       after = rows.at(-1)?.doc.id
       if (after === undefined || rows.length < limits.jobsKeptMax) break
     }
+    // Each is replaced at most in its place.
     for (const { tenant, job } of this.#jobs.values()) {
+      this.#missing(tenant, job)
+      const waits = job.state === 'waiting' || job.state === 'running'
+      if (waits && job.kind === 'import' && this.#spool.sizeOf(job.id, bodyName(job.parameters)) === undefined) {
+        const error = {
+          code: 'job_file_gone',
+          detail: 'Its upload is not there, as after a restore: backups do not hold files of jobs. Send it again.',
+        }
+        await this.#put({ tenant, job: { ...job, state: 'failed', finished_us: this.#o.env.clock.nowUs(), error } })
+        continue
+      }
       if (job.state !== 'running') continue
       const tooOften = job.attempts >= attemptsMax
       await this.#put({
@@ -96,6 +107,15 @@ class MetaJobs implements Jobs {
     await this.#spool.sweep((id) => this.#jobs.has(id))
     await this.#forget()
     this.#sweepLater()
+  }
+
+  /** Takes note of files that a job says it has and that are not there. */
+  #missing(tenant: string, job: Job): void {
+    const name: Record<JobFile, string> = { result: resultName(job.parameters), rejects: jobFiles.rejects }
+    const gone = (['result', 'rejects'] as const).filter(
+      (file) => job.files[file] !== undefined && this.#spool.sizeOf(job.id, name[file]) === undefined,
+    )
+    if (gone.length > 0) this.#jobs.set(job.id, { tenant, job: { ...job, gone } })
   }
 
   begin(url: string): void {

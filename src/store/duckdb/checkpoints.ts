@@ -34,6 +34,7 @@ export class Checkpoints {
   readonly #o: CheckpointOptions
   #holding: Promise<void> | undefined
   #holdNextMs = 0
+  #paused = 0
 
   constructor(o: CheckpointOptions) {
     this.#o = o
@@ -58,11 +59,17 @@ export class Checkpoints {
     throw new KymoError('disk_full', { detail: `${database.dir} has ${free} bytes free; the store keeps ${reserveBytes}.`, retryAfterS: 10 })
   }
 
+  /** To be called in a turn: until the answer is called, the file stays as it is and commits go into its write-ahead log. */
+  pause(): () => void {
+    this.#paused++
+    return () => void this.#paused--
+  }
+
   /** After a commit, in its turn. */
   async whenDue(): Promise<void> {
     const { database, slots, env, bytes } = this.#o
     const wal = database.walBytes
-    if (wal < bytes || this.#holding !== undefined) return
+    if (wal < bytes || this.#holding !== undefined || this.#paused > 0) return
     if (slots.running === 0) {
       await this.now()
       return
@@ -89,7 +96,7 @@ export class Checkpoints {
     const { slots, env, turn } = this.#o
     slots.hold()
     try {
-      if (await slots.idle(env.clock, waitMs)) await turn.run(() => this.now())
+      if (await slots.idle(env.clock, waitMs)) await turn.run(() => (this.#paused > 0 ? Promise.resolve() : this.now()))
       else this.#holdNextMs = env.clock.monotonicMs() + holdAgainMs
     } finally {
       slots.letGo()

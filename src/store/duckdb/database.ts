@@ -5,7 +5,8 @@ import type { Env } from '../../core/env.ts'
 import { KymoError } from '../../core/errors.ts'
 import { lockDirectory } from './lock.ts'
 import type { FileView, FrozenFile } from './files.ts'
-import { createTables, hot, isEarlier, storeFormat, takeOver, upgrades } from './schema.ts'
+import { NextHot, type StateBytes } from './next-hot.ts'
+import { createTables, hot, isEarlier, storeFormat, tableNames, upgrades } from './schema.ts'
 import { quoted } from './sealed/format.ts'
 import type { Manifest } from './sealed/manifest.ts'
 import { checkFiles, readManifest, removeFiles, sweep, syncFolder } from './sealed/manifest-file.ts'
@@ -29,16 +30,20 @@ const hotFile = /^hot-(\d+)\.duckdb$/
 export class Database {
   /** What was found at the start: sealed files, and hot files that wait to be sealed. */
   readonly found: FileView
+  /** Of the hot files found then, those that do not know the bins of all that was computed again: they are of an earlier format. */
+  readonly unsketched: readonly number[]
   readonly #dir: string
   readonly #instance: DuckDBInstance
   readonly #unlock: () => void
   #hot: number
+  #next: NextHot | undefined
   #closed = false
 
-  private constructor(dir: string, hot: number, found: FileView, instance: DuckDBInstance, unlock: () => void) {
+  private constructor(dir: string, hot: number, found: FileView, unsketched: readonly number[], instance: DuckDBInstance, unlock: () => void) {
     this.#dir = dir
     this.#hot = hot
     this.found = found
+    this.unsketched = unsketched
     this.#instance = instance
     this.#unlock = unlock
   }
@@ -79,9 +84,11 @@ export class Database {
       await connection.run('SET enable_external_access = false')
       await connection.run('SET lock_configuration = true')
       await prepare(connection, file, o.env)
+      const unsketched: number[] = []
+      for (const file of [{ hot: number, catalog: hot }, ...frozen]) if (!(await isSketched(connection, file.catalog))) unsketched.push(file.hot)
       connection.closeSync()
       const found = { manifest: { ...manifest, frozen: frozen.map(({ hot: n }) => ({ hot: n })) }, frozen }
-      return new Database(o.dir, number, found, instance, unlock)
+      return new Database(o.dir, number, found, unsketched, instance, unlock)
     } catch (thrown) {
       unlock()
       throw thrown
@@ -111,34 +118,35 @@ export class Database {
     return sizeOf(fileOfHot(this.#dir, hot))
   }
 
+  /** Readies the next hot file beside commits; see NextHot. */
+  prepareNext(connection: DuckDBConnection): Promise<void> {
+    this.#next ??= new NextHot(fileOfHot(this.#dir, this.#hot + 1))
+    return this.#next.prepare(connection)
+  }
+
+  /** What was prepared must not stay: see NextHot. */
+  spoilNext(): void {
+    this.#next?.spoil()
+  }
+
   /**
    * Begins the next hot file: it takes over series, offsets and states; the one before is read-only from now on, under the catalog that is returned.
    * No other connection may have a transaction open, nor the caller's one a statement prepared or an appender. The write-ahead log must have been
    * written into the file. The rename is the commit point: before it a start finds the old file alone, after it both; what fails then is `store_failed`.
    */
-  async rotate(connection: DuckDBConnection, createdUs: number): Promise<FrozenFile> {
-    const next = this.#hot + 1
-    const file = fileOfHot(this.#dir, next)
-    const temporary = `${file}.tmp`
-    for (const end of ['', '.wal']) fs.rmSync(temporary + end, { force: true })
-    await connection.run(`ATTACH ${quoted(temporary)} AS ${fresh}`)
-    try {
-      await connection.run('BEGIN')
-      await connection.run(createTables.replaceAll(`${hot}.`, `${fresh}.`))
-      await connection.run(takeOver(fresh, createdUs))
-      await connection.run('COMMIT')
-      await connection.run(`CHECKPOINT ${fresh}`)
-    } finally {
-      await connection.run('ROLLBACK').catch(() => undefined) // it was committed
-      await connection.run(`DETACH ${fresh}`)
-    }
-    fs.renameSync(temporary, file)
+  async rotate(connection: DuckDBConnection, state: StateBytes, createdUs: number): Promise<FrozenFile> {
+    const number = this.#hot + 1
+    const file = fileOfHot(this.#dir, number)
+    this.#next ??= new NextHot(file)
+    await this.#next.finish(connection, state, createdUs)
+    fs.renameSync(this.#next.file, file)
+    this.#next = undefined
     try {
       syncFolder(this.#dir)
       await connection.run(`DETACH ${hot}`)
       await connection.run(`ATTACH ${quoted(file)} AS ${hot}`)
       const frozen = await attachFrozen(connection, this.#dir, this.#hot)
-      this.#hot = next
+      this.#hot = number
       return frozen
     } catch (thrown) {
       // A start would go on with the new file: nothing more may be written into the old one.
@@ -154,6 +162,7 @@ export class Database {
     if (this.#closed) return
     this.#closed = true
     this.#instance.closeSync()
+    if (this.#next !== undefined) fs.rmSync(this.#next.file, { force: true })
     this.#unlock()
   }
 }
@@ -181,7 +190,14 @@ async function prepare(connection: DuckDBConnection, file: string, env: Env): Pr
   await connection.run('COMMIT')
 }
 
-const fresh = 'fresh'
+/** Whether each correction of an hour has its bins. */
+async function isSketched(connection: DuckDBConnection, catalog: string): Promise<boolean> {
+  const corrected = await connection.run(`SELECT 1 FROM duckdb_columns()
+    WHERE database_name = '${catalog}' AND table_name = '${tableNames.hour.corrected}' AND column_name = 'bins'`)
+  if ((await corrected.getRows()).length === 0) return false
+  const unknown = await connection.run(`SELECT 1 FROM ${catalog}.${tableNames.hour.corrected} WHERE n > 0 AND bins IS NULL LIMIT 1`)
+  return (await unknown.getRows()).length === 0
+}
 
 function fileOfHot(dir: string, number: number): string {
   return path.join(dir, `hot-${number}.duckdb`)

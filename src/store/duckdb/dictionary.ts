@@ -8,6 +8,9 @@ interface Mapped {
   known: number
 }
 
+/** In the place of a series that was erased: no tenant and no device are called so. Its id is never given out again. */
+export const erasedKey: SeriesKey = { tenant: '', device: '', metric: '' }
+
 /** Series of the store: id = place in `keys`, as table `series` holds them. Ids given out since the last `settled` are new. */
 export class Dictionary {
   readonly keys: SeriesKey[] = []
@@ -15,9 +18,36 @@ export class Dictionary {
   #mapped = new WeakMap<readonly SeriesKey[], Mapped>()
   #lastKeys: readonly SeriesKey[] | undefined
   #last: Mapped = { ids: new Uint32Array(0), known: 0 }
+  #erased = 0
 
   get size(): number {
     return this.keys.length
+  }
+
+  /** Ids whose series were erased. */
+  get erased(): number {
+    return this.#erased
+  }
+
+  /** Gives the next id to a key as it was stored. */
+  restore(key: SeriesKey): void {
+    if (key.tenant !== erasedKey.tenant || key.device !== erasedKey.device) {
+      this.id(key)
+      return
+    }
+    this.keys.push(erasedKey)
+    this.#erased++
+  }
+
+  /** Lets go of a device's series, and returns their ids: should it speak again, they get new ones. */
+  forget(tenant: string, device: string): number[] {
+    const devices = this.#tenants.get(tenant)
+    const ids = [...(devices?.get(device)?.values() ?? [])]
+    devices?.delete(device)
+    for (const id of ids) this.keys[id] = erasedKey
+    this.#erased += ids.length
+    this.#unmap()
+    return ids
   }
 
   id(key: SeriesKey): number {
@@ -62,7 +92,14 @@ export class Dictionary {
 
   /** Forgets the series from `size` on: the transaction that would have stored them failed. */
   truncate(size: number): void {
-    for (const key of this.keys.splice(size)) this.#tenants.get(key.tenant)?.get(key.device)?.delete(key.metric)
+    for (const key of this.keys.splice(size)) {
+      if (key === erasedKey) this.#erased--
+      else this.#tenants.get(key.tenant)?.get(key.device)?.delete(key.metric)
+    }
+    this.#unmap()
+  }
+
+  #unmap(): void {
     this.#mapped = new WeakMap()
     this.#lastKeys = undefined
   }

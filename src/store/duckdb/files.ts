@@ -1,7 +1,8 @@
 import type { DuckDBConnection } from '@duckdb/node-api'
 import { Attachments } from './sealed/attachments.ts'
 import type { Manifest } from './sealed/manifest.ts'
-import { filesFor, SealedSources, type Need } from './sealed/sources.ts'
+import { filesFor, SealedSources, unsketchedSpan, type Need } from './sealed/sources.ts'
+import type { Between } from './source-types.ts'
 import { Sources } from './sources.ts'
 
 /** A hot file that is written no longer and not sealed yet, attached read-only. */
@@ -30,11 +31,14 @@ export interface SourcesLease {
  */
 export class StoreFiles {
   readonly #attachments: Attachments
+  readonly #unsketched: readonly number[]
   #view: FileView
   readonly #readers = new Set<{ readonly view: FileView; readonly ended: Promise<void> }>()
 
-  constructor(connection: DuckDBConnection, dir: string, view: FileView) {
-    this.#attachments = new Attachments(connection, dir)
+  /** `unsketched`: numbers of hot files that do not know the bins of all that was computed again. */
+  constructor(connection: DuckDBConnection, dir: string, view: FileView, attachedMax?: number, unsketched: readonly number[] = []) {
+    this.#unsketched = unsketched
+    this.#attachments = new Attachments(connection, dir, attachedMax)
     this.#view = view
   }
 
@@ -56,17 +60,21 @@ export class StoreFiles {
       resolve()
     }
     try {
-      const names = filesFor(view.manifest, needs)
+      const unsealed = this.#unsketched.some((hot) => hot > view.manifest.sealedTo)
+      const unsketched = (between: Between): Between | undefined => (unsealed ? between : unsketchedSpan(view.manifest, between))
+      const all = unsealed ? needs.map((need) => (need.kind === 'bins' && need.replaced === true ? { ...need, kind: 'raw' as const } : need)) : []
+      const names = filesFor(view.manifest, [...needs, ...all])
       const catalogs = view.frozen.map((file) => file.catalog)
       const rawFromUs = view.manifest.expired?.raw ?? 0
-      if (names.length === 0) return { sources: new Sources(catalogs, undefined), rawFromUs, release: end }
+      if (names.length === 0) return { sources: new Sources(catalogs, undefined, unsketched), rawFromUs, release: end }
       const attached = await this.#attachments.acquire(names)
       const release = (): void => {
         attached.release()
         end()
       }
       try {
-        return { sources: new Sources(catalogs, await SealedSources.of(view.manifest, attached.files, ids)), rawFromUs, release }
+        const sealed = await SealedSources.of(view.manifest, attached.files, ids)
+        return { sources: new Sources(catalogs, sealed, unsketched), rawFromUs, release }
       } catch (thrown) {
         attached.release()
         throw thrown
@@ -81,6 +89,11 @@ export class StoreFiles {
   async replace(view: FileView, gone: readonly string[] = []): Promise<void> {
     this.#view = view
     await Promise.all([...this.#readers].filter((reader) => reader.view !== view).map((reader) => reader.ended))
-    await this.#attachments.retire(gone)
+    if (gone.length > 0) await this.#attachments.retire(gone)
+  }
+
+  /** Resolves when nothing runs on the connection any more. To be called before that is closed. */
+  close(): Promise<void> {
+    return this.#attachments.close()
   }
 }

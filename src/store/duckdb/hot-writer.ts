@@ -1,5 +1,5 @@
 import type { DuckDBConnection, DuckDBPreparedStatement } from '@duckdb/node-api'
-import type { OperatorState, Tables } from '../../core/ports.ts'
+import type { Erasing, OperatorState, Tables } from '../../core/ports.ts'
 import type { Span } from '../../core/record.ts'
 import { Ledger } from './ledger.ts'
 import { HotTables } from './tables.ts'
@@ -8,6 +8,7 @@ export interface CommitArgument {
   readonly tables: Tables
   readonly span: Span
   readonly states?: readonly OperatorState[]
+  readonly erase?: Erasing
 }
 
 /** What writes into the hot file: appenders and prepared statements, which are made anew when the next file begins. */

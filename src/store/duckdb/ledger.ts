@@ -1,8 +1,10 @@
 import { quotedString, type DuckDBConnection, type DuckDBPreparedStatement } from '@duckdb/node-api'
 import type { OperatorState } from '../../core/ports.ts'
 import type { Span } from '../../core/record.ts'
+import { erasedKey } from './dictionary.ts'
 import { hot } from './schema.ts'
 import { union, type Sources } from './sources.ts'
+import { integers } from './sql.ts'
 
 /** How far a partition of a log is stored. */
 export interface SpanRow {
@@ -14,6 +16,15 @@ export interface SpanRow {
 
 export function spanName(span: Pick<Span, 'log' | 'topic' | 'partition'>): string {
   return `${span.log}\u0000${span.topic}\u0000${span.partition}`
+}
+
+/** A series that was erased, of which files still have rows. */
+export interface ErasedSeries {
+  readonly series: number
+  /** Id of the erasure. */
+  readonly erasure: string
+  /** Number of the hot file that was written at that time: neither that nor an earlier file may stay as it is. */
+  readonly hot: number
 }
 
 /** Where the tables stood when the state of the series was written down. */
@@ -120,6 +131,32 @@ export class Ledger {
     keep.bindBlob(4, bytes)
     await keep.run()
     keep.destroySync()
+  }
+
+  /** What was erased and is still in files. */
+  async erased(): Promise<ErasedSeries[]> {
+    const rows = await (await this.#connection.run(`SELECT series, erasure, hot::DOUBLE FROM ${hot}.erased`)).getRows()
+    return rows.map(([series, erasure, file]) => ({ series: Number(series), erasure: String(erasure), hot: Number(file) }))
+  }
+
+  /** Takes the names of series away and notes that their rows are to go. `pending` and `minutes_kept` belong to the state of series, and go with it. */
+  async erase(rows: readonly ErasedSeries[]): Promise<void> {
+    if (rows.length === 0) return
+    const [first] = rows
+    const ids = integers(
+      rows.map((row) => row.series),
+      'UINTEGER',
+    )
+    const { tenant, device, metric } = erasedKey
+    const blank = `tenant = ${quotedString(tenant)}, device = ${quotedString(device)}, metric = ${quotedString(metric)}`
+    await this.#connection.run(`UPDATE ${hot}.series SET ${blank} WHERE id IN (SELECT ${ids})`)
+    for (const table of ['pending', 'minutes_kept']) await this.#connection.run(`DELETE FROM ${hot}.${table} WHERE series IN (SELECT ${ids})`)
+    await this.#connection.run(`INSERT INTO ${hot}.erased SELECT ${ids}, $1, $2`, [first!.erasure, BigInt(first!.hot)])
+  }
+
+  /** No file has rows of these series any more. */
+  async forgetErased(ids: readonly number[]): Promise<void> {
+    await this.#connection.run(`DELETE FROM ${hot}.erased WHERE series IN (SELECT ${integers(ids, 'UINTEGER')})`)
   }
 
   /** The texts of these series at these times. */

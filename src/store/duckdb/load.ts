@@ -1,7 +1,7 @@
 import type { DuckDBConnection, DuckDBDataChunk } from '@duckdb/node-api'
 import { Flag } from '../../core/batch.ts'
 import { readDoubles, readLongs, readUints } from './chunk.ts'
-import type { Dictionary } from './dictionary.ts'
+import { erasedKey, type Dictionary } from './dictionary.ts'
 import type { StoreFiles } from './files.ts'
 import { firstLate } from './recompute.ts'
 import { correctedTables, hot, rollupTables } from './schema.ts'
@@ -34,7 +34,7 @@ export async function loadState(connection: DuckDBConnection, dictionary: Dictio
   dictionary.truncate(0)
   const keys = (await (await connection.run(`SELECT tenant, device, metric FROM ${hot}.series ORDER BY id`)).getColumns()) as string[][]
   const [tenants = [], devices = [], metrics = []] = keys
-  for (let id = 0; id < tenants.length; id++) dictionary.id({ tenant: tenants[id]!, device: devices[id]!, metric: metrics[id]! })
+  for (let id = 0; id < tenants.length; id++) dictionary.restore({ tenant: tenants[id]!, device: devices[id]!, metric: metrics[id]! })
   const mark = await readMark(connection, state)
   state.reserve(dictionary.size)
   await tailOfReadings(connection, state, mark)
@@ -42,6 +42,10 @@ export async function loadState(connection: DuckDBConnection, dictionary: Dictio
   const lately = await tailOfLate(connection, state, mark)
   await minutesKept(connection, state)
   await closings(connection, state, mark)
+  // Rows of series that were erased may be there still, until the file is sealed.
+  dictionary.keys.forEach((key, id) => {
+    if (key === erasedKey) state.forget(id)
+  })
   await pendings(connection, state, files, lately)
   const counts = await numbersOf(
     connection,

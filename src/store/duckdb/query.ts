@@ -9,7 +9,7 @@ import { engineError } from './database.ts'
 import type { Dictionary } from './dictionary.ts'
 import type { SourcesLease, StoreFiles } from './files.ts'
 import { needsOf, planRange, windowedRowsMax, type RangePlan, type Window } from './range-plan.ts'
-import { columnsOf, rangeSql } from './range-sql.ts'
+import { columnsOf, rangeSql, tellsPartial } from './range-sql.ts'
 import { hot } from './schema.ts'
 import type { SeriesState } from './series-state.ts'
 import { abortError, interruptAgainMs, type QuerySlots } from './slots.ts'
@@ -23,6 +23,10 @@ export interface QueryParts {
   readonly files: StoreFiles
   /** The number of the last commit. */
   readonly gen: () => number
+  /** Whether files have rows of devices that were erased. */
+  readonly erasing: () => boolean
+  /** For tests. */
+  readonly sketchedFromUs: number | undefined
 }
 
 const racesMax = 2
@@ -65,7 +69,7 @@ export async function* runRange(parts: QueryParts, query: RangeQuery, signal: Ab
       begun.lease.release()
       begun = undefined
     }
-    // In this order: a file that is detached while a transaction still knows it takes the process down.
+    // In this order: the engine holds a detached file open for as long as a transaction knows it.
     await release()
     begun?.lease.release()
     begun = undefined
@@ -127,7 +131,8 @@ async function begin(
   const planned = (): { readonly plan: RangePlan | undefined; readonly gen: number } => {
     if (signal.aborted) throw abortError(signal)
     const ids = parts.dictionary.match(query.match, limits.querySeriesMax)
-    return { plan: planRange(query, ids, parts.dictionary.keys, parts.state.cells, window), gen: parts.gen() }
+    const known = { rawFromUs: parts.files.view.manifest.expired?.raw, sketchedFromUs: parts.sketchedFromUs }
+    return { plan: planRange(query, ids, parts.dictionary.keys, parts.state.cells, window, known), gen: parts.gen() }
   }
   const fixed = async (plan: RangePlan, gen: number): Promise<Begun | undefined> => {
     const lease = await parts.files.lease(needsOf(plan), plan.ids)
@@ -179,9 +184,10 @@ function interruptOnAbort(connection: DuckDBConnection, signal: AbortSignal): ()
 
 function toPage(plan: RangePlan, chunk: DuckDBDataChunk): QueryPage {
   const columns: Record<string, Float64Array> = {}
-  columnsOf(plan).forEach((name, i) => (columns[name] = readDoubles(chunk, 2 + i)))
+  const names = columnsOf(plan)
+  names.forEach((name, i) => (columns[name] = readDoubles(chunk, 2 + i)))
   const page = { rows: chunk.rowCount, keys: plan.keys, series: readUints(chunk, 0), timeUs: readLongs(chunk, 1), columns }
-  if (isBucketed(plan.query)) return page
+  if (isBucketed(plan.query)) return tellsPartial(plan) && readDoubles(chunk, 2 + names.length).includes(1) ? { ...page, partial: true } : page
   const flags = readBytes(chunk, 3)
   if (!plan.texts) return { ...page, flags }
   const text = words(chunk, 4)

@@ -12,6 +12,8 @@ const minuteUs = stepOf.minute
 const hourUs = stepOf.hour
 /** Series whose rollups end this much before those of the others are read apart, so that they do not make all others read rows. */
 const behindUs = 2 * hourUs
+/** Quantiles of shorter ranges are made of rows: two days of a reading a second are 170,000. */
+export const sketchedFromUs = 48 * hourUs
 const firstWindowUs = 10 * minuteUs
 const widerWindow = 8
 /** Up to this many rows are looked for window by window; more are streamed from the whole range. */
@@ -22,6 +24,15 @@ export interface Part extends Between {
   readonly from: 'rows' | Level
   readonly ids: Uint32Array
   readonly replaced: Uint32Array
+}
+
+/**
+ * What quantiles are made from: rows, or sketches of hours and then those in `replaced` may have corrections there. Of series whose readings from
+ * the same time on are all there.
+ */
+export interface QuantilePart extends Omit<Part, 'from'> {
+  readonly from: 'rows' | 'sketches'
+  readonly rawFromUs: number
 }
 
 /** Where a page of raw rows is looked for next, and how wide the window before it was. */
@@ -37,8 +48,8 @@ export interface RangePlan extends Between {
   readonly keys: readonly SeriesKey[]
   /** Raw readings, or what the statistics of buckets are made from. */
   readonly parts: readonly Part[]
-  /** What the quantiles of buckets are made from: rows, whose sketches are in no rollup. */
-  readonly quantiles: Part | undefined
+  /** What the quantiles of buckets are made from. With sketches, or where readings have gone, `parts` say how many numbers a bucket has. */
+  readonly quantiles: readonly QuantilePart[]
   /** Of buckets of a calendar: their borders, from the first one's start to the last one's end. */
   readonly borders: Float64Array | undefined
   /** All buckets that the answer may have, as borders, when it is to have those without readings too. */
@@ -47,6 +58,14 @@ export interface RangePlan extends Between {
   readonly texts: boolean
   /** Raw: what is left when this window has too few rows. */
   readonly rest: Window | undefined
+}
+
+/** What is known beside the state of the series. */
+export interface Known {
+  /** Readings before it have gone. */
+  readonly rawFromUs?: number | undefined
+  /** For tests: another threshold than the constant. */
+  readonly sketchedFromUs?: number | undefined
 }
 
 interface Scope extends Between {
@@ -64,11 +83,12 @@ export function planRange(
   allKeys: readonly SeriesKey[],
   cells: Float64Array,
   window?: Window,
+  known: Known = {},
 ): RangePlan | undefined {
   const whole = window ?? clipped(query, ids, cells)
   if (ids.length === 0 || whole.fromUs >= whole.toUs || query.limit <= 0) return undefined
   const keys = Array.from(ids, (id) => allKeys[id]!)
-  if (isBucketed(query)) return planBuckets(query, ids, keys, cells, whole)
+  if (isBucketed(query)) return planBuckets(query, ids, keys, cells, whole, known)
   const { now, rest } = query.limit > windowedRowsMax ? { now: whole, rest: undefined } : nextWindow(whole, query.order, window?.widthUs)
   const part = rowsPart({ ids, cells, fromUs: now.fromUs, toUs: now.toUs }, ids, now.fromUs, now.toUs)
   let traits = 0
@@ -77,9 +97,16 @@ export function planRange(
   return { query, ids, keys, parts: [part], fromUs: now.fromUs, toUs: now.toUs, texts, rest, ...noBuckets }
 }
 
-const noBuckets = { quantiles: undefined, borders: undefined, grid: undefined } as const
+const noBuckets = { quantiles: [], borders: undefined, grid: undefined } as const
 
-function planBuckets(query: RangeQuery, ids: Uint32Array, keys: readonly SeriesKey[], cells: Float64Array, { fromUs, toUs }: Between): RangePlan {
+function planBuckets(
+  query: RangeQuery,
+  ids: Uint32Array,
+  keys: readonly SeriesKey[],
+  cells: Float64Array,
+  { fromUs, toUs }: Between,
+  known: Known,
+): RangePlan {
   let scope: Scope = { ids, cells, fromUs, toUs }
   let grid: Float64Array | undefined
   if (query.gaps !== undefined) {
@@ -90,9 +117,39 @@ function planBuckets(query: RangeQuery, ids: Uint32Array, keys: readonly SeriesK
   const borders = query.calendar === undefined ? undefined : (grid ?? calendarBorders(query.calendar, fromUs, toUs))
   const asked = query.aggregations ?? ['avg']
   const grain = grainOf(query.stepUs === undefined ? borders!.subarray(1, -1) : [query.stepUs])
-  const parts = asked.every(isQuantile) ? [] : groups(scope, grain).flatMap((group) => partials(scope, group, grain))
-  const quantiles = asked.some(isQuantile) ? rowsPart(scope, ids, scope.fromUs, scope.toUs) : undefined
+  const quantiles = asked.some(isQuantile) ? quantileParts(scope, grain, known) : []
+  const { rawFromUs = 0 } = known
+  const lacking = quantiles.some((part) => part.from === 'sketches' || part.fromUs < Math.max(part.rawFromUs, rawFromUs))
+  const counted = lacking || !asked.every(isQuantile)
+  const parts = counted ? groups(scope, grain).flatMap((group) => partials(scope, group, grain)) : []
   return { query, ids, keys, parts, quantiles, borders, grid, fromUs: scope.fromUs, toUs: scope.toUs, texts: false, rest: undefined }
+}
+
+/**
+ * Sketches of hours where the range is long, or its readings have gone; else rows, which are as quick then and keep answers within what each
+ * bin has.
+ */
+function quantileParts(scope: Scope, grain: Grain, { rawFromUs = 0, sketchedFromUs: longUs = sketchedFromUs }: Known): QuantilePart[] {
+  const { ids, cells, fromUs, toUs } = scope
+  const openOf = (id: number): number => cells[id * stateWidth + levelWidth + field.open]!
+  const newest = ids.reduce((most, id) => Math.max(most, Math.min(toUs, openOf(id))), 0)
+  const startOf = (id: number): number => Math.max(0, cells[id * stateWidth + field.rawFrom]!)
+  const alike = Map.groupBy(ids, (id) => `${startOf(id)} ${openOf(id) < newest - behindUs}`)
+  return [...alike.values()].flatMap((group) => {
+    const some = Uint32Array.from(group)
+    const seriesFromUs = startOf(some[0]!)
+    const rows = (from: number, to: number): QuantilePart[] =>
+      from < to ? [{ ...rowsPart(scope, some, from, to), from: 'rows', rawFromUs: seriesFromUs }] : []
+    const hourFrom = ceil(fromUs, hourUs)
+    const hourTo = floor(
+      some.reduce((least, id) => Math.min(least, openOf(id)), toUs),
+      hourUs,
+    )
+    const worth = hourTo - hourFrom >= longUs || (hourTo > hourFrom && fromUs < Math.max(seriesFromUs, rawFromUs))
+    if (grain !== 'hour' || !worth) return rows(fromUs, toUs)
+    const sketches = { ...rollupPart(scope, some, 'hour', hourFrom, hourTo), from: 'sketches', rawFromUs: seriesFromUs } as const
+    return [...rows(fromUs, hourFrom), sketches, ...rows(hourTo, toUs)]
+  })
 }
 
 type Grain = 'rows' | Level
@@ -109,8 +166,14 @@ function grainOf(borders: ArrayLike<number>): Grain {
 
 /** What a plan reads of sealed files. */
 export function needsOf(plan: RangePlan): Need[] {
-  const parts = plan.quantiles === undefined ? plan.parts : [...plan.parts, plan.quantiles]
-  return parts.map(({ from, fromUs, toUs }) => ({ kind: from === 'rows' ? 'raw' : kindOfLevel[from], fromUs, toUs }))
+  const parts = plan.parts.map(({ from, fromUs, toUs }): Need => ({ kind: from === 'rows' ? 'raw' : kindOfLevel[from], fromUs, toUs }))
+  const quantiles = plan.quantiles.map(({ from, fromUs, toUs, replaced }): Need => ({
+    kind: from === 'rows' ? 'raw' : 'bins',
+    fromUs,
+    toUs,
+    replaced: replaced.length > 0,
+  }))
+  return [...parts, ...quantiles]
 }
 
 /** Nothing lies outside of what the series have; a page starts where the one before it ended. */
@@ -124,7 +187,9 @@ function clipped(query: RangeQuery, ids: Uint32Array, cells: Float64Array): Betw
     last = Math.max(last, cells[at + field.last]!, cells[at + field.lateLast]!)
   }
   let [fromUs, toUs] = [Math.ceil(query.fromUs), Math.ceil(query.toUs)]
-  if (query.gaps === undefined) [fromUs, toUs] = [Math.max(fromUs, first), Math.min(toUs, last + 1)]
+  // By whole hours of buckets: a first or last hour that is cut would need its readings, which may have gone.
+  const whole = isBucketed(query) ? hourUs : 1
+  if (query.gaps === undefined) [fromUs, toUs] = [Math.max(fromUs, floor(first, whole)), Math.min(toUs, ceil(last + 1, whole))]
   if (after !== undefined) {
     if (order === 'asc') fromUs = Math.max(fromUs, after.timeUs)
     else toUs = Math.min(toUs, borderFrom(query, after.timeUs + 1))

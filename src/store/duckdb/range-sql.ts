@@ -1,11 +1,17 @@
 import { borderFrom, isBucketed } from '../../core/buckets.ts'
-import { isQuantile, type Aggregation, type Statistic } from '../../core/ports.ts'
-import { binColumns, quantilesOfBins, quantileColumn } from './bins-sql.ts'
+import { isQuantile, type Aggregation, type Quantile, type Statistic } from '../../core/ports.ts'
+import { binOf, lowAndHigh, quantileColumn, quantilesOfBins } from './bins-sql.ts'
 import { compareKeys } from './dictionary.ts'
 import type { SourcesLease } from './files.ts'
-import type { Part, RangePlan } from './range-plan.ts'
+import type { Part, QuantilePart, RangePlan } from './range-plan.ts'
+import type { Between } from './source-types.ts'
 import { rollupValues, union, type Sources } from './sources.ts'
 import { bucketOf, integers, rollupOfRows, timestamp } from './sql.ts'
+
+/** Of buckets: whether a last column says, as 1 or 0, that a bucket has numbers and yet no quantile. */
+export function tellsPartial(plan: RangePlan): boolean {
+  return plan.parts.length > 0 && plan.quantiles.length > 0
+}
 
 /** Names of an answer's columns after place and time. */
 export function columnsOf(plan: RangePlan): readonly string[] {
@@ -14,7 +20,7 @@ export function columnsOf(plan: RangePlan): readonly string[] {
 
 /**
  * A plan as a statement whose columns are: place in `keys`, time (TIMESTAMP), then `columnsOf` as DOUBLE; raw ones end with flags, and text and
- * meta when the plan has texts. `lease` is that of the files that `needsOf` named.
+ * meta when the plan has texts; those of buckets with what `tellsPartial` is about. `lease` is that of the files that `needsOf` named.
  */
 export function rangeSql(plan: RangePlan, lease: Pick<SourcesLease, 'sources' | 'rawFromUs'>, limit: number): string {
   return isBucketed(plan.query) ? bucketSql(plan, lease, limit) : rawSql(plan, lease.sources, limit)
@@ -54,13 +60,50 @@ function statisticsSql(plan: RangePlan, sources: Sources, stddev: boolean): stri
   ]
 }
 
-/** What quantiles are made from: the bins of each bucket, of which all readings are there. */
+/** What quantiles are made from: the bins of each bucket. Where nothing tells how many readings it had, those of buckets that are all there. */
 function quantilesSql(plan: RangePlan, { sources, rawFromUs }: Pick<SourcesLease, 'sources' | 'rawFromUs'>): string[] {
-  if (plan.quantiles === undefined) return []
-  const { fromUs, toUs } = plan.quantiles
-  const whole = fromUs >= rawFromUs ? fromUs : Math.min(toUs, borderFrom(plan.query, rawFromUs))
-  const { from, bucket } = intoBuckets(plan, rows({ ...plan.quantiles, fromUs: whole }, sources, false), 'ts')
-  return quantilesOfBins(`SELECT r.series, ${bucket} AS b, ${binColumns('r.v')} FROM ${from} WHERE NOT isnan(r.v) GROUP BY ALL`, aggregationsOf(plan))
+  if (plan.quantiles.length === 0) return []
+  const bins = plan.quantiles.flatMap((part) => {
+    if (part.from === 'sketches') return binsOfSketches(plan, part, sources)
+    const { ids, replaced, fromUs, toUs } = part
+    const first = Math.max(rawFromUs, part.rawFromUs)
+    const whole = fromUs >= first ? fromUs : Math.min(toUs, borderFrom(plan.query, first))
+    return [binsOfRows(plan, { from: 'rows', ids, replaced, fromUs: whole, toUs }, sources)]
+  })
+  return quantilesOfBins(union(bins), aggregationsOf(plan))
+}
+
+function binsOfRows(plan: RangePlan, part: Part, sources: Sources): string {
+  const { from, bucket } = intoBuckets(plan, rows(part, sources, false), 'ts')
+  return `SELECT r.series, ${bucket} AS b, ${binOf('r.v')} AS bin, 1::UBIGINT AS n, r.v AS low, r.v AS high FROM ${from} WHERE NOT isnan(r.v)`
+}
+
+/** Hours that were computed again have all their bins in one row, unless a file in between does not know them: then rows are counted there. */
+function binsOfSketches(plan: RangePlan, part: QuantilePart, sources: Sources): string[] {
+  const { ids, replaced, fromUs, toUs } = part
+  const added = (some: Uint32Array, between: Between): string => union(sources.bins(some, between).base)
+  const bucketed = (hours: string): string => {
+    const { from, bucket } = intoBuckets(plan, hours, 'bucket')
+    return `SELECT r.series, ${bucket} AS b, r.bin, r.n, r.low, r.high FROM ${from}`
+  }
+  const corrected = (between: Between): string => {
+    const found = union(sources.bins(replaced, between).corrected)
+    return `SELECT h.* FROM (${added(replaced, between)}) h ANTI JOIN (SELECT series, bucket FROM (${found})) k ON h.series = k.series AND h.bucket = k.bucket
+      UNION ALL SELECT series, bucket, x.bin, x.n, ${lowAndHigh('x.v')} FROM (
+        SELECT series, bucket, unnest(x.bins) AS x FROM (
+          SELECT r.series, r.bucket, arg_max({'n': r.n, 'bins': r.bins}, r.gen) AS x FROM (${found}) r GROUP BY r.series, r.bucket) WHERE x.n > 0)`
+  }
+  const others = without(ids, replaced)
+  const span = replaced.length === 0 ? undefined : sources.unsketched(part)
+  const known = [
+    { fromUs, toUs: span?.fromUs ?? toUs },
+    { fromUs: span?.toUs ?? toUs, toUs },
+  ].filter((between) => replaced.length > 0 && between.fromUs < between.toUs)
+  return [
+    ...(others.length === 0 ? [] : [bucketed(added(others, part))]),
+    ...known.map((between) => bucketed(corrected(between))),
+    ...(span === undefined ? [] : [binsOfRows(plan, { from: 'rows', ids: replaced, replaced, fromUs: span.fromUs, toUs: span.toUs }, sources)]),
+  ]
 }
 
 const statisticColumn: Record<Statistic, string> = {
@@ -74,6 +117,14 @@ const statisticColumn: Record<Statistic, string> = {
   last: 'g.last',
 }
 
+/** Where sketches are read there is none when they do not have all numbers of the bucket: readings went before there were any. */
+function quantileOf(plan: RangePlan, name: Quantile): string {
+  const value = quantileColumn(name)
+  return hasSketches(plan) ? `CASE WHEN q.total = g.n THEN least(greatest(${value}, g.min), g.max) END` : value
+}
+
+const hasSketches = (plan: RangePlan): boolean => plan.quantiles.some((part) => part.from === 'sketches')
+
 function bucketSql(plan: RangePlan, lease: Pick<SourcesLease, 'sources' | 'rawFromUs'>, limit: number): string {
   const aggregations = aggregationsOf(plan)
   const direction = plan.query.order === 'asc' ? 'ASC' : 'DESC'
@@ -81,7 +132,7 @@ function bucketSql(plan: RangePlan, lease: Pick<SourcesLease, 'sources' | 'rawFr
   const { borders, grid } = plan
   // Which buckets there are is said by `k`: the grid, or the statistics, or the quantiles.
   const key = grid !== undefined ? 'k' : plan.parts.length > 0 ? 'g' : 'q'
-  const joined = [...(plan.parts.length > 0 ? ['g', ...(stddev ? ['d'] : [])] : []), ...(plan.quantiles === undefined ? [] : ['q'])]
+  const joined = [...(plan.parts.length > 0 ? ['g', ...(stddev ? ['d'] : [])] : []), ...(plan.quantiles.length === 0 ? [] : ['q'])]
     .filter((name) => name !== key)
     .map((name) => `${key === 'g' && name === 'd' ? 'JOIN' : 'LEFT JOIN'} ${name} ON ${name}.series = ${key}.series AND ${name}.b = ${key}.b`)
   const tables = [
@@ -92,29 +143,42 @@ function bucketSql(plan: RangePlan, lease: Pick<SourcesLease, 'sources' | 'rawFr
     ...(grid === undefined ? [] : [`k AS (SELECT m.series, t.b FROM m, (SELECT ${integers(grid.subarray(0, -1), 'BIGINT')} AS b) t)`]),
   ]
   const column = (name: Aggregation): string => {
-    const value = isQuantile(name) ? quantileColumn(name) : statisticColumn[name]
+    const value = isQuantile(name) ? quantileOf(plan, name) : statisticColumn[name]
     return `coalesce(${value}, ${name === 'count' ? '0' : `'nan'`}::DOUBLE) AS "${name}"`
   }
+  const first = aggregations.find(isQuantile)
+  const partial =
+    first !== undefined && tellsPartial(plan) ? `, coalesce(g.n > 0 AND (${quantileOf(plan, first)}) IS NULL, false)::INTEGER::DOUBLE` : ''
   return `WITH ${tables.join(',\n')}
-    SELECT m.rank, make_timestamp(${key}.b), ${aggregations.map(column).join(', ')}
+    SELECT m.rank, make_timestamp(${key}.b), ${aggregations.map(column).join(', ')} ${partial}
     FROM ${key} JOIN m ON m.series = ${key}.series ${joined.join('\n')}
     ${afterClause(plan, `make_timestamp(${key}.b)`, 'm.rank')}
     ORDER BY ${key}.b ${direction}, m.rank ${direction} LIMIT ${limit}`
 }
 
-/** Cells no wider than the shortest whole bucket, so that no cell holds more than one border, and a row finds its bucket by a hash join. */
+/**
+ * Cells no wider than the shortest whole bucket, so that no cell holds more than one border, and a row finds its bucket by a hash join. The borders are
+ * told as runs of buckets of one width: one reading with a wrong clock makes 80,000 days, and as many numbers would take seconds to parse.
+ */
 function cells(borders: Float64Array): string {
+  const starts: number[] = []
+  const widths: number[] = []
+  const counts: number[] = []
+  for (let i = 0; i + 1 < borders.length; i++) {
+    const widthUs = borders[i + 1]! - borders[i]!
+    if (widthUs === widths.at(-1)) counts[counts.length - 1]!++
+    else {
+      starts.push(borders[i]!)
+      widths.push(widthUs)
+      counts.push(1)
+    }
+  }
   const widthUs = cellUs(borders)
   const count = Math.ceil((borders.at(-1)! - borders[0]!) / widthUs)
-  const before = new Float64Array(count)
-  const border = new Float64Array(count)
-  for (let cell = 0, bucket = 0; cell < count; cell++) {
-    const startUs = borders[0]! + cell * widthUs
-    while (borders[bucket + 1]! <= startUs) bucket++
-    before[cell] = borders[bucket]!
-    border[cell] = borders[bucket + 1]!
-  }
-  return `SELECT unnest(range(${count})) AS cell, ${integers(before, 'BIGINT')} AS before, ${integers(border, 'BIGINT')} AS border`
+  const runs = `SELECT ${integers(starts, 'BIGINT')} AS start, ${integers(widths, 'BIGINT')} AS width, ${integers(counts, 'BIGINT')} AS n`
+  return `SELECT k.cell, x.before, x.border FROM (SELECT range AS cell, ${borders[0]} + range * ${widthUs} AS at FROM range(${count})) k
+    ASOF JOIN (SELECT start + i * width AS before, start + (i + 1) * width AS border FROM (SELECT start, width, unnest(range(n)) AS i FROM (${runs}))) x
+    ON k.at >= x.before`
 }
 
 /** The first and the last bucket may be shorter: there is no border before the one and none after the other. */

@@ -1,4 +1,5 @@
 import type { DuckDBConnection } from '@duckdb/node-api'
+import { binList, binOf, boundedBins, onlyValue } from './bins-sql.ts'
 import { readLongs, readUints } from './chunk.ts'
 import { correctedTables } from './schema.ts'
 import { union, type Sources } from './sources.ts'
@@ -69,6 +70,11 @@ export class Ranges {
   }
 }
 
+/** The bins of `x`, in one list for each hour. */
+const bins = `k AS MATERIALIZED (SELECT series, b, bin, count(*) AS n, min(v) AS low, max(v) AS high
+        FROM (SELECT series, bucket AS b, v, ${binOf('v')} AS bin FROM x WHERE NOT isnan(v)) GROUP BY series, b, bin),
+      s AS (SELECT series, b, list({'bin': bin, 'n': n, 'v': ${onlyValue}} ORDER BY bin)::${binList} AS bins FROM (${boundedBins('k')}) GROUP BY series, b),`
+
 /**
  * Writes down what the rows of these ranges say, late ones included, to count instead of what their rollup rows say. Rollup rows are left
  * alone: they may lie in files that are never written again. Runs in the connection's open transaction.
@@ -91,9 +97,11 @@ export async function recompute(connection: DuckDBConnection, sources: Sources, 
       l AS MATERIALIZED (SELECT r.series, r.ts, arg_max(r.v, r.seq) AS v FROM (${union(late)}) r ${within} GROUP BY r.series, r.ts),
       h AS (SELECT r.series, r.ts, r.v FROM (${union(base)}) r ${within}),
       x AS MATERIALIZED (SELECT series, make_timestamp(${bucketOf(stepOf[level])}) AS bucket, ts, v
-        FROM (SELECT series, ts, v FROM h ANTI JOIN l USING (series, ts) UNION ALL SELECT series, ts, v FROM l))
-      SELECT series, bucket, ${rollupOfRows}, ${gen}::UBIGINT FROM x WHERE NOT isnan(v) GROUP BY 1, 2
-      UNION ALL SELECT series, bucket, 0, 0, 0, 0, 0, 0, bucket, 0, bucket, ${gen}::UBIGINT FROM x GROUP BY 1, 2 HAVING bool_and(isnan(v))`)
+        FROM (SELECT series, ts, v FROM h ANTI JOIN l USING (series, ts) UNION ALL SELECT series, ts, v FROM l)),
+      ${level === 'hour' ? bins : ''}
+      o AS (SELECT series, bucket, ${rollupOfRows}, ${gen}::UBIGINT AS gen FROM x WHERE NOT isnan(v) GROUP BY 1, 2
+      UNION ALL SELECT series, bucket, 0, 0, 0, 0, 0, 0, bucket, 0, bucket, ${gen}::UBIGINT FROM x GROUP BY 1, 2 HAVING bool_and(isnan(v)))
+      SELECT o.*${level === 'hour' ? ', s.bins' : ''} FROM o ${level === 'hour' ? 'LEFT JOIN s ON s.series = o.series AND s.b = o.bucket' : ''}`)
   }
 }
 

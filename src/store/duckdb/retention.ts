@@ -61,8 +61,8 @@ export function expire(manifest: Manifest, retention: Retention, nowUs: number):
 }
 
 /** Bytes of the sealed files. */
-export function bytesOf(manifest: Manifest): number {
-  return manifest.runs.reduce((sum, run) => sum + kindsOf(run).reduce((part, kind) => part + run.files[kind]!.bytes, 0), 0)
+export function bytesOf({ runs }: Pick<Manifest, 'runs'>): number {
+  return runs.reduce((sum, run) => sum + kindsOf(run).reduce((part, kind) => part + run.files[kind]!.bytes, 0), 0)
 }
 
 /**
@@ -70,7 +70,8 @@ export function bytesOf(manifest: Manifest): number {
  * them; where that takes more than about a year, a month more does not matter.
  */
 export function monthAfterUs(retention: Retention): number {
-  const ages = [retention.rawUs, retention.minutesUs, retention.hoursUs].filter((us) => us <= daysApartMaxUs)
+  const rules = (retention.rules ?? []).flatMap((rule) => [rule.rawUs ?? 0, rule.minutesUs ?? 0, rule.hoursUs ?? 0])
+  const ages = [retention.rawUs, retention.minutesUs, retention.hoursUs, ...rules].filter((us) => us <= daysApartMaxUs)
   return Math.max(policy.monthAfterUs, ...ages.map((us) => us + 2 * dayUs))
 }
 

@@ -1,7 +1,8 @@
 import { KymoError } from '../../core/errors.ts'
+import { binList } from './bins-sql.ts'
 
-/** Written into each file; a file with a higher number is refused. docs/format/store.md describes number 2. */
-export const storeFormat = 2
+/** Written into each file; a file with a higher number is refused. docs/format/store.md describes number 4. */
+export const storeFormat = 4
 
 /** The catalog name under which the file being written is attached. */
 export const hot = 'hot'
@@ -23,6 +24,9 @@ const rollupColumns = `(series UINTEGER NOT NULL, bucket TIMESTAMP NOT NULL, n U
 const since2 = `CREATE TABLE ${hot}.minutes_kept (series UINTEGER NOT NULL, since TIMESTAMP NOT NULL);
 CREATE TABLE ${correctedTables.minute} ${rollupColumns};
 CREATE TABLE ${correctedTables.hour} ${rollupColumns};`
+const since3 = `CREATE TABLE ${hot}.erased (series UINTEGER NOT NULL, erasure VARCHAR NOT NULL, hot UBIGINT NOT NULL);`
+/** Of a correction that was written before, the bins are not known (NULL). */
+const since4 = `ALTER TABLE ${correctedTables.hour} ADD COLUMN bins ${binList};`
 
 /** No key and no index anywhere: they cost several times the disk and the CPU of the rows (ARCHITECTURE.md, section 4). */
 export const createTables = `
@@ -36,23 +40,29 @@ CREATE TABLE ${rollupTables.minute} ${rollupColumns};
 CREATE TABLE ${rollupTables.hour} ${rollupColumns};
 CREATE TABLE ${hot}.pending (series UINTEGER NOT NULL, bucket TIMESTAMP NOT NULL, step UBIGINT NOT NULL);
 ${since2}
+${since3}
+${since4}
 CREATE TABLE ${hot}.spans (log VARCHAR NOT NULL, topic VARCHAR NOT NULL, part UINTEGER NOT NULL, next UBIGINT NOT NULL, gen UBIGINT NOT NULL);
 CREATE TABLE ${hot}.states (log VARCHAR NOT NULL, topic VARCHAR NOT NULL, part UINTEGER NOT NULL, operator VARCHAR NOT NULL,
   seen UBIGINT NOT NULL, bytes BLOB NOT NULL);
 CREATE TABLE ${hot}.series_state (gen UBIGINT NOT NULL, readings UBIGINT NOT NULL, texts UBIGINT NOT NULL, seq UBIGINT NOT NULL, bytes BLOB NOT NULL);
 `
 
-/** What a new hot file takes over from the one before it, whose state of the series must have been written down. */
-export function takeOver(to: string, createdUs: number): string {
-  return `INSERT INTO ${to}.store_info SELECT format, id, make_timestamp(${createdUs}::BIGINT) FROM ${hot}.store_info;
-INSERT INTO ${to}.series SELECT * FROM ${hot}.series ORDER BY id;
+/** What a new hot file takes over from the one before it and may take over early, as little of it changes: of a second time what has come since. */
+export function takeOver(to: string): string {
+  return `INSERT INTO ${to}.series SELECT * FROM ${hot}.series WHERE id >= (SELECT count(*) FROM ${to}.series) ORDER BY id`
+}
+
+/** The rest, but for the state of the series. */
+export function takeOverAtLast(to: string, createdUs: number): string {
+  return `DELETE FROM ${to}.store_info; DELETE FROM ${to}.spans; DELETE FROM ${to}.erased; DELETE FROM ${to}.series_state;
+INSERT INTO ${to}.store_info SELECT format, id, make_timestamp(${createdUs}::BIGINT) FROM ${hot}.store_info;
 INSERT INTO ${to}.spans SELECT * FROM ${hot}.spans;
-INSERT INTO ${to}.states SELECT * FROM ${hot}.states;
-INSERT INTO ${to}.series_state SELECT gen, 0, 0, seq, bytes FROM ${hot}.series_state;`
+INSERT INTO ${to}.erased SELECT * FROM ${hot}.erased;`
 }
 
 /** What brings a file of an earlier format to the next one; the state of the series says its own width (series-state.ts). */
-export const upgrades: Readonly<Record<number, string>> = { 1: since2 }
+export const upgrades: Readonly<Record<number, string>> = { 1: since2, 2: since3, 3: since4 }
 
 /** True: the file is of an earlier format, and `upgrades` bring it here. */
 export function isEarlier(found: number, file: string): boolean {

@@ -36,9 +36,11 @@ export const field = {
   /** Between these times lie the buckets of either width that were computed again. */
   correctedFirst: 20,
   correctedLast: 21,
+  /** Readings before it have been removed, of this series before those of others: no bucket before it is computed again. */
+  rawFrom: 22,
 } as const
 export const levelWidth = 4
-export const stateWidth = 22
+export const stateWidth = 23
 
 /** When the minutes of a series are kept: from one with `dense` readings on, until `minutes` in a row had `sparse` or fewer. */
 export interface KeepMinutes {
@@ -53,7 +55,9 @@ export const notKept = 1
 /** A minute row costs as much as five readings, on disk and to write, and is quicker to read only where it stands for more. */
 export const keepMinutes: KeepMinutes = { dense: 6, sparse: 2, minutes: 60 }
 
+/** Of formats 1 and 2, whose columns are the first of ours. */
 const format1Width = 18
+const format2Width = 22
 
 export const trait = { text: 1, meta: 2 } as const
 
@@ -98,6 +102,31 @@ export class SeriesState {
     this.#size = 0
   }
 
+  /** A series of which nothing is known, as one that has never spoken. */
+  forget(id: number): void {
+    this.cells.set(fresh, id * stateWidth)
+  }
+
+  /** Readings of a series before this time have been removed, or are about to be. Returns whether that is news. */
+  expireRaw(id: number, rawUs: number): boolean {
+    const at = id * stateWidth + field.rawFrom
+    if (this.cells[at]! >= rawUs) return false
+    this.cells[at] = rawUs
+    return true
+  }
+
+  /** Minutes and hours of a series before these times have been removed: what is asked for from now on lies after them. Returns whether that is news. */
+  expire(id: number, minutesUs: number, hoursUs: number): boolean {
+    const { cells } = this
+    const at = id * stateWidth
+    // One that has been silent for so long keeps its last value, and says when that was.
+    const firstUs = Math.min(hoursUs, Math.max(cells[at + field.last]!, cells[at + field.lateLast]!))
+    const news = cells[at + field.minuteFrom]! < minutesUs || cells[at + field.first]! < firstUs
+    if (cells[at + field.minuteFrom]! < minutesUs) cells[at + field.minuteFrom] = minutesUs
+    if (cells[at + field.first]! < firstUs) cells[at + field.first] = firstUs
+    return news
+  }
+
   /** Little-endian doubles, `stateWidth` a series in order of id, after one that says `stateWidth`. */
   encode(): Uint8Array {
     const bytes = new Float64Array(1 + this.#size * stateWidth)
@@ -108,8 +137,8 @@ export class SeriesState {
 
   restore(bytes: Uint8Array): void {
     const numbers = new Float64Array(new Uint8Array(bytes).buffer)
-    if (numbers[0] === format1Width) {
-      this.#restoreFormat1(numbers.subarray(1))
+    if (numbers[0] === format1Width || numbers[0] === format2Width) {
+      this.#restoreNarrower(numbers.subarray(1), numbers[0])
       return
     }
     if (numbers[0] !== stateWidth || (numbers.length - 1) % stateWidth !== 0) {
@@ -121,12 +150,13 @@ export class SeriesState {
   }
 
   /** Format 1 kept all minutes of all series. */
-  #restoreFormat1(numbers: Float64Array): void {
+  #restoreNarrower(numbers: Float64Array, width: number): void {
     this.clear()
-    this.reserve(numbers.length / format1Width)
+    this.reserve(numbers.length / width)
     for (let id = 0; id < this.#size; id++) {
       const at = id * stateWidth
-      this.cells.set(numbers.subarray(id * format1Width, (id + 1) * format1Width), at)
+      this.cells.set(numbers.subarray(id * width, (id + 1) * width), at)
+      if (width !== format1Width) continue
       if (this.cells[at + field.closed] === never) continue
       this.cells[at + field.minuteFrom] = never
       this.cells[at + field.sparse] = 0

@@ -30,7 +30,7 @@ export interface StoreSnapshot {
 }
 
 /**
- * Links the files of an open store into the folder `into`; the hot file, which goes on being written in place, is copied. To be called between two
+ * Links the files of an open store into the folder `into`, but for the hot file, which goes on being written in place: see `copyHot`. To be called between two
  * commits, when its write-ahead log is empty. All of it happens in one turn of the thread that deletes files, so none goes meanwhile, and what is
  * linked stays however the store goes on. Throws `store_unavailable` where the file system knows no links.
  */
@@ -48,10 +48,22 @@ export function linkStore(o: {
   for (const { path: name, immutable } of files) {
     const to = path.join(o.into, name)
     fs.mkdirSync(path.dirname(to), { recursive: true, mode: 0o750 })
-    if (immutable) link(path.join(o.dir, name), to)
-    else fs.copyFileSync(path.join(o.dir, name), to, fs.constants.COPYFILE_EXCL | fs.constants.COPYFILE_FICLONE)
+    if (immutable) linkSealed(path.join(o.dir, name), to)
+    else if (name !== nameOfHot(o.hot)) fs.copyFileSync(path.join(o.dir, name), to, fs.constants.COPYFILE_EXCL)
   }
   return { formats, spans: [...o.spans].map((span) => ({ ...span })), files, stalledMs: o.clock.monotonicMs() - o.sinceMs }
+}
+
+/**
+ * Copies the hot file beside commits: they go into its write-ahead log, and what they may write into the file are blocks that nothing in it names, as long as no
+ * checkpoint is made. So the copy is the store as it was when the log was empty last. Returns the snapshot with the size of the copy.
+ */
+export async function copyHot(snapshot: StoreSnapshot, dir: string, into: string, hot: number): Promise<StoreSnapshot> {
+  const name = nameOfHot(hot)
+  const to = path.join(into, name)
+  await fs.promises.copyFile(path.join(dir, name), to, fs.constants.COPYFILE_EXCL | fs.constants.COPYFILE_FICLONE)
+  const { size } = await fs.promises.stat(to)
+  return { ...snapshot, files: snapshot.files.map((file) => (file.path === name ? { ...file, bytes: size } : file)) }
 }
 
 /** What a store that nobody has open consists of. Throws `store_corrupt` when a file is missing, `store_format` for a newer store. */
@@ -62,6 +74,16 @@ export function listStore(dir: string): StoreSnapshot {
   const sealed = filesOfStore(dir, { manifest, frozen: [] }, undefined)
   const hot = fs.readdirSync(dir).filter((name) => Number(/^hot-(\d+)\.duckdb(\.wal)?$/.exec(name)?.[1] ?? 0) > manifest.sealedTo)
   return { formats, spans: undefined, files: [...sealed, ...hot.map((name) => fileOf(dir, name, false))], stalledMs: 0 }
+}
+
+/** Of a file that is gone there can be no snapshot, as there can be no start: it is damage, and named. */
+function linkSealed(from: string, to: string): void {
+  try {
+    link(from, to)
+  } catch (thrown) {
+    if (!(thrown instanceof Error && 'code' in thrown && thrown.code === 'ENOENT')) throw thrown
+    throw new KymoError('store_corrupt', { detail: `${from} is missing. Restore it from a backup.`, facts: { file: from }, cause: thrown })
+  }
 }
 
 /** Links a file, or says what to do where that cannot be. */
@@ -79,6 +101,10 @@ export function link(from: string, to: string): void {
   }
 }
 
+function nameOfHot(hot: number): string {
+  return `hot-${hot}.duckdb`
+}
+
 const formats = { store: storeFormat, sealed: sealedFormat } as const
 
 function filesOfStore(dir: string, view: FileView, hot: number | undefined): StoreFile[] {
@@ -89,8 +115,8 @@ function filesOfStore(dir: string, view: FileView, hot: number | undefined): Sto
     immutable: true,
     sha256: file.sha256,
   }))
-  for (const { hot: n } of view.frozen) files.push(fileOf(dir, `hot-${n}.duckdb`, true))
-  if (hot !== undefined) files.push(fileOf(dir, `hot-${hot}.duckdb`, false))
+  for (const { hot: n } of view.frozen) files.push(fileOf(dir, nameOfHot(n), true))
+  if (hot !== undefined) files.push(fileOf(dir, nameOfHot(hot), false))
   if (fs.existsSync(path.join(dir, manifest))) files.push(fileOf(dir, manifest, false))
   return files
 }

@@ -14,6 +14,14 @@ export interface RowSources {
   readonly texts: readonly string[]
 }
 
+/** What the sketches of hours are made of. */
+export interface SketchSources {
+  /** Each `SELECT series, bucket, bin, n, low, high`: what is to be added up for an hour that was not computed again. */
+  readonly base: readonly string[]
+  /** Each `SELECT series, bucket, gen, n, bins`: of several of one hour the highest gen counts, above `base`; with n = 0 it has no numbers. */
+  readonly corrected: readonly string[]
+}
+
 /** Where the rollup rows of one width are. */
 export interface RollupSources {
   /** Each `SELECT series, bucket, n, sum, m2, min, max, first, first_ts, last, last_ts`. */

@@ -1,6 +1,6 @@
-import type { Between, RollupSources, RowSources } from './source-types.ts'
+import type { Between, RollupSources, RowSources, SketchSources } from './source-types.ts'
 import { hot, tableNames } from './schema.ts'
-import type { SealedSources } from './sealed/sources.ts'
+import { binsOfRows, type SealedSources } from './sealed/sources.ts'
 import { integers, timestamp, type Level } from './sql.ts'
 
 /** The columns of a rollup row after series and bucket. */
@@ -13,11 +13,16 @@ export const rollupValues = 'n, sum, m2, min, max, first, first_ts, last, last_t
 export class Sources {
   readonly #catalogs: readonly string[]
   readonly #sealed: SealedSources | undefined
+  readonly unsketched: (between: Between) => Between | undefined
 
-  /** `frozen`: catalogs of hot files that are written no longer. */
-  constructor(frozen: readonly string[], sealed: SealedSources | undefined) {
+  /**
+   * `frozen`: catalogs of hot files that are written no longer. `unsketched`: where within a range there are files that do not know the bins
+   * of what was computed again.
+   */
+  constructor(frozen: readonly string[], sealed: SealedSources | undefined, unsketched: (between: Between) => Between | undefined = () => undefined) {
     this.#catalogs = [hot, ...frozen]
     this.#sealed = sealed
+    this.unsketched = unsketched
   }
 
   /** Absent `ids`: of all series. Absent `between`: of all times. */
@@ -40,6 +45,17 @@ export class Sources {
       ...this.#catalogs.map((catalog) => `SELECT r.series, r.ts FROM ${catalog}.late r ${where}`),
       ...[...(sealed?.base ?? []), ...(sealed?.late ?? [])].map((rows) => `SELECT series, ts FROM (${rows})`),
     ]
+  }
+
+  /** Of hours that are over and begin within `between`, which ends at whole hours. `corrected` is not to be asked for where `unsketched` says so. */
+  bins(ids: ArrayLike<number>, between: Between): SketchSources {
+    const sealed = this.#sealed?.bins(ids, between)
+    const rows = this.#catalogs.map((catalog) => `SELECT r.series, r.ts, r.v FROM ${catalog}.readings r ${only(ids)} ${during('r.ts', between)}`)
+    const corrected = this.#catalogs.map(
+      (catalog) =>
+        `SELECT r.series, r.bucket, r.gen, r.n, r.bins FROM ${catalog}.${tableNames.hour.corrected} r ${only(ids)} ${during('r.bucket', between)}`,
+    )
+    return { base: [...rows.map(binsOfRows), ...(sealed?.base ?? [])], corrected: [...corrected, ...(sealed?.corrected ?? [])] }
   }
 
   /** Buckets that begin within `between`. */

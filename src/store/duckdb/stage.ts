@@ -142,7 +142,7 @@ export class Stage {
     if (lo < cells[at + field.correctedFirst]!) cells[at + field.correctedFirst] = lo
     if (hi > cells[at + field.correctedLast]!) cells[at + field.correctedLast] = hi
     // Retention has taken rows from what lies before: the rollup row that was made of all of them is the better one.
-    const from = Math.max(lo, this.rawFromUs)
+    const from = Math.max(lo, this.rawFromUs, cells[at + field.rawFrom]!)
     if (from < hi) this.ranges.add(level, id, from, hi)
   }
 

@@ -1,74 +1,44 @@
 import type { DuckDBConnection } from '@duckdb/node-api'
 import { availableParallelism } from 'node:os'
-import { BatchBuilder } from '../../core/batch-builder.ts'
-import { Flag, type Batch, type SeriesKey } from '../../core/batch.ts'
-import type { Retention } from '../../core/config.ts'
+import type { Batch } from '../../core/batch.ts'
 import type { Env } from '../../core/env.ts'
 import { KymoError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
-import type { OperatorState, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, SeriesPage, Store } from '../../core/ports.ts'
+import type { Erasing, OperatorState, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, SeriesPage, Store } from '../../core/ports.ts'
 import type { SqlQuery, SqlRows, SqlStore } from '../../core/sql.ts'
+import { catchUp } from './catch-up.ts'
 import { Checkpoints, defaultCheckpointBytes, holdMs } from './checkpoints.ts'
 import { Database, engineError } from './database.ts'
 import { Dictionary } from './dictionary.ts'
 import { StoreFiles, type SourcesLease } from './files.ts'
 import { HotWriter, type CommitArgument } from './hot-writer.ts'
-import { spanName, type SpanRow } from './ledger.ts'
+import { spanName, type ErasedSeries, type SpanRow } from './ledger.ts'
+import { latestOf } from './latest.ts'
 import { loadState } from './load.ts'
+import { defaultMemoryMb, type DuckdbOptions, type StoreStats } from './options.ts'
 import { runRange, type QueryParts } from './query.ts'
-import { firstLate, Ranges, recompute } from './recompute.ts'
+import { Ranges } from './recompute.ts'
 import { bytesOf, keepAll, type Expiry } from './retention.ts'
+import { Rotations } from './rotations.ts'
+import { RuleSeries } from './rules.ts'
 import { hot } from './schema.ts'
-import { field, keepMinutes, levelWidth, SeriesState, stateWidth, type KeepMinutes } from './series-state.ts'
+import type { Drop } from './sealed/drop.ts'
+import { field, keepMinutes, SeriesState, stateWidth } from './series-state.ts'
 import { abortError, QuerySlots } from './slots.ts'
-import { lastTimeUs } from './sql.ts'
 import { runSql } from './sql/run.ts'
 import { writeManifest } from './sealed/manifest-file.ts'
 import { withFrozen, type Manifest } from './sealed/manifest.ts'
-import { linkStore, type StoreSnapshot } from './snapshot.ts'
+import type { StoreSnapshot } from './snapshot.ts'
 import { Stage } from './stage.ts'
 import { Upkeep } from './upkeep.ts'
 import { Turn } from './turn.ts'
 
-export interface DuckdbOptions {
-  readonly dir: string
-  readonly env: Env
-  /** Cap on the engine's memory for queries and buffers. */
-  readonly memoryLimitMb?: number
-  /** Of one statement. Half the cores, at most 4: on two cores a second one made commits 40 % dearer, as it spins for work. */
-  readonly threads?: number
-  /** Bytes of write-ahead log at which the file is checkpointed. */
-  readonly checkpointBytes?: number
-  /** Commits are refused with `disk_full` when the file system has less than this left. */
-  readonly reserveBytes?: number
-  /** The hot file is closed and sealed when it has so many bytes, or something in it and this age. */
-  readonly sealBytes?: number
-  readonly sealAfterMs?: number
-  /** Absent: all is kept for ever. */
-  readonly retention?: Retention
-  /** For tests: the child that seals kills itself after this step. */
-  readonly exitAfter?: () => string | undefined
-  /** For tests: other thresholds than `keepMinutes`. */
-  readonly keepMinutes?: KeepMinutes
-}
+export type { DuckdbOptions, StoreStats }
 
-export interface StoreStats {
-  /** Of all files: the hot one, those that wait to be sealed, and sealed ones. */
-  readonly bytes: number
-  readonly series: number
-  /** Queries. */
-  readonly running: number
-  readonly waiting: number
-  /** Readings before it have been removed by retention; microseconds, 0: none were. */
-  readonly rawFromUs: number
-  /** Bytes that retention has removed since the start. */
-  readonly expiredBytes: Readonly<Record<'age' | 'size', number>>
-}
-
-const defaultMemoryMb = 512
 /** The Store port over DuckDB files, in the calling thread. Open with `openDuckdbStore`. */
 export class DuckdbStore implements Store, SqlStore {
   readonly #env: Env
+  readonly #sketchedFromUs: number | undefined
   readonly #memoryLimitBytes: number
   readonly #database: Database
   readonly #writer: DuckDBConnection
@@ -79,10 +49,15 @@ export class DuckdbStore implements Store, SqlStore {
   #hot: HotWriter
   readonly #slots: QuerySlots
   readonly #turn = new Turn()
+  readonly #rotations: Rotations
   readonly #dictionary = new Dictionary()
   readonly #state = new SeriesState()
   readonly #stage: Stage
   #spans = new Map<string, SpanRow>()
+  /** Which series go by which rule of retention. */
+  readonly #rules = new RuleSeries(this.#dictionary)
+  /** Of devices that were erased, and of whom files still have rows. */
+  #erased: readonly ErasedSeries[] = []
   #gen = 0
   /** Bytes that retention has removed since the start. */
   readonly #expired: Record<Expiry['reason'], number> = { age: 0, size: 0 }
@@ -104,6 +79,7 @@ export class DuckdbStore implements Store, SqlStore {
     slots: QuerySlots,
   ) {
     this.#env = o.env
+    this.#sketchedFromUs = o.sketchedFromUs
     this.#memoryLimitBytes = (o.memoryLimitMb ?? defaultMemoryMb) * 1e6
     this.#database = database
     this.#writer = writer
@@ -111,7 +87,7 @@ export class DuckdbStore implements Store, SqlStore {
     this.#hot = hotWriter
     this.#slots = slots
     this.#stage = new Stage(this.#dictionary, this.#state, hotWriter.tables, new Ranges(), o.keepMinutes ?? keepMinutes)
-    this.#files = new StoreFiles(admin, database.dir, database.found)
+    this.#files = new StoreFiles(admin, database.dir, database.found, o.attachedMax, database.unsketched)
     this.#hotSinceMs = o.env.clock.monotonicMs()
     this.#checkpoints = new Checkpoints({
       env: o.env,
@@ -124,12 +100,22 @@ export class DuckdbStore implements Store, SqlStore {
       failed: () => this.#failed !== undefined,
       fail: (error) => (this.#failed = error),
     })
+    this.#rotations = new Rotations({
+      env: o.env,
+      database,
+      writer,
+      checkpoints: this.#checkpoints,
+      slots,
+      turn: this.#turn,
+      needed: () => this.#gen !== this.#genAtRotation,
+      rotate: () => this.#rotateNow(),
+    })
     this.#upkeep = new Upkeep({
       dir: database.dir,
       env: o.env,
       files: this.#files,
       rotationDue: () => this.#ripeness(o) >= 1,
-      rotate: () => this.#rotate(undefined, this.#ripeness(o) >= 2 ? limits.queryDeadlineMs : holdMs),
+      rotate: () => this.#rotations.run(this.#ripeness(o) >= 2 ? limits.queryDeadlineMs : holdMs),
       // As the moments of sealing above: asked each time, as they may change while it runs.
       get retention() {
         return o.retention ?? keepAll
@@ -141,6 +127,10 @@ export class DuckdbStore implements Store, SqlStore {
           for (const one of expiries) this.#expired[one.reason] += one.bytes
           this.#forget(manifest)
         }),
+      erased: () => this.#erased,
+      thin: () => ({ drops: this.#rules.drops(o.retention?.rules ?? [], o.env.clock.nowUs()), version: this.#rules.version }),
+      thinning: (drops) => this.#thinning(drops),
+      purged: (ids) => this.#purged(ids),
       detach: async (catalog) => void (await admin.run(`DETACH ${catalog}`)),
       ...(o.exitAfter === undefined ? {} : { exitAfter: o.exitAfter }),
     })
@@ -153,18 +143,20 @@ export class DuckdbStore implements Store, SqlStore {
       memoryLimitMb: o.memoryLimitMb ?? defaultMemoryMb,
       threads: o.threads ?? Math.max(1, Math.min(4, availableParallelism() >> 1)),
     })
+    let store: DuckdbStore | undefined
     try {
       const writer = await database.connect()
       const readers: DuckDBConnection[] = []
       for (let i = 0; i < limits.queryInFlightMax; i++) readers.push(await database.connect())
       const hotWriter = await HotWriter.open(writer)
-      const store = new DuckdbStore(o, database, writer, await database.connect(), hotWriter, new QuerySlots(readers))
+      store = new DuckdbStore(o, database, writer, await database.connect(), hotWriter, new QuerySlots(readers))
       await store.#load()
       // Its age counts from when it was made, however often the process was started since.
       const ageMs = Math.max(0, (o.env.clock.nowUs() - (await hotWriter.ledger.createdUs())) / 1000)
       store.#hotSinceMs -= Math.min(ageMs, o.sealAfterMs ?? limits.hotAgeMaxMs)
       return store
     } catch (thrown) {
+      if (store !== undefined) await Promise.all([store.#upkeep.close(), store.#files.close()])
       database.close()
       throw engineError(thrown)
     }
@@ -220,33 +212,10 @@ export class DuckdbStore implements Store, SqlStore {
   }
 
   latest(match: SeriesMatch, signal: AbortSignal): Promise<Batch> {
-    return this.#turn.run(async () => {
+    return this.#turn.run(() => {
       if (signal.aborted) throw abortError(signal)
       this.#check()
-      const { cells } = this.#state
-      const ids = this.#dictionary.match(match)
-      const keys: SeriesKey[] = []
-      const builder = new BatchBuilder(keys, Math.max(1, ids.length))
-      const withText: (readonly [id: number, timeUs: number])[] = []
-      for (const id of ids) {
-        const at = id * stateWidth
-        const latest = at + (cells[at + field.last]! === Number.NEGATIVE_INFINITY ? field.aheadLast : field.last)
-        if (cells[latest]! === Number.NEGATIVE_INFINITY) continue
-        if ((cells[latest + 2]! & Flag.text) !== 0) withText.push([id, cells[latest]!])
-        builder.add(keys.push(this.#dictionary.keys[id]!) - 1, cells[latest]!, cells[latest + 1]!, cells[latest + 2]!)
-      }
-      const batch = builder.view()
-      if (withText.length === 0) return batch
-      const [series, times] = [withText.map(([id]) => id), withText.map(([, timeUs]) => timeUs)]
-      const [fromUs, toUs] = [times.reduce((a, b) => Math.min(a, b)), times.reduce((a, b) => Math.max(a, b)) + 1]
-      const lease = await this.#files.lease([{ kind: 'raw', fromUs, toUs }], series)
-      const texts = await this.#hot.ledger.texts(lease.sources, series, times).finally(() => lease.release())
-      const text = new Map<number, string>()
-      keys.forEach((key, row) => {
-        const found = texts.get(this.#dictionary.id(key))
-        if (found !== undefined) text.set(row, found)
-      })
-      return { ...batch, text }
+      return latestOf({ dictionary: this.#dictionary, state: this.#state, files: this.#files, ledger: this.#hot.ledger }, match)
     })
   }
 
@@ -269,11 +238,12 @@ export class DuckdbStore implements Store, SqlStore {
     const { manifest, frozen } = this.#files.view
     return {
       bytes: this.#database.hotBytes + frozen.reduce((sum, file) => sum + this.#database.frozenBytes(file.hot), 0) + bytesOf(manifest),
-      series: this.#dictionary.size,
+      series: this.#dictionary.size - this.#dictionary.erased,
       running: this.#slots.running,
       waiting: this.#slots.waiting,
       rawFromUs: this.#stage.rawFromUs,
-      expiredBytes: { ...this.#expired },
+      expiredBytes: { ...this.#expired, rules: this.#upkeep.ruled.bytes },
+      rules: { series: this.#rules.counts, dueFiles: this.#upkeep.ruled.dueFiles },
     }
   }
 
@@ -284,8 +254,9 @@ export class DuckdbStore implements Store, SqlStore {
 
   close(): Promise<void> {
     this.#closing ??= (async () => {
-      await this.#upkeep.close()
-      await this.#slots.close(this.#env.clock)
+      // At once: what upkeep does may wait for queries, which end only when they are interrupted.
+      await Promise.all([this.#upkeep.close(), this.#slots.close(this.#env.clock)])
+      await this.#rotations.settled()
       await this.#checkpoints.holding
       await this.#turn.run(async () => {
         if (this.#failed === undefined)
@@ -293,6 +264,8 @@ export class DuckdbStore implements Store, SqlStore {
             this.#env.logger.warn('The store was closed without a checkpoint.', { detail: engineError(thrown).message }),
           )
         this.#failed ??= new KymoError('shutting_down')
+        // What queries have released may still be on its way out of the engine.
+        await this.#files.close()
         this.#hot.close()
         this.#writer.closeSync()
         this.#admin.closeSync()
@@ -314,8 +287,8 @@ export class DuckdbStore implements Store, SqlStore {
     if (another) this.#stage.distrustOpenBuckets()
     this.#stage.add(c.tables, gen)
     this.#hot.tables.flush()
-    if (!this.#stage.ranges.empty) await this.#recompute(gen)
-    if (this.#stage.refine.size > 0) await this.#refine()
+    await catchUp({ writer: this.#writer, stage: this.#stage, state: this.#state, files: this.#files, leases: this.#leases }, gen)
+    if (c.erase !== undefined) await this.#erase(c.erase)
     for (const state of c.states ?? []) await this.#hot.ledger.keepState(c.span, state)
     const since = this.#stage.readings - this.#rowsAtMark
     const mark = another || since > Math.max(1_000_000, 20 * this.#dictionary.size)
@@ -325,29 +298,70 @@ export class DuckdbStore implements Store, SqlStore {
     if (mark) this.#rowsAtMark = this.#stage.readings
   }
 
+  /** In the open transaction. Nobody reads the device's rows from this commit on, as its series have no names; files follow (upkeep.ts). */
+  async #erase({ id, tenant, device }: Erasing): Promise<void> {
+    const erased = this.#dictionary.forget(tenant, device).map((series) => ({ series, erasure: id, hot: this.#database.hot }))
+    for (const { series } of erased) this.#state.forget(series)
+    this.#database.spoilNext()
+    await this.#hot.ledger.erase(erased)
+    this.#erased = [...this.#erased, ...erased]
+  }
+
+  /** No file has these series any more. */
+  async #purged(ids: readonly number[]): Promise<void> {
+    await this.#turn.run(async () => {
+      this.#check()
+      try {
+        await this.#writer.run('BEGIN')
+        await this.#hot.ledger.forgetErased(ids)
+        await this.#writer.run('COMMIT')
+      } catch (thrown) {
+        throw await this.#rollback(thrown)
+      }
+      const gone = new Set(ids)
+      this.#erased = this.#erased.filter(({ series }) => !gone.has(series))
+    })
+  }
+
+  /** Takes durable note of what rules of retention take away: no bucket is computed again from what is left. */
+  async #thinning(drops: readonly Drop[]): Promise<void> {
+    await this.#turn.run(async () => {
+      this.#check()
+      let news = false
+      for (const { ids, beforeUs } of drops) {
+        for (const id of ids) {
+          if (this.#state.expireRaw(id, beforeUs.raw ?? 0)) news = true
+          if (this.#state.expire(id, beforeUs['1m'] ?? 0, beforeUs['1h'] ?? 0)) news = true
+        }
+      }
+      if (news) await this.#writeMark()
+    })
+  }
+
+  /** Erasures of which files still have rows, though nobody reads them; each with the number of its series. */
+  erasing(): ReadonlyMap<string, number> {
+    return new Map(
+      Array.from(
+        Map.groupBy(this.#erased, ({ erasure }) => erasure),
+        ([id, series]) => [id, series.length],
+      ),
+    )
+  }
+
+  /** Writes the state of the series down by itself. */
+  async #writeMark(): Promise<void> {
+    try {
+      await this.#writer.run('BEGIN')
+      await this.#keepMark(this.#gen)
+      await this.#writer.run('COMMIT')
+      this.#rowsAtMark = this.#stage.readings
+    } catch (thrown) {
+      throw await this.#rollback(thrown)
+    }
+  }
+
   #keepMark(gen: number): Promise<void> {
     return this.#hot.ledger.keepMark({ gen, readings: this.#stage.readings, seq: this.#stage.seq - 1 }, this.#state.encode())
-  }
-
-  async #recompute(gen: number): Promise<void> {
-    const { ranges } = this.#stage
-    const lease = await this.#files.lease([{ kind: 'raw', ...ranges.span }], ranges.series)
-    this.#leases.push(lease)
-    await recompute(this.#writer, lease.sources, ranges, gen)
-  }
-
-  async #refine(): Promise<void> {
-    for (const level of ['minute', 'hour'] as const) {
-      const ids = [...this.#stage.refine].filter(([, levels]) => levels.has(level)).map(([id]) => id)
-      if (ids.length === 0) continue
-      const closed = field.closed + (level === 'hour' ? levelWidth : 0)
-      const fromUs = ids.map((id) => this.#state.cells[id * stateWidth + closed]!)
-      const need = { kind: 'raw', fromUs: fromUs.reduce((a, b) => Math.min(a, b)), toUs: lastTimeUs } as const
-      const lease = await this.#files.lease([need], ids)
-      this.#leases.push(lease)
-      const found = await firstLate(this.#writer, lease.sources, ids, fromUs)
-      for (const id of ids) this.#stage.refined(id, level, found.get(id))
-    }
   }
 
   /** After a failure nothing of the commit may remain, on disk or in memory. */
@@ -377,6 +391,7 @@ export class DuckdbStore implements Store, SqlStore {
     this.#stage.readings = loaded.readings
     this.#rowsAtMark = loaded.readings - loaded.rowsSince
     this.#spans = await this.#hot.ledger.spans()
+    this.#erased = await this.#hot.ledger.erased()
     this.#forget(this.#files.view.manifest)
   }
 
@@ -384,73 +399,49 @@ export class DuckdbStore implements Store, SqlStore {
   #forget({ expired }: Manifest): void {
     if (expired === undefined) return
     this.#stage.rawFromUs = expired.raw ?? 0
-    const { cells } = this.#state
-    for (let id = 0; id < this.#dictionary.size; id++) {
-      const at = id * stateWidth
-      const [minutes, all] = [expired['1m'] ?? 0, expired['1h'] ?? 0]
-      if (cells[at + field.minuteFrom]! < minutes) cells[at + field.minuteFrom] = minutes
-      // A series that has been silent for so long keeps its last value, and says when that was.
-      const lastUs = Math.max(cells[at + field.last]!, cells[at + field.lateLast]!)
-      if (cells[at + field.first]! < all) cells[at + field.first] = Math.min(all, lastUs)
-    }
+    for (let id = 0; id < this.#dictionary.size; id++) this.#state.expire(id, expired['1m'] ?? 0, expired['1h'] ?? 0)
   }
 
   get #queryParts(): QueryParts {
-    return { slots: this.#slots, turn: this.#turn, dictionary: this.#dictionary, state: this.#state, files: this.#files, gen: () => this.#gen }
+    return {
+      slots: this.#slots,
+      turn: this.#turn,
+      dictionary: this.#dictionary,
+      state: this.#state,
+      files: this.#files,
+      gen: () => this.#gen,
+      erasing: () => this.#erased.length > 0,
+      sketchedFromUs: this.#sketchedFromUs,
+    }
   }
 
   /** From 1 on the hot file is to be closed; from 2 on queries wait for it as long as others may run. */
   #ripeness({ sealBytes = limits.hotBytesMax, sealAfterMs = limits.hotAgeMaxMs }: Pick<DuckdbOptions, 'sealBytes' | 'sealAfterMs'>): number {
     if (this.#failed !== undefined || this.#closing !== undefined || this.#gen === this.#genAtRotation) return 0
-    return Math.max(this.#database.hotBytes / sealBytes, (this.#env.clock.monotonicMs() - this.#hotSinceMs) / sealAfterMs)
+    // What was erased is to leave this file; now and then there is no gap between queries.
+    const erased = this.#erased.some((one) => one.hot === this.#database.hot) ? 1 : 0
+    return Math.max(erased, this.#database.hotBytes / sealBytes, (this.#env.clock.monotonicMs() - this.#hotSinceMs) / sealAfterMs)
   }
 
   /** Links the store's files into a folder, as they are between two commits, after a rotation. `store_unavailable`: queries left no gap. */
   async snapshot(into: string): Promise<StoreSnapshot> {
     this.#check()
-    let taken: StoreSnapshot | undefined
-    await this.#rotate((sinceMs) => {
-      const { dir, hot: number } = this.#database
-      taken = linkStore({ dir, into, view: this.#files.view, hot: number, spans: this.#spans.values(), clock: this.#env.clock, sinceMs })
-    })
-    if (taken === undefined) throw new KymoError('store_unavailable', { detail: 'Queries left no gap for a snapshot.', retryAfterS: 5 })
-    return taken
-  }
-
-  /** Begins the next hot file, and then does `then`, in a gap between queries; false: there was none in time. */
-  async #rotate(then?: (sinceMs: number) => void, waitMs: number = limits.queryDeadlineMs): Promise<boolean> {
-    await this.#checkpoints.holding
-    this.#slots.hold()
-    try {
-      if (!(await this.#slots.idle(this.#env.clock, waitMs))) return false
-      await this.#turn.run(() => this.#checkpoints.now()) // so commits wait twice, each time for less
-      await this.#turn.run(async () => {
-        const sinceMs = this.#env.clock.monotonicMs()
-        if (this.#gen !== this.#genAtRotation) await this.#rotateNow()
-        else if (then !== undefined) await this.#writer.run(`CHECKPOINT ${hot}`)
-        then?.(sinceMs)
-      })
-      return true
-    } finally {
-      this.#slots.letGo()
-    }
+    return this.#rotations.snapshot(
+      into,
+      () => this.#files.view,
+      () => this.#spans.values(),
+    )
   }
 
   async #rotateNow(): Promise<void> {
     this.#check()
     if (!this.#checkpoints.room)
       throw new KymoError('disk_full', { detail: `${this.#database.dir} has no room for the next hot file.`, retryAfterS: 10 })
-    try {
-      await this.#writer.run('BEGIN')
-      await this.#keepMark(this.#gen)
-      await this.#writer.run('COMMIT')
-    } catch (thrown) {
-      throw await this.#rollback(thrown)
-    }
     await this.#writer.run(`CHECKPOINT ${hot}`)
     this.#hot.close()
     try {
-      const frozen = await this.#database.rotate(this.#writer, this.#env.clock.nowUs())
+      const state = { mark: { gen: this.#gen, seq: this.#stage.seq - 1 }, bytes: this.#state.encode() }
+      const frozen = await this.#database.rotate(this.#writer, state, this.#env.clock.nowUs())
       this.#stage.readings = 0
       this.#rowsAtMark = 0
       this.#genAtRotation = this.#gen

@@ -5,10 +5,14 @@ import type { Env, Timer } from '../../core/env.ts'
 import { asKymoError, KymoError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
 import type { FileView, StoreFiles } from './files.ts'
-import { expire, monthAfterUs, type Expiry } from './retention.ts'
+import type { ErasedSeries } from './ledger.ts'
+import { bytesOf, expire, monthAfterUs, type Expiry } from './retention.ts'
+import { dropAll, droppedOf, type Drop } from './sealed/drop.ts'
 import { isEmptyRun, type Job } from './sealed/jobs.ts'
+import type { Kind } from './sealed/format.ts'
+import { rangeOf } from './sealed/partition.ts'
 import { removeFiles, syncFolder, writeManifest } from './sealed/manifest-file.ts'
-import { filesOf, withMerged, withSealed, type Manifest, type Run } from './sealed/manifest.ts'
+import { filesOf, kindsOf, mayFold, nameOf, withMerged, withSealed, type Manifest, type Run } from './sealed/manifest.ts'
 import { nextMerge } from './sealed/policy.ts'
 import { runSealer } from './sealed/sealer.ts'
 
@@ -23,6 +27,14 @@ export interface UpkeepOptions {
   readonly retention: Retention
   /** Called before files of retention go: from then on nothing may be planned that needs them. */
   readonly expiring: (manifest: Manifest, expiries: readonly Expiry[]) => Promise<void>
+  /** Series that were erased, and of which files may have rows. */
+  readonly erased: () => readonly ErasedSeries[]
+  /** No file has these any more. */
+  readonly purged: (ids: readonly number[]) => Promise<void>
+  /** What goes by rules of retention now, and the version of the rules. */
+  readonly thin: () => { readonly drops: readonly Drop[]; readonly version: number }
+  /** Called before it goes: from then on nothing may be planned that needs it. */
+  readonly thinning: (drops: readonly Drop[]) => Promise<void>
   /** Detaches a hot file that is sealed. */
   readonly detach: (catalog: string) => Promise<void>
   /** For tests: the child kills itself after this step. */
@@ -45,6 +57,12 @@ export class Upkeep {
   #failures = 0
   /** Whether it was told that retention.store_mb cannot be met. */
   #over = false
+  /** Of each file of runs, for which rules (and what version of them) it was looked through: it holds nothing of theirs. */
+  readonly #thinned = new Map<string, string>()
+  /** Rules of retention: files that are due and not looked through yet; bytes that files have lost to them since the start. */
+  readonly ruled = { dueFiles: 0, bytes: 0 }
+  /** As they are for this round: what goes was told before. */
+  #rules: ReturnType<UpkeepOptions['thin']> = { drops: [], version: 0 }
 
   constructor(o: UpkeepOptions) {
     this.#o = o
@@ -86,9 +104,13 @@ export class Upkeep {
     if (this.#abort.signal.aborted) return
     // First, and without a child: on a full disk nothing can be sealed until something has gone.
     await this.#expire()
+    this.#rules = this.#o.thin()
+    if (this.#rules.drops.length > 0) await this.#o.thinning(this.#rules.drops)
     if (rotationDue()) await rotate()
     while (files.view.frozen.length > 0) await this.#seal()
     await this.#expire()
+    await this.#purge()
+    await this.#thin()
     const afterUs = monthAfterUs(this.#o.retention)
     for (
       let merge = nextMerge(files.view.manifest, env.clock.nowUs(), afterUs);
@@ -97,11 +119,87 @@ export class Upkeep {
     ) {
       this.#checkSpace()
       const generation = files.view.manifest.next
-      const runs = await this.#child({ do: 'merge', dir: this.#o.dir, ...merge, generation, nowUs: env.clock.nowUs() })
+      const runs = await this.#child({ do: 'merge', dir: this.#o.dir, ...merge, generation, nowUs: env.clock.nowUs(), drop: this.#drops() })
       // The view of now: a snapshot may have closed a hot file meanwhile.
       const merged = withMerged(files.view.manifest, merge.inputs, runs[0]!)
       await this.#publish({ ...merged, runs: merged.runs.filter((run) => !isEmptyRun(run)) }, files.view.frozen)
     }
+  }
+
+  /**
+   * Writes each run that has rows of erased series again, without them. Hot files that may have such rows are sealed by then, but when queries have left
+   * no gap for closing the last one: then it waits for the next round. Broken off anywhere, it looks again for what is left.
+   */
+  async #purge(): Promise<void> {
+    const { files, dir, erased, purged } = this.#o
+    const ids = erased()
+      .filter((one) => one.hot <= files.view.manifest.sealedTo)
+      .map((one) => one.series)
+    if (ids.length === 0) return
+    const drop = [dropAll(ids)]
+    for (const run of await this.#child({ do: 'find', dir, inputs: files.view.manifest.runs, drop })) await this.#rewrite(run, drop)
+    await purged(ids)
+  }
+
+  /**
+   * Rules of retention: a run that is old enough for one is looked through once, and written again if it has series of that rule. What was found is
+   * remembered until the next start; series that came later are not in it.
+   */
+  async #thin(): Promise<void> {
+    const { files, dir } = this.#o
+    const { drops, version } = this.#rules
+    const said = (run: Run, kind: Kind): string => {
+      const { toUs } = rangeOf(run.partition)
+      return `${version} ${drops.flatMap(({ beforeUs }, i) => (toUs <= (beforeUs[kind] ?? 0) ? [i] : [])).join(' ')}`
+    }
+    const name = (run: Run, kind: Kind): string => `${nameOf(run)}/${kind}`
+    const { runs } = files.view.manifest
+    const isDue = (run: Run, kind: Kind): boolean => droppedOf(drops, run.partition, kind).length > 0
+    const looked = runs.filter((run) => kindsOf(run).some((kind) => isDue(run, kind) && this.#thinned.get(name(run, kind)) !== said(run, kind)))
+    this.ruled.dueFiles = looked.length
+    if (looked.length === 0) return
+    const found = await this.#child({ do: 'find', dir, inputs: looked, drop: drops })
+    this.ruled.dueFiles = found.length
+    const holding = new Set(found.map(nameOf))
+    const clean = looked.filter((run) => !holding.has(nameOf(run)))
+    for (const run of found) {
+      const written = await this.#rewrite(run, this.#drops())
+      clean.push(written)
+      this.ruled.dueFiles--
+      this.ruled.bytes += bytesOf({ runs: [run] }) - bytesOf({ runs: [written] })
+    }
+    for (const run of clean) for (const kind of kindsOf(run)) this.#thinned.set(name(run, kind), said(run, kind))
+    const kept = new Set(files.view.manifest.runs.flatMap((run) => kindsOf(run).map((kind) => name(run, kind))))
+    for (const known of this.#thinned.keys()) if (!kept.has(known)) this.#thinned.delete(known)
+    if (found.length > 0) this.#o.env.logger.info('retention has removed what its rules name', { runs: found.length })
+  }
+
+  /** A run again, without what is to be dropped. */
+  async #rewrite(run: Run, drop: readonly Drop[]): Promise<Run> {
+    const { files, dir, env } = this.#o
+    this.#checkSpace()
+    const { manifest } = files.view
+    const fold = mayFold(manifest, run.partition, [run], run.covers)
+    const job = {
+      do: 'merge',
+      dir,
+      partition: run.partition,
+      inputs: [run],
+      generation: manifest.next,
+      nowUs: env.clock.nowUs(),
+      fold,
+      drop,
+    } as const
+    const runs = await this.#child(job)
+    // The view of now: a snapshot may have closed a hot file meanwhile.
+    const merged = withMerged(files.view.manifest, [run], runs[0]!)
+    await this.#publish({ ...merged, runs: merged.runs.filter((one) => !isEmptyRun(one)) }, files.view.frozen)
+    return runs[0]!
+  }
+
+  /** What no file that is written now may have. */
+  #drops(): Drop[] {
+    return [dropAll(this.#o.erased().map((one) => one.series)), ...this.#rules.drops]
   }
 
   /** Retention. */
@@ -131,7 +229,15 @@ export class Upkeep {
     const { manifest, frozen } = files.view
     const [first] = frozen
     const existing = [...new Set(manifest.runs.map((run) => run.partition))]
-    const runs = await this.#child({ do: 'seal', dir, hot: first!.hot, generation: manifest.next, nowUs: env.clock.nowUs(), existing })
+    const runs = await this.#child({
+      do: 'seal',
+      dir,
+      hot: first!.hot,
+      generation: manifest.next,
+      nowUs: env.clock.nowUs(),
+      existing,
+      drop: this.#drops(),
+    })
     // The view of now: a snapshot may have closed another hot file meanwhile.
     await this.#publish(
       withSealed(
@@ -149,7 +255,7 @@ export class Upkeep {
   async #child(job: Job): Promise<readonly Run[]> {
     const exitAfter = this.#o.exitAfter?.()
     const { runs, peakBytes, cpuMs } = await runSealer(job, { signal: this.#abort.signal, ...(exitAfter === undefined ? {} : { exitAfter }) })
-    this.#o.env.logger.debug(job.do === 'seal' ? `hot file ${job.hot} is sealed` : `runs of ${job.partition} are merged`, { peakBytes, cpuMs })
+    this.#o.env.logger.debug(saidOf(job), { peakBytes, cpuMs })
     return runs
   }
 
@@ -170,4 +276,9 @@ export class Upkeep {
     const wanted = 2 * limits.diskReserveBytes
     if (free < wanted) throw new KymoError('disk_full', { detail: `${dir} has ${free} bytes free; sealing waits for ${wanted}.`, retryAfterS: 60 })
   }
+}
+
+function saidOf(job: Job): string {
+  if (job.do === 'find') return 'runs were searched for what is to go'
+  return job.do === 'seal' ? `hot file ${job.hot} is sealed` : `runs of ${job.partition} are merged`
 }

@@ -1,6 +1,8 @@
 import { Buffer, isUtf8 } from 'node:buffer'
 import { KymoError } from '../../core/errors.ts'
+import { boundedPointer, pointerOf } from './pointer.ts'
 import { Byte, skipByteOrderMark, skipSpace } from './text.ts'
+import { invalidUtf8At } from './utf8.ts'
 
 /** A JSON value with where it stood: bytes[start, end) is its source. */
 export type JsonNode = JsonObject | JsonArray | JsonString | JsonNumber | JsonLiteral
@@ -59,24 +61,6 @@ export interface JsonBounds {
   readonly depthMax: number
   /** Values of any kind, containers included. */
   readonly valuesMax: number
-}
-
-/** RFC 6901: `~` and `/` of a member's name are escaped. */
-export function pointerOf(path: readonly (string | number)[]): string {
-  let pointer = ''
-  for (const step of path) pointer += '/' + (typeof step === 'number' ? step : escapeStep(step))
-  return pointer
-}
-
-export function escapeStep(step: string): string {
-  return step.includes('~') || step.includes('/') ? step.replaceAll('~', '~0').replaceAll('/', '~1') : step
-}
-
-const pointerCharsMax = 512
-
-/** A key may be a megabyte; what names it in an error may not. */
-export function boundedPointer(pointer: string, charsMax = pointerCharsMax): string {
-  return pointer.length > charsMax ? `${pointer.slice(0, charsMax)}…` : pointer
 }
 
 /**
@@ -261,32 +245,63 @@ class DocumentParser {
   #string(known?: KnownKeys): string {
     const bytes = this.#bytes
     const end = this.#end
-    let text = ''
-    let from = this.#at + 1
+    const from = this.#at + 1
     let at = from
     let ascii = true
+    for (; ; at++) {
+      if (at >= end) this.#fail('The string is not closed', end)
+      const c = bytes[at]!
+      if (c === Byte.quote) break
+      if (c < Byte.space) this.#fail('A control character must be escaped', at)
+      if (c === Byte.backslash) return bytes.toString('utf8', from, at) + this.#escaped(at)
+      if (c > 0x7f) ascii = false
+    }
+    this.#at = at + 1
+    if (from === at) return ''
+    return known?.keyOf(bytes, from, at) ?? (ascii ? bytes.toString('latin1', from, at) : bytes.toString('utf8', from, at))
+  }
+
+  /** The rest of a string from its first escape on, unit by unit: a string of nothing but escapes takes 5 ns a byte. */
+  #escaped(from: number): string {
+    const bytes = this.#bytes
+    const end = this.#end
+    const units: number[] = []
+    let text = ''
+    let at = from
     for (;;) {
       if (at >= end) this.#fail('The string is not closed', end)
       const c = bytes[at]!
       if (c === Byte.quote) break
       if (c < Byte.space) this.#fail('A control character must be escaped', at)
+      if (units.length >= unitsMax) {
+        text += String.fromCharCode(...units)
+        units.length = 0
+      }
       if (c === Byte.backslash) {
-        text += bytes.toString('utf8', from, at) + this.#escape(at)
+        units.push(this.#escape(at))
         at += bytes[at + 1] === 0x75 ? 6 : 2
-        from = at
-      } else {
-        if (c > 0x7f) ascii = false
+      } else if (c < 0x80) {
+        units.push(c)
         at++
+        // The document is valid UTF-8 (RFC 3629, section 3): a lead byte has all that follow it.
+      } else if (c < 0xe0) {
+        units.push(((c & 0x1f) << 6) | (bytes[at + 1]! & 0x3f))
+        at += 2
+      } else if (c < 0xf0) {
+        units.push(((c & 0x0f) << 12) | ((bytes[at + 1]! & 0x3f) << 6) | (bytes[at + 2]! & 0x3f))
+        at += 3
+      } else {
+        const beyond = (((c & 0x07) << 18) | ((bytes[at + 1]! & 0x3f) << 12) | ((bytes[at + 2]! & 0x3f) << 6) | (bytes[at + 3]! & 0x3f)) - 0x10000
+        units.push(0xd800 | (beyond >> 10), 0xdc00 | (beyond & 0x3ff))
+        at += 4
       }
     }
-    const whole = from === this.#at + 1
     this.#at = at + 1
-    if (from === at) return text
-    if (!whole) return text + bytes.toString('utf8', from, at)
-    return known?.keyOf(bytes, from, at) ?? (ascii ? bytes.toString('latin1', from, at) : bytes.toString('utf8', from, at))
+    return text + String.fromCharCode(...units)
   }
 
-  #escape(at: number): string {
+  /** Its UTF-16 unit. */
+  #escape(at: number): number {
     const letter = at + 1 < this.#end ? this.#bytes[at + 1]! : -1
     const simple = simpleEscapes.get(letter)
     if (simple !== undefined) return simple
@@ -298,7 +313,7 @@ class DocumentParser {
       if (digit < 0) this.#fail('Four hexadecimal digits are expected', i)
       unit = unit * 16 + digit
     }
-    return String.fromCharCode(unit)
+    return unit
   }
 
   #literal(word: string): boolean {
@@ -327,19 +342,22 @@ class DocumentParser {
   }
 }
 
+/** Units of a string that are put together at a time, as arguments of one call. */
+const unitsMax = 4_096
+
 const noNumber = 'NaN and Infinity are no JSON values; leave the field out or send null'
 
 const tenTo = Float64Array.from({ length: 17 }, (_, i) => Number(`1e${i}`))
 
 const simpleEscapes = new Map([
-  [0x22, '"'],
-  [0x5c, '\\'],
-  [0x2f, '/'],
-  [0x62, '\b'],
-  [0x66, '\f'],
-  [0x6e, '\n'],
-  [0x72, '\r'],
-  [0x74, '\t'],
+  [0x22, 0x22],
+  [0x5c, 0x5c],
+  [0x2f, 0x2f],
+  [0x62, 0x08],
+  [0x66, 0x0c],
+  [0x6e, 0x0a],
+  [0x72, 0x0d],
+  [0x74, 0x09],
 ])
 
 function isDigit(c: number | undefined): boolean {
@@ -350,24 +368,6 @@ function hexDigit(c: number): number {
   if (c >= 0x30 && c <= 0x39) return c - 0x30
   const lower = c | 0x20
   return lower >= 0x61 && lower <= 0x66 ? lower - 0x57 : -1
-}
-
-/** Index of the first byte of the first sequence that RFC 3629 does not allow. Bisection over prefixes that isUtf8 knows. */
-function invalidUtf8At(bytes: Uint8Array): number {
-  // A cut inside a sequence looks invalid too, so that prefixes are judged up to three bytes shorter.
-  const valid = (length: number): boolean => {
-    for (let back = 0; back < 4 && back <= length; back++) if (isUtf8(bytes.subarray(0, length - back))) return true
-    return false
-  }
-  let good = 0
-  let bad = bytes.length
-  while (bad - good > 1) {
-    const middle = (good + bad) >> 1
-    if (valid(middle)) good = middle
-    else bad = middle
-  }
-  while (good > 0 && !isUtf8(bytes.subarray(0, good))) good--
-  return good
 }
 
 /** The value as JSON.parse would give it (of duplicate keys the last one). For messages that are handled as objects. */

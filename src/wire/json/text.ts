@@ -41,6 +41,11 @@ export function asciiEquals(text: string, bytes: Uint8Array, start: number, end:
   return true
 }
 
+/** JSON's white space: space, tab, line feed, carriage return (RFC 8259, section 2). */
+export function isSpace(byte: number): boolean {
+  return byte === Byte.space || byte === Byte.lineFeed || byte === Byte.carriageReturn || byte === Byte.tab
+}
+
 /** The first index in [start, end] that holds no JSON white space (space, tab, line feed, carriage return). */
 export function skipSpace(bytes: Uint8Array, start: number, end: number): number {
   let at = start

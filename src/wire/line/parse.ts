@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { KymoError, type Code } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
-import { boundedPointer, escapeStep } from '../json/document.ts'
+import { boundedPointer, escapeStep } from '../json/pointer.ts'
 import { asciiText, Byte, utf8Text } from '../json/text.ts'
 import { stringEnd } from './lines.ts'
 import { lineTimeUs, numberBytesMax } from './number.ts'

@@ -1,66 +1,27 @@
+import { Fields } from './fields.ts'
 import type { Connect, PacketSink, Violation, Will } from './packets.ts'
 import { violation } from './packets.ts'
-import { checkText, checkTopicName, copyBytes, decodeText } from './text.ts'
+import type { Levels } from './stream.ts'
+import { readConnect5 } from './v5/connect.ts'
+import type { PacketSink5 } from './v5/packets.ts'
 
-/** Reads length-prefixed fields one after the other; the first thing wrong stays in `failed`. */
-class Fields {
-  at: number
-  readonly end: number
-  readonly bytes: Uint8Array
-  failed: Violation | undefined
-  constructor(bytes: Uint8Array, start: number, end: number) {
-    this.bytes = bytes
-    this.at = start
-    this.end = end
-  }
+const truncated = violation('section 3.1.3', 'A CONNECT ends within a field.', { statement5: 'MQTT-3.1.4-1' })
 
-  /** Steps over a length-prefixed field; it is bytes[at - length, at) afterwards. */
-  skip(): number {
-    if (this.failed !== undefined) return 0
-    if (this.at + 2 > this.end) return this.#fail()
-    const length = (this.bytes[this.at]! << 8) | this.bytes[this.at + 1]!
-    if (this.at + 2 + length > this.end) return this.#fail()
-    this.at += 2 + length
-    return length
-  }
-
-  text(): string {
-    const length = this.skip()
-    this.failed ??= checkText(this.bytes, this.at - length, this.at)
-    return this.failed === undefined ? decodeText(this.bytes, this.at - length, this.at) : ''
-  }
-
-  topicName(): string {
-    const length = this.skip()
-    this.failed ??= checkTopicName(this.bytes, this.at - length, this.at)
-    return this.failed === undefined ? decodeText(this.bytes, this.at - length, this.at) : ''
-  }
-
-  binary(): Uint8Array {
-    const length = this.skip()
-    return copyBytes(this.bytes, this.at - length, this.at)
-  }
-
-  #fail(): 0 {
-    this.failed = truncated
-    return 0
-  }
-}
-
-const truncated = violation('section 3.1.3', 'A CONNECT ends within a field.')
-
-/** Reads the CONNECT in bytes[start, end) (section 3.1) and hands it to the sink. */
-export function readConnect(bytes: Uint8Array, start: number, end: number, sink: PacketSink): Violation | undefined {
-  const fields = new Fields(bytes, start, end)
+/** Reads the CONNECT in bytes[start, end) (section 3.1) and hands it to the sink; `levels` learns its protocol level before. */
+export function readConnect(bytes: Uint8Array, start: number, end: number, sink: PacketSink, levels: Levels<PacketSink5>): Violation | undefined {
+  const fields = new Fields(bytes, start, end, truncated)
   const name = fields.text()
   if (fields.failed !== undefined) return fields.failed
   if (name !== 'MQTT' && name !== 'MQIsdp') return violation('MQTT-3.1.2-1', 'The protocol name is neither MQTT nor MQIsdp.')
   if (fields.at >= end) return truncated
   const level = bytes[fields.at]!
+  const five = level === 5 && name === 'MQTT' ? levels.speak5() : undefined
+  if (five !== undefined) return readConnect5(bytes, start, fields, five)
   if (level !== (name === 'MQTT' ? 4 : 3)) {
     sink.unsupported(level)
     return undefined
   }
+  levels.speak(level)
   if (fields.at + 4 > end) return truncated
   const flags = bytes[fields.at + 1]!
   const wrong = checkConnectFlags(flags)
@@ -92,6 +53,7 @@ export function readConnect(bytes: Uint8Array, start: number, end: number, sink:
   return undefined
 }
 
+/** What is wrong with the connect flags (section 3.1.2.3). */
 function checkConnectFlags(flags: number): Violation | undefined {
   if ((flags & 0x01) !== 0) return violation('MQTT-3.1.2-3', 'The reserved bit of the connect flags is set.')
   if ((flags & 0x04) === 0) {

@@ -1,5 +1,6 @@
 import type { AckType, ConnackCode } from './packets.ts'
-import { PacketType, unsupportedVersionReason } from './packets.ts'
+import { PacketType } from './packets.ts'
+import { ReasonCode } from './v5/reason.ts'
 
 /** CONNACK (section 3.2). Session present is 0 unless the connection was accepted [MQTT-3.2.2-4]. */
 export function encodeConnack(sessionPresent: boolean, code: ConnackCode): Uint8Array {
@@ -8,7 +9,7 @@ export function encodeConnack(sessionPresent: boolean, code: ConnackCode): Uint8
 
 /** The CONNACK that a client of MQTT 5 understands: flags, reason code 0x84, no properties (MQTT 5, section 3.2). */
 export function encodeUnsupportedVersion(): Uint8Array {
-  return Uint8Array.of(PacketType.connack << 4, 3, 0, unsupportedVersionReason, 0)
+  return Uint8Array.of(PacketType.connack << 4, 3, 0, ReasonCode.unsupportedProtocolVersion, 0)
 }
 
 export const ackBytes = 4
@@ -54,11 +55,18 @@ export interface EncodedPublish {
   readonly idAt: number
 }
 
-/** PUBLISH (section 3.3) with DUP 0 and RETAIN 0: what a subscription that is established receives [MQTT-3.3.1-9]. */
-export function encodePublish(topic: Uint8Array, payload: Uint8Array, payloadStart: number, payloadEnd: number, qos: 0 | 1 | 2): EncodedPublish {
+/** PUBLISH (section 3.3) with DUP 0. RETAIN is 0 in what a subscription that is established receives [MQTT-3.3.1-9]. */
+export function encodePublish(
+  topic: Uint8Array,
+  payload: Uint8Array,
+  payloadStart: number,
+  payloadEnd: number,
+  qos: 0 | 1 | 2,
+  retain = false,
+): EncodedPublish {
   const remaining = 2 + topic.length + (qos === 0 ? 0 : 2) + payloadEnd - payloadStart
   const bytes = Buffer.allocUnsafe(1 + lengthBytesOf(remaining) + remaining)
-  bytes[0] = (PacketType.publish << 4) | (qos << 1)
+  bytes[0] = (PacketType.publish << 4) | (qos << 1) | (retain ? 1 : 0)
   let at = writeLength(bytes, 1, remaining)
   bytes[at++] = topic.length >> 8
   bytes[at++] = topic.length & 0xff
@@ -92,13 +100,13 @@ function patched(bytes: Uint8Array, idAt: number, packetId: number, dup: boolean
   return copy
 }
 
-function lengthBytesOf(length: number): number {
+export function lengthBytesOf(length: number): number {
   if (length < 128) return 1
   if (length < 16_384) return 2
   return length < 2_097_152 ? 3 : 4
 }
 
-function writeLength(into: Uint8Array, at: number, length: number): number {
+export function writeLength(into: Uint8Array, at: number, length: number): number {
   let rest = length
   while (rest > 127) {
     into[at++] = (rest & 0x7f) | 0x80

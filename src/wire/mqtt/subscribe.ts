@@ -38,5 +38,10 @@ export function readSubscribe(bytes: Uint8Array, start: number, end: number, sin
 const truncated = violation('section 3.8.3', 'A SUBSCRIBE or UNSUBSCRIBE ends within a field.')
 const noFilter = violation('MQTT-3.8.3-3', 'A SUBSCRIBE names no filter.')
 const noFilterToLeave = violation('MQTT-3.10.3-2', 'An UNSUBSCRIBE names no filter.')
-const tooManyFilters: Violation = { kind: 'limit', statement: 'section 3.8.3', text: 'A packet names more filters than the limit.' }
+export const tooManyFilters: Violation = {
+  kind: 'limit',
+  reasonCode: 0x97,
+  statement: 'section 3.8.3',
+  text: 'A packet names more filters than the limit.',
+}
 const reservedQos = violation('MQTT-3.8.3-4', 'A SUBSCRIBE asks for a QoS above 2 or sets reserved bits.')

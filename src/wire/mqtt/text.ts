@@ -45,8 +45,8 @@ export function checkText(bytes: Uint8Array, start: number, end: number): Violat
   return undefined
 }
 
-const nul = violation('MQTT-1.5.3-2', 'A string holds U+0000.')
-const illFormed = violation('MQTT-1.5.3-1', 'A string is not well-formed UTF-8.')
+const nul = violation('MQTT-1.5.3-2', 'A string holds U+0000.', { statement5: 'MQTT-1.5.4-2' })
+const illFormed = violation('MQTT-1.5.3-1', 'A string is not well-formed UTF-8.', { statement5: 'MQTT-1.5.4-1' })
 
 function sequenceLength(first: number): number {
   if (first >= 0xc2 && first <= 0xdf) return 2
@@ -65,6 +65,8 @@ export function checkTopicName(bytes: Uint8Array, start: number, end: number): V
   let ascii = true
   for (let at = start; at < end; at++) {
     const byte = bytes[at]!
+    // Letters, digits, slashes: what topics are made of.
+    if (byte > plus && byte < 0x80) continue
     if (byte === hash || byte === plus) return wildcard
     if (byte === 0) return nul
     if (byte >= 0x80) ascii = false
@@ -89,5 +91,5 @@ export function checkTopicFilter(bytes: Uint8Array, start: number, end: number):
   return checkText(bytes, start, end)
 }
 
-const misplacedHash = violation('MQTT-4.7.1-2', 'A # stands elsewhere than alone in the last level of a filter.')
-const misplacedPlus = violation('MQTT-4.7.1-3', 'A + does not fill a whole level of a filter.')
+const misplacedHash = violation('MQTT-4.7.1-2', 'A # stands elsewhere than alone in the last level of a filter.', { statement5: 'MQTT-4.7.1-1' })
+const misplacedPlus = violation('MQTT-4.7.1-3', 'A + does not fill a whole level of a filter.', { statement5: 'MQTT-4.7.1-2' })

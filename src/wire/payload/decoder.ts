@@ -72,6 +72,7 @@ export class PayloadDecoder {
   decode(bytes: Uint8Array, start: number, end: number, context: MessageContext, receivedUs: number, out: BatchBuilder): KymoError | undefined {
     const mark = out.rows
     this.rows = 0
+    if (end - start > limits.messageBytesMax) return tooLarge()
     const fast = this.#fast
     if (fast !== undefined && fast.take(bytes, start, end, context, receivedUs, this.oldestUs, out)) {
       this.fastMessages++
@@ -101,6 +102,11 @@ export class PayloadDecoder {
       if (thrown instanceof KymoError) return thrown
       throw thrown
     }
+  }
+
+  /** The device was erased, and is no longer in the series' table. */
+  forget(tenant: string, device: string): void {
+    this.#devices.forget(tenant, device)
   }
 
   #parse(bytes: Uint8Array, start: number, end: number, context: MessageContext): Message {
@@ -190,6 +196,10 @@ export class PayloadDecoder {
       throw refusal('too_many_attributes', attribute.pointer, `The device would have more than ${limits.attributesPerDeviceMax} attributes.`)
     }
   }
+}
+
+function tooLarge(): KymoError {
+  return refusal('body_too_large', '', `The message is longer than ${limits.messageBytesMax} bytes.`)
 }
 
 function tooOld(pointer: string, timeUs: number, oldestUs: number): KymoError {

@@ -63,7 +63,10 @@ export class KnownDevices {
     const known: KnownDevice = { entry, metric: [], series: [], generation: -1 }
     devices.byName.set(entry.id, known)
     const bytes = Buffer.from(entry.id)
-    const at = devices.bytes.add(bytes, 0, bytes.length, hashBytes(bytes, 0, bytes.length))
+    const hash = hashBytes(bytes, 0, bytes.length)
+    // One that was forgotten has its place still.
+    const before = devices.bytes.find(bytes, 0, bytes.length, hash)
+    const at = before >= 0 ? before : devices.bytes.add(bytes, 0, bytes.length, hash)
     if (at < 0) return
     devices.byEntry[at] = known
     if (at >= devices.index.length) {
@@ -72,6 +75,15 @@ export class KnownDevices {
       devices.index = index
     }
     devices.index[at] = entry.index
+  }
+
+  /** The device was erased: its next message is that of an unknown one. */
+  forget(tenant: string, device: string): void {
+    const devices = this.#of(tenant)
+    if (devices === undefined || !devices.byName.delete(device)) return
+    const bytes = Buffer.from(device)
+    const at = devices.bytes.find(bytes, 0, bytes.length, hashBytes(bytes, 0, bytes.length))
+    if (at >= 0) devices.index[at] = -1
   }
 
   #of(tenant: string): TenantDevices | undefined {

@@ -1,5 +1,5 @@
 import { KymoError, type Code } from '../../core/errors.ts'
-import { boundedPointer } from '../json/document.ts'
+import { boundedPointer } from '../json/pointer.ts'
 
 /** Why a message is not taken: the field is named, by an RFC 6901 pointer into the item. */
 export function refusal(code: Code, pointer: string, detail: string, facts?: Readonly<Record<string, string | number | boolean>>): KymoError {

@@ -1,5 +1,6 @@
 import { KymoError } from '../../../core/errors.ts'
 import type { IngestGate, MessageContext } from '../../../core/gate.ts'
+import { limits } from '../../../core/limits.ts'
 import type { HttpContext } from '../options.ts'
 import { Slices } from '../slices.ts'
 import type { Items } from './items.ts'
@@ -13,6 +14,8 @@ export interface Refusal {
 export interface Outcome {
   readonly items: number
   readonly accepted: number
+  /** Time of the last item that was taken, as it is stored; epoch microseconds. Undefined when none was. */
+  readonly timeUs?: number | undefined
   /** The first `resultsMax` that were refused. */
   readonly refusals: readonly Refusal[]
 }
@@ -80,6 +83,9 @@ class Submission {
   readonly #bytes: Uint8Array
   readonly #refusals: Refusal[] = []
   #accepted = 0
+  /** Refused since all was durable. */
+  #refused = 0
+  #timeUs: number | undefined
   #last = 0
   /** When waiting for room ends; all waits of a body together. */
   #waitUntilMs = Infinity
@@ -109,8 +115,13 @@ class Submission {
     if (ticket === 0) return false
     this.#last = ticket
     const refusal = unsplit ?? gate.refusal
-    if (refusal === undefined) this.#accepted++
-    else this.#refuse(items.index, refusal)
+    if (refusal === undefined) {
+      this.#accepted++
+      this.#timeUs = gate.takenUs
+    } else {
+      this.#refused++
+      this.#refuse(items.index, refusal)
+    }
     return true
   }
 
@@ -123,9 +134,19 @@ class Submission {
     if (!(await roomAgain(this.#context, this.#waitUntilMs - now))) this.#noRoom = gate.stalled ?? error
   }
 
+  /** So many dead letters of this body wait for durability that `durable` is to be awaited before the next item. */
+  get letters(): boolean {
+    return this.#refused >= limits.httpRefusedPendingMax
+  }
+
+  async durable(): Promise<void> {
+    await durable(this.#context, this.#last)
+    this.#refused = 0
+  }
+
   async outcome(items: number): Promise<Outcome> {
     if (this.#last > 0) await durable(this.#context, this.#last)
-    return { items, accepted: this.#accepted, refusals: this.#refusals }
+    return { items, accepted: this.#accepted, timeUs: this.#timeUs, refusals: this.#refusals }
   }
 
   #refuse(index: number, error: KymoError): void {
@@ -152,6 +173,10 @@ export async function submitItems(context: HttpContext, message: MessageContext,
     count++
     while (!submission.offer(items)) {
       await submission.waitForRoom()
+      slices.restart()
+    }
+    if (submission.letters) {
+      await submission.durable()
       slices.restart()
     }
     if (items.index % clockEvery !== clockEvery - 1 && items.end < lookAt) continue

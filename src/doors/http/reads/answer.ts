@@ -16,6 +16,8 @@ export interface AnswerEnd {
   readonly order: 'asc' | 'desc'
   readonly rows: number
   readonly nextCursor: string | null
+  /** Percentiles were asked for; `partial`: a bucket has readings and none of them. */
+  readonly percentiles: { readonly relativeError: number; readonly partial: boolean } | undefined
 }
 
 /** Builds an answer row by row; see Pieces. */
@@ -140,7 +142,10 @@ class ColumnsWriter implements AnswerWriter {
     })
     const step = { ...(end.step === null ? {} : { step: end.step }), ...(end.timeZone === null ? {} : { tz: end.timeZone }) }
     const head = { from: end.from, to: end.to, ...step, order: end.order, rows: end.rows }
-    const answer = { ...head, truncated: end.nextCursor !== null, next_cursor: end.nextCursor, series }
+    const { percentiles } = end
+    const quality =
+      percentiles === undefined ? {} : { exact: false, relative_error: percentiles.relativeError, ...(percentiles.partial ? { partial: true } : {}) }
+    const answer = { ...head, ...quality, truncated: end.nextCursor !== null, next_cursor: end.nextCursor, series }
     const text = (part: string): Buffer => Buffer.from(part)
     const parts = [text(`${JSON.stringify(answer).slice(0, -1)},"columns":{`)]
     this.#names.forEach((name, i) => parts.push(text(`${i === 0 ? '' : ','}"${name}":[`), ...this.#columns[i]!.flush(), text(']')))

@@ -19,6 +19,8 @@ export interface RowSink {
 export interface RowsEnd {
   readonly rows: number
   readonly after: Position | undefined
+  /** A bucket has numbers and yet no percentile. */
+  readonly partial: boolean
 }
 
 const checkEvery = 64
@@ -40,14 +42,16 @@ export function takeRows(context: HttpContext, reply: FastifyReply, query: Range
     const slices = new Slices(context)
     let rows = 0
     let last: Position | undefined
+    let partial = false
     for await (const page of context.store.query({ ...query, limit: query.limit + 1 }, signal)) {
       signal.throwIfAborted()
       if (page.rows === 0) continue
-      if (rows === query.limit) return { rows, after: last }
+      if (rows === query.limit) return { rows, after: last, partial }
+      if (page.partial === true) partial = true
       await sink.begin(page)
       for (let row = 0; row < page.rows; row++) {
         if (rows === query.limit || (row % checkEvery === 0 && sink.full())) {
-          return { rows, after: row === 0 ? last : positionOf(page, row - 1) }
+          return { rows, after: row === 0 ? last : positionOf(page, row - 1), partial }
         }
         if (row % checkEvery === 0 && slices.over) {
           await slices.pause()
@@ -58,6 +62,6 @@ export function takeRows(context: HttpContext, reply: FastifyReply, query: Range
       }
       last = positionOf(page, page.rows - 1)
     }
-    return { rows, after: undefined }
+    return { rows, after: undefined, partial }
   }).finally(() => duration.observe((performance.now() - started) / 1e3))
 }

@@ -4,7 +4,7 @@ import { Slices } from '../slices.ts'
 
 const devicesPerLook = 64
 
-/** Units of one answer's series, from what the devices said of themselves; each device is asked for once. */
+/** Units and other attributes for one answer, from what the devices said of themselves; each device is asked for once. */
 export class Units {
   readonly #context: HttpContext
   readonly #tenant: string
@@ -15,8 +15,8 @@ export class Units {
     this.#tenant = tenant
   }
 
-  /** Call with the series of a page before asking for their units. */
-  async load(keys: Iterable<SeriesKey>): Promise<void> {
+  /** Call with the series (or devices) of a page before asking for their units. */
+  async load(keys: Iterable<Pick<SeriesKey, 'device'>>): Promise<void> {
     const missing = new Set<string>()
     for (const key of keys) if (!this.#attributes.has(key.device)) missing.add(key.device)
     const slices = new Slices(this.#context)
@@ -28,8 +28,11 @@ export class Units {
   }
 
   of(key: SeriesKey): string | undefined {
-    const attributes = this.#attributes.get(key.device)
-    const name = `unit.${key.metric}`
+    return this.attribute(key.device, `unit.${key.metric}`)
+  }
+
+  attribute(device: string, name: string): string | undefined {
+    const attributes = this.#attributes.get(device)
     return attributes !== undefined && Object.hasOwn(attributes, name) ? attributes[name] : undefined
   }
 }

@@ -38,6 +38,7 @@ const chosenBody = {
 
 const letterAnswer = {
   type: 'object',
+  required: ['id', 'time', 'code', 'detail', 'errors', 'transport', 'client', 'topic', 'tenant', 'shape', 'bytes_total', 'truncated', 'status'],
   properties: {
     id: { type: 'string' },
     time: { type: 'string', format: 'date-time' },
@@ -51,6 +52,7 @@ const letterAnswer = {
     shape: { type: 'string' },
     topic_device: { type: 'string' },
     content_type: { type: 'string' },
+    retained: { type: 'boolean', description: 'An outside broker delivered it with RETAIN=1.' },
     bytes_total: { type: 'integer' },
     truncated: { type: 'boolean' },
     status: { enum: ['waiting', 'replayed', 'dismissed'] },
@@ -59,6 +61,7 @@ const letterAnswer = {
 
 const wholeLetter = {
   ...letterAnswer,
+  required: [...letterAnswer.required, 'body', 'body_encoding'],
   properties: {
     ...letterAnswer.properties,
     body: { type: 'string', description: 'The original bytes.' },
@@ -70,17 +73,20 @@ const resultList = {
   type: 'array',
   items: {
     type: 'object',
+    required: ['id', 'ok'],
     properties: { id: { type: 'string' }, ok: { type: 'boolean' }, code: { type: 'string' }, detail: { type: 'string' } },
   },
 } as const
 
 const replayAnswer = {
   type: 'object',
+  required: ['replayed', 'failed', 'results'],
   properties: { replayed: { type: 'integer' }, failed: { type: 'integer' }, results: resultList },
 } as const
 
 const dismissAnswer = {
   type: 'object',
+  required: ['dismissed', 'failed', 'results'],
   properties: { dismissed: { type: 'integer' }, failed: { type: 'integer' }, results: resultList },
 } as const
 

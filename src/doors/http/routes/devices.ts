@@ -2,14 +2,14 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { v7 } from '../uuid7.ts'
 import { KymoError } from '../../../core/errors.ts'
 import { limits } from '../../../core/limits.ts'
-import type { Device, VersionedDevice } from '../../../core/services.ts'
+import type { Device, Page, VersionedDevice } from '../../../core/services.ts'
 import { formatRfc3339 } from '../../../wire/time.ts'
 import { principalOf } from '../access.ts'
 import type { App } from '../app-types.ts'
 import type { HttpContext } from '../options.ts'
 import { decodeCursor, encodeCursor, questionOf } from '../reads/cursor.ts'
-import { answer, deviceAnswer, deviceCreate, devicePatch, idParams, listOf, listQuery, noQuery } from '../schemas.ts'
-import { sendItems } from '../slices.ts'
+import { answer, deviceAnswer, deviceCreate, devicePatch, devicesQuery, idParams, listOf, noQuery } from '../schemas.ts'
+import { sendItems, Slices } from '../slices.ts'
 
 /** A device as JSON: times as RFC 3339, the id under both names. */
 export function deviceJson(device: Device): Record<string, unknown> {
@@ -91,6 +91,24 @@ function sendDevice(reply: FastifyReply, device: VersionedDevice): FastifyReply 
 export function deviceRoutes(app: App, context: HttpContext): void {
   const { devices, env } = context
 
+  /** A full page of what is found, some devices at a time. */
+  const found = async (tenant: string, search: string, after: string | undefined, limit: number): Promise<Page<VersionedDevice>> => {
+    const items: VersionedDevice[] = []
+    const slices = new Slices(context)
+    for (let from = after; ;) {
+      const { items: some, next } = await devices.list(tenant, {
+        limit: limit - items.length,
+        search,
+        ...(from === undefined ? {} : { after: from }),
+      })
+      items.push(...some)
+      if (next === undefined) return { items }
+      if (items.length >= limit) return { items, next }
+      from = next
+      await slices.pause()
+    }
+  }
+
   app.get(
     '/api/v1/devices',
     {
@@ -99,16 +117,20 @@ export function deviceRoutes(app: App, context: HttpContext): void {
         operationId: 'listDevices',
         tags: ['devices'],
         summary: 'Devices, ordered by id',
-        querystring: listQuery,
+        querystring: devicesQuery,
         response: { 200: answer('A page.', listOf(deviceAnswer)) },
       },
     },
     async (request, reply) => {
       const { tenant } = principalOf(request)
-      const { limit, cursor, total } = request.query
-      const question = questionOf('devices')
+      const { cursor, total, search } = request.query
+      const limit = request.query.limit ?? limits.listRowsDefault
+      const question = search === undefined ? questionOf('devices') : questionOf('devices', search)
       const after = cursor === undefined ? undefined : String(decodeCursor(question, cursor)[0])
-      const page = await devices.list(tenant, { limit: limit ?? limits.listRowsDefault, ...(after === undefined ? {} : { after }) })
+      const page =
+        search === undefined
+          ? await devices.list(tenant, { limit, ...(after === undefined ? {} : { after }) })
+          : await found(tenant, search, after, limit)
       return sendItems(context, reply, page.items, deviceJson, {
         next_cursor: page.next === undefined ? null : encodeCursor(question, [page.next]),
         ...(total === true ? { total: devices.count(tenant) } : {}),

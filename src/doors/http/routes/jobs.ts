@@ -99,10 +99,10 @@ const paths: Readonly<Record<JobFile, string>> = { result: 'download', rejects: 
 
 function jobJson(job: Job): Record<string, unknown> {
   const time = (us: number | undefined): string | null => (us === undefined ? null : formatRfc3339(us))
-  const { created_us: created, started_us: started, finished_us: finished, error, files, ...rest } = job
+  const { created_us: created, started_us: started, finished_us: finished, error, files, gone = [], ...rest } = job
   const fetchable = (['result', 'rejects'] as const).flatMap((file) => {
     const bytes = files[file]
-    return bytes === undefined ? [] : [[paths[file], { href: `/api/v1/jobs/${job.id}/${paths[file]}`, bytes }] as const]
+    return bytes === undefined || gone.includes(file) ? [] : [[paths[file], { href: `/api/v1/jobs/${job.id}/${paths[file]}`, bytes }] as const]
   })
   return {
     ...rest,
@@ -134,6 +134,8 @@ function sendFile(context: HttpContext, request: FastifyRequest, reply: FastifyR
   const job = context.jobs.get(tenant, id)
   if (job === undefined) throw unknownJob(id)
   const found = context.jobs.file(tenant, id, file)
+  if (found === undefined && job.files[file] !== undefined)
+    throw new KymoError('job_file_gone', { detail: `The ${paths[file]} of this job is not there any more, as after a restore. Have it made again.` })
   if (found === undefined) throw new KymoError('not_found', { detail: `The job has no ${paths[file]}: it is a ${job.kind}, and ${job.state}.` })
   const asked = job.parameters['format']
   const format = file === 'rejects' ? 'ndjson' : typeof asked === 'string' ? asked : 'csv'

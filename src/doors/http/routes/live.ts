@@ -1,7 +1,7 @@
 import { KymoError } from '../../../core/errors.ts'
 import { principalOf } from '../access.ts'
 import type { App } from '../app-types.ts'
-import type { LiveHub } from '../live/hub.ts'
+import type { LiveHub, LiveMatch } from '../live/hub.ts'
 import type { HttpContext } from '../options.ts'
 import { liveQuery } from '../schemas.ts'
 
@@ -18,7 +18,8 @@ export function liveRoutes(app: App, context: HttpContext, hub: LiveHub): void {
         querystring: liveQuery,
         description:
           'Events `readings` with `{"readings":[{device, metric, time, value}]}` and an id that grows; `gap` with `{"dropped":n}` when the ' +
-          'client was too slow (the oldest were dropped), or with `{"since":id}` after a reconnect: what lies between is in /api/v1/query. ' +
+          'client was too slow (the oldest were dropped). Who comes back with Last-Event-ID gets what it missed; where that is no longer in memory, ' +
+          'after a `gap` with `{"since":id}`: what lies between is in /api/v1/query. ' +
           'A comment every 15 s shows that the stream is alive.',
         response: { 200: { description: 'A stream.', content: { 'text/event-stream': { schema: { type: 'string' } } } } },
       },
@@ -38,14 +39,13 @@ export function liveRoutes(app: App, context: HttpContext, hub: LiveHub): void {
         'cache-control': 'no-store',
         'x-accel-buffering': 'no',
       })
-      response.write(
-        `retry: 2000\n\n${typeof since === 'string' && /^\d{1,20}$/.test(since) ? `event: gap\ndata: {"since":"${since}"}\n\n` : ': connected\n\n'}`,
-      )
-      hub.add(response, {
+      response.write('retry: 2000\n\n: connected\n\n')
+      const match: LiveMatch = {
         tenant,
         ...(device === undefined ? {} : { devices: new Set(device) }),
         ...(metric === undefined ? {} : { metrics: new Set(metric) }),
-      })
+      }
+      hub.add(response, match, typeof since === 'string' && /^\d{1,20}$/.test(since) ? BigInt(since) : undefined)
     },
   )
 }

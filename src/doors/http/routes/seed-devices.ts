@@ -7,6 +7,8 @@ import type { App } from '../app-types.ts'
 import { jsonType } from '../ingest/answers.ts'
 import type { HttpContext } from '../options.ts'
 import { decodeCursor, encodeCursor, questionOf } from '../reads/cursor.ts'
+import { markTruncated, rangeOf } from '../reads/range.ts'
+import type { Asked } from '../reads/range.ts'
 import { valueOf } from '../reads/readings.ts'
 import type { ReadingColumns } from '../reads/readings.ts'
 import { takeRows } from '../reads/rows.ts'
@@ -23,8 +25,6 @@ import {
 } from '../schemas.ts'
 import { addArray, Pieces, sendPieces } from '../slices.ts'
 import { deviceJson, deviceOf, metadataOf } from './devices.ts'
-import { markTruncated, rangeOf } from './query.ts'
-import type { Asked } from './query.ts'
 
 /** S2 knows no device that was never seen: its clients parse `last_seen` as a time. */
 function seedDevice(device: Device): Record<string, unknown> {

@@ -5,8 +5,7 @@ import { formatRfc3339 } from '../../../wire/time.ts'
 import type { App } from '../app-types.ts'
 import { metricsType, renderMetrics } from '../metrics-text.ts'
 import type { HttpContext } from '../options.ts'
-import { homePage } from '../pages/home.ts'
-import { pageHeaders } from '../pages/html.ts'
+import type { StatusHistory } from '../reads/status-history.ts'
 import { answer, noQuery } from '../schemas.ts'
 
 const readyQuery = {
@@ -17,12 +16,130 @@ const readyQuery = {
 
 const text = (description: string): unknown => ({ description, content: { 'text/plain': { schema: { type: 'string' } } } })
 
+const component = {
+  type: 'object',
+  required: ['name', 'ok'],
+  properties: { name: { type: 'string' }, ok: { type: 'boolean' }, detail: { type: 'string' } },
+} as const
+
+const groupLag = {
+  type: 'object',
+  required: ['group', 'partition', 'earliest', 'committed', 'end', 'bytes', 'oldest'],
+  properties: {
+    group: { type: 'string', description: 'A consumer of the log.' },
+    partition: { type: 'integer' },
+    earliest: { type: 'string', description: 'Offsets are decimal text: they go beyond 2^53.' },
+    committed: { type: 'string' },
+    end: { type: 'string' },
+    bytes: { type: 'integer', description: 'Of what it has not read.' },
+    oldest: { type: ['string', 'null'], format: 'date-time', description: 'When the oldest of that came; null: there is none.' },
+  },
+} as const
+
+const count = { type: 'integer' } as const
+
+const ages = (absent: string) => {
+  const one = { type: ['string', 'null'], description: absent } as const
+  return { raw: one, minutes: one, hours: one }
+}
+
+const statusAnswer = {
+  type: 'object',
+  required: (
+    'version time started_at ready draining components lag messages_total readings_total rejected_total devices devices_active ' +
+    'dead_letters_waiting series mqtt_connections mqtt_port mqtts_port auth data_dir storage retention pid'
+  ).split(' '),
+  properties: {
+    version: { type: 'string' },
+    time: { type: 'string', format: 'date-time', description: 'Of the server.' },
+    started_at: { type: 'string', format: 'date-time' },
+    ready: { type: 'boolean' },
+    draining: { type: 'boolean' },
+    components: { type: 'array', items: component },
+    lag: { type: 'array', items: groupLag },
+    messages_total: { ...count, description: 'Since the start, as the other totals.' },
+    readings_total: count,
+    rejected_total: count,
+    devices: count,
+    devices_active: { ...count, description: 'That sent something in the last five minutes.' },
+    dead_letters_waiting: { ...count, description: 'Neither replayed nor dismissed.' },
+    series: count,
+    mqtt_connections: count,
+    mqtt_port: count,
+    mqtts_port: { type: ['integer', 'null'], description: 'Speaks TLS; null: none does. The same as mqtt_port where only this one is open.' },
+    auth: { enum: ['loopback', 'token', 'open'] },
+    data_dir: { type: 'string' },
+    storage: {
+      type: 'object',
+      required: ['log_bytes', 'store_bytes'],
+      properties: { log_bytes: count, store_bytes: count, quota_bytes: { ...count, description: 'Absent: no quota.' } },
+    },
+    retention: {
+      type: 'object',
+      description: 'What the store keeps for how long, and what has gone.',
+      required: ['raw', 'minutes', 'hours', 'store_bytes_max', 'raw_from', 'removed_bytes', 'due_files', 'rules'],
+      properties: {
+        ...ages('null: for ever.'),
+        store_bytes_max: { type: ['integer', 'null'], description: 'Of sealed files; null: no limit.' },
+        raw_from: { type: ['string', 'null'], format: 'date-time', description: 'Readings before it have gone; null: none have.' },
+        removed_bytes: {
+          type: 'object',
+          description: 'That sealed files have lost since the start: by age and size as a whole, by rules where they were written again.',
+          required: ['age', 'size', 'rules'],
+          properties: { age: count, size: count, rules: count },
+        },
+        due_files: { ...count, description: 'Sealed files that are old enough for a rule, and not looked through yet.' },
+        rules: {
+          type: 'array',
+          items: {
+            type: 'object',
+            required: ['labels', 'metrics', 'raw', 'minutes', 'hours', 'series'],
+            properties: {
+              labels: { type: ['object', 'null'], additionalProperties: { type: 'string' } },
+              metrics: { type: ['array', 'null'], items: { type: 'string' } },
+              ...ages('null: the general one.'),
+              series: { type: ['integer', 'null'], description: 'How many it is for; null: not known yet.' },
+            },
+          },
+        },
+      },
+    },
+    pid: count,
+  },
+} as const
+
+const lookAnswer = {
+  type: 'object',
+  required: ['time', 'messages_total', 'readings_total', 'devices_active', 'store_lag_ms', 'storage_bytes', 'dead_letters_waiting'],
+  properties: {
+    time: { ...count, description: 'Epoch milliseconds.' },
+    messages_total: count,
+    readings_total: count,
+    devices_active: count,
+    store_lag_ms: { ...count, description: 'How long the oldest that the store has not read has waited.' },
+    storage_bytes: count,
+    dead_letters_waiting: count,
+  },
+} as const
+
+function retentionJson({ raw_from_us, store_bytes_max, rules, ...rest }: SystemStatus['retention']): Record<string, unknown> {
+  const none = { raw: null, minutes: null, hours: null }
+  return {
+    ...none,
+    ...rest,
+    store_bytes_max: store_bytes_max ?? null,
+    raw_from: raw_from_us === undefined ? null : formatRfc3339(raw_from_us),
+    rules: rules.map((rule) => ({ labels: null, metrics: null, ...none, series: null, ...rule })),
+  }
+}
+
 /** Offsets are beyond what JSON numbers hold: decimal text. */
 function statusJson(status: SystemStatus): Record<string, unknown> {
-  const { started_us, lag, ...rest } = status
+  const { started_us, lag, retention, ...rest } = status
   return {
     ...rest,
     started_at: formatRfc3339(started_us),
+    retention: retentionJson(retention),
     lag: lag.map(({ earliest, committed, end, oldestUs, ...facts }) => ({
       ...facts,
       earliest: String(earliest),
@@ -41,7 +158,7 @@ interface Readiness {
 /** A part that cannot even say how it is counts as not ready. */
 async function readiness(context: HttpContext): Promise<Readiness> {
   const { gate, state, status } = context
-  const own = [
+  const own: SystemStatus['components'] = [
     { name: 'http', ok: state.ready && !state.draining, ...(state.draining ? { detail: 'draining' } : state.ready ? {} : { detail: 'starting' }) },
     { name: 'ingest', ok: gate.stalled === undefined, ...(gate.stalled === undefined ? {} : { detail: gate.stalled.message }) },
   ]
@@ -52,7 +169,7 @@ async function readiness(context: HttpContext): Promise<Readiness> {
     parts = [{ name: 'status', ok: false, detail: error instanceof Error ? error.message : String(error) }]
   }
   const components = [...own, ...parts]
-  return { ok: components.every((part) => part.ok), components }
+  return { ok: components.every((part) => part.ok || part.optional === true), components }
 }
 
 function healthRoutes(app: App, context: HttpContext): void {
@@ -86,7 +203,9 @@ function healthRoutes(app: App, context: HttpContext): void {
         return reply.code(ok ? 200 : 503).send(ok ? 'ok\n' : state.draining ? 'draining\n' : 'starting\n')
       }
       const { ok, components } = await readiness(context)
-      const lines = components.map((part) => `[${part.ok ? '+' : '-'}] ${part.name}${part.detail === undefined ? '' : `: ${part.detail}`}\n`)
+      const lines = components.map(
+        (part) => `[${part.ok ? '+' : part.optional === true ? '!' : '-'}] ${part.name}${part.detail === undefined ? '' : `: ${part.detail}`}\n`,
+      )
       return reply.code(ok ? 200 : 503).send(`${lines.join('')}${ok ? 'ok' : 'not ready'}\n`)
     },
   )
@@ -111,29 +230,8 @@ function healthRoutes(app: App, context: HttpContext): void {
 }
 
 export function systemRoutes(app: App, context: HttpContext): void {
-  const { env, metrics, version } = context
+  const { metrics } = context
   healthRoutes(app, context)
-
-  app.get(
-    '/',
-    {
-      config: { scope: 'none' },
-      schema: {
-        operationId: 'root',
-        tags: ['compatibility'],
-        summary: 'A page for browsers, a health document for all others',
-        response: { 200: answer('Healthy.', { type: 'object' }) },
-      },
-    },
-    (request, reply) => {
-      reply.header('vary', 'accept')
-      if (request.headers.accept?.includes('text/html') === true) {
-        const { localAddress, localPort } = request.raw.socket
-        return pageHeaders(reply).send(homePage({ version, host: localAddress ?? '127.0.0.1', port: localPort ?? 8080, mqttPort: context.mqttPort }))
-      }
-      return reply.send({ status: 'healthy', service: 'kymo', version, docs: '/docs', timestamp: formatRfc3339(env.clock.nowUs()) })
-    },
-  )
 
   app.get(
     '/metrics',
@@ -153,10 +251,36 @@ export function systemRoutes(app: App, context: HttpContext): void {
         tags: ['system'],
         summary: 'How the server is',
         querystring: noQuery,
-        response: { 200: answer('All parts.', { type: 'object' }) },
+        response: { 200: answer('All parts.', statusAnswer) },
       },
     },
-    async () => statusJson(await context.status()),
+    async () => ({
+      ...statusJson(await context.status()),
+      time: formatRfc3339(context.env.clock.nowUs()),
+      mqtt_port: context.mqttPort,
+      mqtts_port: context.mqttsPort ?? null,
+      auth: context.auth,
+    }),
+  )
+}
+
+export function statusHistoryRoute(app: App, history: StatusHistory): void {
+  app.get(
+    '/api/v1/status/history',
+    {
+      config: { scope: 'read' },
+      schema: {
+        operationId: 'statusHistory',
+        tags: ['system'],
+        summary: 'Figures of the last five minutes',
+        description: 'Kept in memory, one look every five seconds; rates follow from the totals of two looks.',
+        querystring: noQuery,
+        response: {
+          200: answer('Oldest first.', { type: 'object', required: ['items'], properties: { items: { type: 'array', items: lookAnswer } } }),
+        },
+      },
+    },
+    () => Promise.resolve({ items: history.looks }),
   )
 }
 

@@ -61,14 +61,14 @@ async function takeSensorData(context: HttpContext, received: Received): Promise
   const items = itemsOf(received.bytes, received.first, received.ndjson, context.limits.batchItemsMax)
   const outcome = await submitItems(context, received.message('sensor-data'), received.bytes, items)
   if (outcome.items > 0 && outcome.accepted === 0) return nothingTaken(outcome, received.requestId, sensorData)
-  const now = formatRfc3339(context.env.clock.nowUs())
   if (received.bytes[received.first] !== 0x5b && outcome.items === 1) {
     const document = parsed(received)
     const sensor = textOf(document, 'sensor_id', 'device_id', 'device')
-    const timestamp = textOf(document, 'timestamp', 'time', 'ts') ?? now
+    const timestamp = textOf(document, 'timestamp', 'time', 'ts') ?? formatRfc3339(outcome.timeUs ?? context.env.clock.nowUs())
     return jsonAnswer(200, { status: 'success', message: 'Sensor data stored', sensor_id: sensor, timestamp })
   }
   const complete = outcome.accepted === outcome.items
+  const now = formatRfc3339(context.env.clock.nowUs())
   const text = complete ? `${outcome.items} readings stored` : `${outcome.accepted} of ${outcome.items} readings stored`
   const body = { status: complete ? 'success' : 'partial', message: text, timestamp: now, ...tallyOf(outcome, sensorData) }
   return mixed(complete ? 200 : 207, complete ? body : { ...body, error: text }, outcome)

@@ -21,6 +21,7 @@ const tokenParams = { type: 'object', required: ['id'], properties: { id: { type
 
 const tokenAnswer = {
   type: 'object',
+  required: ['id', 'name', 'scopes', 'created_at', 'revoked_at'],
   properties: {
     id: { type: 'string' },
     name: { type: 'string' },
@@ -71,6 +72,7 @@ export function tokenRoutes(app: App, context: HttpContext): void {
         response: {
           201: answer('The token is shown here and never again.', {
             ...tokenAnswer,
+            required: ['token', ...tokenAnswer.required],
             properties: { token: { type: 'string' }, ...tokenAnswer.properties },
           }),
         },

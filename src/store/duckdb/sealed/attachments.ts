@@ -1,5 +1,6 @@
 import type { DuckDBConnection } from '@duckdb/node-api'
 import path from 'node:path'
+import { KymoError } from '../../../core/errors.ts'
 import { limits } from '../../../core/limits.ts'
 import { attachSealed, checkInfo, placesOf, rawLayout, type Place, type RawLayout } from './scan.ts'
 
@@ -23,7 +24,7 @@ interface Entry {
   readonly name: string
   readonly attached: Attached
   refs: number
-  retired: (() => void) | undefined
+  retired: PromiseWithResolvers<void> | undefined
 }
 
 /** Places remembered for each file: 4,096 x about 100 B. */
@@ -31,8 +32,9 @@ const placesMax = 4096
 
 /**
  * Sealed files attached when a query needs them, to the instance of `connection`, which nobody else may use. At most `max` stay attached
- * while no query reads them, those used last. A file is detached only when no lease has it. Take leases before BEGIN: a
- * transaction sees the files that were attached when it first used them.
+ * while no query reads them, those used last. A file is detached only when no lease has it: a statement that is bound afterwards would not find
+ * it. Take leases before BEGIN: a transaction sees the files that were attached when it first used them. Releasing a lease leaves statements
+ * behind that nobody waits for, so `close` comes before the connection is closed.
  */
 export class Attachments {
   readonly #connection: DuckDBConnection
@@ -42,6 +44,7 @@ export class Attachments {
   readonly #entries = new Map<string, Entry>()
   #turn: Promise<unknown> = Promise.resolve()
   #next = 1
+  #closed = false
 
   constructor(connection: DuckDBConnection, dir: string, max: number = limits.sealedAttachedMax) {
     this.#connection = connection
@@ -53,7 +56,7 @@ export class Attachments {
     return this.#entries.size
   }
 
-  /** Attaches what is not attached. Throws `store_corrupt` or `store_format`, and then holds none. */
+  /** Attaches what is not attached. Throws `store_corrupt`, `store_format` or, once closed, `shutting_down`, and then holds none. */
   acquire(names: readonly string[]): Promise<Lease> {
     return this.#alone(async () => {
       const taken: Entry[] = []
@@ -65,11 +68,11 @@ export class Attachments {
           entry.refs++
           taken.push(entry)
         }
+        await this.#shrink()
       } catch (thrown) {
         for (const entry of taken) entry.refs--
         throw thrown
       }
-      await this.#shrink()
       let held = true
       return {
         files: new Map(taken.map((entry) => [entry.name, entry.attached])),
@@ -77,7 +80,8 @@ export class Attachments {
           if (!held) return
           held = false
           for (const entry of taken) entry.refs--
-          void this.#alone(() => this.#shrink())
+          // A file that cannot be detached stays in use, and the next who asks hears why.
+          this.#alone(() => this.#shrink()).catch(() => undefined)
         },
       }
     })
@@ -87,10 +91,20 @@ export class Attachments {
   async retire(names: readonly string[]): Promise<void> {
     const waits = names.flatMap((name) => {
       const entry = this.#entries.get(name)
-      return entry === undefined ? [] : [new Promise<void>((resolve) => (entry.retired = resolve))]
+      if (entry === undefined) return []
+      entry.retired = Promise.withResolvers()
+      return [entry.retired.promise]
     })
-    await this.#alone(() => this.#shrink())
-    await Promise.all(waits)
+    await Promise.all([this.#alone(() => this.#shrink()), ...waits])
+  }
+
+  /**
+   * Resolves when no statement runs on the connection any more; from then on none does. The engine's binding does not count those under way:
+   * a connection that is closed while one runs in the thread pool, and then its instance, are freed beneath it, and the process dies.
+   */
+  async close(): Promise<void> {
+    this.#closed = true
+    await this.#turn
   }
 
   async #attach(name: string): Promise<Entry> {
@@ -135,15 +149,23 @@ export class Attachments {
     const unused = [...this.#entries.values()].filter((entry) => entry.refs === 0)
     for (const entry of [...unused.filter((one) => one.retired !== undefined), ...unused.filter((one) => one.retired === undefined)]) {
       if (entry.retired === undefined && this.#entries.size <= this.#max) break
+      try {
+        await this.#connection.run(`DETACH ${entry.attached.catalog}`)
+      } catch (thrown) {
+        entry.retired?.reject(thrown)
+        throw thrown
+      }
       this.#entries.delete(entry.name)
-      await this.#connection.run(`DETACH ${entry.attached.catalog}`)
-      entry.retired?.()
+      entry.retired?.resolve()
     }
   }
 
-  /** One statement at a time on the connection. */
+  /** One statement at a time on the connection, and none once it is closed. */
   #alone<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#turn.then(work)
+    const done = this.#turn.then(() => {
+      if (this.#closed) throw new KymoError('shutting_down')
+      return work()
+    })
     this.#turn = done.catch(() => undefined)
     return done
   }

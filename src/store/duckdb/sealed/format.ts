@@ -1,5 +1,6 @@
 import path from 'node:path'
 import { KymoError } from '../../../core/errors.ts'
+import { binList } from '../bins-sql.ts'
 import type { Partition } from './partition.ts'
 
 /** Of the files and of the manifest; docs/format/sealed.md describes number 1. A file with another number is refused. */
@@ -60,13 +61,17 @@ CREATE TABLE ${catalog}.late (series UINTEGER NOT NULL, ts TIMESTAMP NOT NULL, v
   text VARCHAR, meta VARCHAR);`
 }
 
-export function createRollup(catalog: string): string {
+/** Those of hours hold the sketches as well. */
+export function createRollup(catalog: string, kind: RollupKind): string {
+  const hours = `CREATE TABLE ${catalog}.bins (series UINTEGER NOT NULL, b BIGINT NOT NULL, bin INTEGER NOT NULL, n UBIGINT NOT NULL, v DOUBLE);
+ALTER TABLE ${catalog}.corrected ADD COLUMN bins ${binList};`
   return `CREATE TABLE ${catalog}.run_info ${runInfo};
 CREATE TABLE ${catalog}.packed (series UINTEGER NOT NULL, b BIGINT NOT NULL, n UINTEGER NOT NULL, scale DOUBLE NOT NULL, ulps DOUBLE NOT NULL,
   tick BIGINT NOT NULL, min BIGINT NOT NULL, span BIGINT NOT NULL, first BIGINT NOT NULL, last BIGINT NOT NULL, sum BIGINT NOT NULL, rest BIGINT NOT NULL,
   m2 DOUBLE NOT NULL, first_t BIGINT NOT NULL, last_t BIGINT NOT NULL);
 CREATE TABLE ${catalog}.plain (${rollupColumns});
-CREATE TABLE ${catalog}.corrected (${rollupColumns}, gen UBIGINT NOT NULL);`
+CREATE TABLE ${catalog}.corrected (${rollupColumns}, gen UBIGINT NOT NULL);
+${kind === '1h' ? hours : ''}`
 }
 
 export function checkSealedFormat(found: number, file: string): void {

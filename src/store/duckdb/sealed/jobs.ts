@@ -1,10 +1,13 @@
 import type { DuckDBConnection } from '@duckdb/node-api'
 import fs from 'node:fs'
 import path from 'node:path'
-import { fileOf, kinds, quoted, tuning, type Kind, type RollupKind, type Tuning } from './format.ts'
+import { binList, binOf, lowAndHigh } from '../bins-sql.ts'
+import { fileOf, kinds, quoted, stepOfKind, tuning, type Kind, type RollupKind, type Tuning } from './format.ts'
+import { droppedOf, holdsDropped, leaveOut, type Drop } from './drop.ts'
+import { syncFolder } from './manifest-file.ts'
 import { kindsOf, type Run, type RunFile } from './manifest.ts'
-import { dayUs, overlaps, rangeOf, split, type Partition, type TimeRange } from './partition.ts'
-import { publish, removeLeftovers, type Step } from './publish.ts'
+import { dayUs, overlaps, rangeOf, split, type Partition } from './partition.ts'
+import { publish, removeLeftovers, syncFile, type Step } from './publish.ts'
 import { writeRaw, type RawSource } from './raw-writer.ts'
 import { writeRollup, type RollupSource } from './rollup-writer.ts'
 import { attachSealed, checkInfo, correctedOf, lateOf, rawLayout, rollupNames, rollupsOf, rowsOf, scansOfMany, textsOf } from './scan.ts'
@@ -20,10 +23,12 @@ export interface SealJob {
   readonly nowUs: number
   /** Partitions of all runs in the manifest: where one overlaps, late rows and corrections stay apart. */
   readonly existing: readonly Partition[]
+  /** What is not written. */
+  readonly drop?: readonly Drop[]
   readonly tuning?: Tuning
 }
 
-/** Merges runs into one of `partition`, within which all of theirs lie. */
+/** Merges runs into one of `partition`, within which all of theirs lie. A single one is written again, but for files that have nothing to drop. */
 export interface MergeJob {
   readonly do: 'merge'
   readonly dir: string
@@ -33,29 +38,60 @@ export interface MergeJob {
   readonly nowUs: number
   /** `mayFold` of the manifest. */
   readonly fold: boolean
+  readonly drop?: readonly Drop[]
   readonly tuning?: Tuning
 }
 
-export type Job = SealJob | MergeJob
+/** Finds the runs that have rows which are to be dropped; writes nothing. */
+export interface FindJob {
+  readonly do: 'find'
+  readonly dir: string
+  readonly inputs: readonly Run[]
+  readonly drop: readonly Drop[]
+}
+
+export type Job = SealJob | MergeJob | FindJob
+type WriteJob = SealJob | MergeJob
 
 /** What is written of one run, and its number of rows in all. */
 interface RunPlan {
-  readonly job: Job
+  readonly job: WriteJob
   readonly partition: Partition
   readonly covers: readonly number[]
   readonly fold: boolean
   readonly series: number
+  /** Of all that goes in, the bins are known. */
+  readonly sketched: boolean
 }
 
 interface Source extends Partial<Record<RollupKind, RollupSource>> {
   readonly raw?: RawSource
-  /** Rows of each kind, at most. */
+  /** Rows of each kind, about; 0 says that there are none. */
   readonly sizes: Readonly<Record<Kind, number>>
 }
 
-/** Runs a job on an engine of its own. What an earlier attempt left is removed first, so that it may be run again after any end. */
+/** Runs a job on an engine of its own; returns the runs that it wrote, or found. What an earlier attempt left is removed first, so that it may be run again after any end. */
 export async function runJob(c: DuckDBConnection, job: Job, step: Step): Promise<Run[]> {
+  if (job.do === 'find') return find(c, job)
   return job.do === 'seal' ? seal(c, job, step) : [await merge(c, job, step)]
+}
+
+async function find(c: DuckDBConnection, { dir, inputs, drop }: FindJob): Promise<Run[]> {
+  const found: Run[] = []
+  for (const run of inputs) {
+    for (const kind of kindsOf(run)) {
+      if ((await leaveOut(c, droppedOf(drop, run.partition, kind), kind)) === '') continue
+      const file = path.join(dir, fileOf(run.partition, run.generation, kind))
+      await attachSealed(c, 'src', file)
+      await checkInfo(c, 'src', file)
+      const holds = await holdsDropped(c, 'src', kind)
+      await c.run('DETACH src')
+      if (!holds) continue
+      found.push(run)
+      break
+    }
+  }
+  return found
 }
 
 async function seal(c: DuckDBConnection, job: SealJob, step: Step): Promise<Run[]> {
@@ -66,7 +102,15 @@ async function seal(c: DuckDBConnection, job: SealJob, step: Step): Promise<Run[
       String(name),
     ),
   )
-  const tables = ['readings:ts', 'late:ts', 'rollup_1m:bucket', 'rollup_1h:bucket', ...[...corrections].map((name) => `${name}:bucket`)]
+  for (const [table] of await rowsOf(c, `SELECT table_name FROM duckdb_columns() WHERE database_name = 'src' AND column_name = 'bins'`))
+    corrections.add(`${String(table)}.bins`)
+  const tables = [
+    'readings:ts',
+    'late:ts',
+    'rollup_1m:bucket',
+    'rollup_1h:bucket',
+    ...[...corrections].filter((name) => !name.endsWith('.bins')).map((name) => `${name}:bucket`),
+  ]
   const days = new Set<number>()
   for (const table of tables) {
     const [name, column] = table.split(':')
@@ -78,21 +122,33 @@ async function seal(c: DuckDBConnection, job: SealJob, step: Step): Promise<Run[
   for (const partition of split([...days], job.nowUs)) {
     const range = rangeOf(partition)
     const fold = job.existing.every((other) => !overlaps(rangeOf(other), range))
-    runs.push(await writeRun(c, { job, partition, covers: [job.hot], fold, series: Number(size?.[0]) }, await hotSource(c, range, corrections), step))
+    runs.push(
+      await writeRun(
+        c,
+        { job, partition, covers: [job.hot], fold, series: Number(size?.[0]), sketched: true },
+        await hotSource(c, job, partition, corrections),
+        step,
+      ),
+    )
   }
   await c.run('DETACH src')
   return runs
 }
 
-/** The rows of the frozen file that are in a range. */
-async function hotSource(c: DuckDBConnection, range: TimeRange, corrections: ReadonlySet<string>): Promise<Source> {
+/** The rows of the frozen file that are in a partition. */
+async function hotSource(c: DuckDBConnection, job: SealJob, partition: Partition, corrections: ReadonlySet<string>): Promise<Source> {
+  const range = rangeOf(partition)
+  const without = await leaveOutAll(c, job, partition)
   const during = (column: string): string =>
     `${column} >= make_timestamp(${range.fromUs}::BIGINT) AND ${column} < make_timestamp(${range.toUs}::BIGINT)`
   const rollup = (kind: RollupKind): RollupSource => {
-    const empty = `SELECT ${rollupNames}, gen FROM src.rollup_${kind} WHERE false`
-    const corrected = corrections.has(`corrected_${kind}`) ? `SELECT ${rollupNames}, gen FROM src.corrected_${kind} WHERE ${during('bucket')}` : empty
-    return { rows: `SELECT ${rollupNames} FROM src.rollup_${kind} WHERE ${during('bucket')}`, corrected }
+    const bins = kind === '1m' ? '' : corrections.has(`corrected_${kind}.bins`) ? ', bins' : `, NULL::${binList} AS bins`
+    const empty = `SELECT ${rollupNames}, gen ${kind === '1m' ? '' : `, NULL::${binList} AS bins`} FROM src.rollup_${kind} WHERE false`
+    const kept = `${during('bucket')} ${without[kind]}`
+    const corrected = corrections.has(`corrected_${kind}`) ? `SELECT ${rollupNames}, gen ${bins} FROM src.corrected_${kind} WHERE ${kept}` : empty
+    return { rows: `SELECT ${rollupNames} FROM src.rollup_${kind} WHERE ${kept}`, corrected }
   }
+  const kept = `${during('ts')} ${without.raw}`
   const counted = (table: string, column: string): string => `(SELECT count(*) FROM src.${table} WHERE ${during(column)})`
   const all = (kind: RollupKind): string =>
     [`rollup_${kind}`, `corrected_${kind}`]
@@ -105,52 +161,104 @@ async function hotSource(c: DuckDBConnection, range: TimeRange, corrections: Rea
   )
   const [raw = 0, minutes = 0, hours = 0] = (sizes ?? []).map(Number)
   return {
-    sizes: { raw, '1m': minutes, '1h': hours },
+    sizes: { raw, '1m': minutes, '1h': hours + Math.ceil(raw / readingsOfBin) },
     raw: {
-      base: (pick) => [`SELECT series, ts, v, flags FROM src.readings WHERE ${during('ts')} ${pick === undefined ? '' : `AND series IN ${pick}`}`],
-      late: `SELECT series, ts, v, flags, seq, text, meta FROM src.late WHERE ${during('ts')}`,
-      texts: `SELECT series, ts, text, meta FROM src.texts WHERE ${during('ts')}`,
+      base: (pick) => [`SELECT series, ts, v, flags FROM src.readings WHERE ${kept} ${pick === undefined ? '' : `AND series IN ${pick}`}`],
+      late: `SELECT series, ts, v, flags, seq, text, meta FROM src.late WHERE ${kept}`,
+      texts: `SELECT series, ts, text, meta FROM src.texts WHERE ${kept}`,
       devices: 'SELECT series, device FROM devices',
     },
     '1m': rollup('1m'),
-    '1h': rollup('1h'),
+    '1h': {
+      ...rollup('1h'),
+      // Of base rows alone: an hour that has late ones is computed again when it closes, and then its correction has the bins of all.
+      bins: `SELECT series, epoch_us(ts) // ${stepOfKind['1h']} AS b, ${binOf('v')} AS bin, count(*) AS n, min(v) AS low, max(v) AS high
+        FROM src.readings WHERE ${during('ts')} ${without['1h']} AND NOT isnan(v) GROUP BY ALL`,
+    },
   }
+}
+
+/** For each kind the condition that leaves out what the job drops from a partition. */
+async function leaveOutAll(c: DuckDBConnection, job: WriteJob, partition: Partition): Promise<Record<Kind, string>> {
+  const of = (kind: Kind): Promise<string> => leaveOut(c, droppedOf(job.drop ?? [], partition, kind), kind)
+  return { raw: await of('raw'), '1m': await of('1m'), '1h': await of('1h') }
 }
 
 async function merge(c: DuckDBConnection, job: MergeJob, step: Step): Promise<Run> {
   removeLeftovers(job.dir, job.partition, job.generation)
+  const without = await leaveOutAll(c, job, job.partition)
+  const [only] = job.inputs
+  /** Files that would be written as they are. */
+  const same: Partial<Record<Kind, RunFile>> = {}
   const sizes: Record<Kind, number> = { raw: 0, '1m': 0, '1h': 0 }
   const source: { raw?: RawSource; sizes: Record<Kind, number> } & Partial<Record<RollupKind, RollupSource>> = { sizes }
   let series = 0
+  const sketched = job.inputs.every((run) => run.sketched)
   for (const kind of kinds) {
     const catalogs: { catalog: string; file: string }[] = []
     for (const [i, run] of job.inputs.entries()) {
       const input = run.files[kind]
       if (input === undefined) continue
-      sizes[kind] += input.rows + input.above
+      // A file of hours may have bins and no hour that is over.
+      sizes[kind] += Math.max(1, input.rows + input.above)
       const file = path.join(job.dir, fileOf(run.partition, run.generation, kind))
       const catalog = `in_${kind}_${i}`
       await attachSealed(c, catalog, file)
       await checkInfo(c, catalog, file)
+      if (job.drop !== undefined && job.inputs.length === 1 && only!.partition === job.partition) {
+        if (without[kind] === '' || !(await holdsDropped(c, catalog, kind))) {
+          await takeOver(job, only!, kind, step)
+          same[kind] = input
+          sizes[kind] = 0
+          continue
+        }
+      }
       series = Math.max(series, Number((await rowsOf(c, `SELECT series::DOUBLE FROM ${catalog}.run_info`))[0]?.[0]))
       catalogs.push({ catalog, file })
     }
     if (catalogs.length === 0) continue
+    const but = (rows: string): string => (without[kind] === '' ? rows : `SELECT * FROM (${rows}) WHERE true ${without[kind]}`)
     const all = (of: (catalog: string) => string): string => catalogs.map(({ catalog }) => of(catalog)).join('\nUNION ALL\n')
     if (kind === 'raw') {
       const layouts = new Map<string, Awaited<ReturnType<typeof rawLayout>>>()
       for (const { catalog, file } of catalogs) layouts.set(catalog, await rawLayout(c, catalog, file))
       source.raw = {
-        base: (pick) => catalogs.flatMap(({ catalog }) => scansOfMany(catalog, layouts.get(catalog)!, pick)),
-        late: all((catalog) => lateOf(catalog)),
-        texts: all((catalog) => textsOf(catalog)),
+        base: (pick) => catalogs.flatMap(({ catalog }) => scansOfMany(catalog, layouts.get(catalog)!, pick).map(but)),
+        late: but(all((catalog) => lateOf(catalog))),
+        texts: but(all((catalog) => textsOf(catalog))),
         devices: `SELECT series, min(device) AS device FROM (${all((catalog) => `SELECT series, device FROM ${catalog}.columns`)}) GROUP BY series`,
       }
-    } else source[kind] = { rows: all((catalog) => rollupsOf(catalog, kind)), corrected: all((catalog) => correctedOf(catalog)) }
+    } else if (kind === '1m')
+      source[kind] = { rows: but(all((catalog) => rollupsOf(catalog, kind))), corrected: but(all((catalog) => correctedOf(catalog))) }
+    else {
+      const bins = sketched ? 'bins' : `NULL::${binList} AS bins`
+      source[kind] = {
+        rows: but(all((catalog) => rollupsOf(catalog, kind))),
+        corrected: but(all((catalog) => `SELECT ${rollupNames}, gen, ${bins} FROM ${catalog}.corrected`)),
+        ...(sketched ? { bins: but(all((catalog) => `SELECT series, b, bin, n, ${lowAndHigh('v')} FROM ${catalog}.bins`)) } : {}),
+      }
+    }
   }
   const covers = [...new Set(job.inputs.flatMap((run) => run.covers))].sort((a, b) => a - b)
-  return writeRun(c, { job, partition: job.partition, covers, fold: job.fold, series }, source, step)
+  const written = await writeRun(c, { job, partition: job.partition, covers, fold: job.fold, series, sketched }, source, step)
+  return { ...written, files: { ...same, ...written.files } }
 }
+
+/** Gives a file that stays as it is the name that it has in the new run: by a link, or a copy where the file system has none. */
+async function takeOver(job: MergeJob, run: Run, kind: Kind, step: Step): Promise<void> {
+  const [from, to] = [run.generation, job.generation].map((generation) => path.join(job.dir, fileOf(job.partition, generation, kind)))
+  try {
+    fs.linkSync(from!, to!)
+  } catch {
+    await fs.promises.copyFile(from!, to!)
+    syncFile(to!)
+  }
+  syncFolder(path.dirname(to!))
+  step(`${job.partition}:${kind}:linked`)
+}
+
+/** About so many readings make one row of bins, to judge the size of a file before it is written. */
+const readingsOfBin = 16
 
 /**
  * Measured: a file of 600 rows takes 110 KB with blocks of 16 KiB and 270 KB with 64 KiB, since each table takes at least one; but such blocks hinder
@@ -163,6 +271,7 @@ function blockBytesOf(rows: number): number {
 async function writeRun(c: DuckDBConnection, plan: RunPlan, source: Source, step: Step): Promise<Run> {
   const { job, partition, covers, fold } = plan
   const files: Partial<Record<Kind, RunFile>> = {}
+  let { sketched } = plan
   for (const kind of kinds) {
     if (source.sizes[kind] === 0) continue
     const name = fileOf(partition, job.generation, kind)
@@ -170,11 +279,11 @@ async function writeRun(c: DuckDBConnection, plan: RunPlan, source: Source, step
       c,
       { dir: job.dir, name, blockBytes: blockBytesOf(source.sizes[kind]), label: `${partition}:${kind}`, step },
       async () => {
-        const written =
-          kind === 'raw'
-            ? source.raw && (await writeRaw(c, source.raw, fold, job.tuning ?? tuning))
-            : source[kind] && (await writeRollup(c, kind, source[kind], fold, job.tuning ?? tuning))
-        if (written === undefined || written.rows + written.above === 0) return undefined
+        const rollups =
+          kind === 'raw' || source[kind] === undefined ? undefined : await writeRollup(c, kind, source[kind], fold, job.tuning ?? tuning)
+        if (kind === '1h' && rollups?.bins === undefined) sketched = false
+        const written = kind === 'raw' ? source.raw && (await writeRaw(c, source.raw, fold, job.tuning ?? tuning)) : rollups?.written
+        if (written === undefined || written.rows + written.above + (rollups?.bins ?? 0) === 0) return undefined
         const corrected = kind === 'raw' ? 0 : written.above
         await c.run(`INSERT INTO out.run_info SELECT 1, '${kind}', '${partition}', ${job.generation}, [${covers.join(',')}]::UBIGINT[], ${fold},
         make_timestamp(${job.nowUs}::BIGINT), ${plan.series}, ${written.rows}, ${written.above - corrected}, ${written.texts}, ${corrected}`)
@@ -183,7 +292,7 @@ async function writeRun(c: DuckDBConnection, plan: RunPlan, source: Source, step
     )
     if (file !== undefined) files[kind] = file
   }
-  return { partition, generation: job.generation, covers, files }
+  return { partition, generation: job.generation, covers, files, ...(sketched ? { sketched } : {}) }
 }
 
 function foldersOf(dir: string): string[] {

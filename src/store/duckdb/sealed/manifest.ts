@@ -23,6 +23,8 @@ export interface Run {
   /** Numbers of the hot files whose rows are in it, ascending. */
   readonly covers: readonly number[]
   readonly files: Readonly<Partial<Record<Kind, RunFile>>>
+  /** Its file of hours has the bins of all its base rows, and of its corrections. Absent: it was written before there were sketches. */
+  readonly sketched?: true
 }
 
 /** A hot file that is no longer written and not sealed yet. */
@@ -172,7 +174,8 @@ function isRunFile(value: unknown): value is RunFile {
 
 export function isRun(value: unknown): value is Run {
   if (!isRecord(value) || !isCount(value['generation']) || typeof value['partition'] !== 'string') return false
-  const { covers, files } = value
+  const { covers, files, sketched } = value
+  if (sketched !== undefined && sketched !== true) return false
   if (!Array.isArray(covers) || covers.length === 0 || !covers.every(isCount) || !isRecord(files)) return false
   try {
     rangeOf(value['partition'])

@@ -49,13 +49,17 @@ export async function publish(c: DuckDBConnection, target: Target, fill: () => P
   return { bytes, sha256, ...written }
 }
 
-async function syncAndHash(file: string): Promise<{ bytes: number; sha256: string }> {
+export function syncFile(file: string): void {
   const fd = fs.openSync(file, 'r+')
   try {
     fs.fsyncSync(fd)
   } finally {
     fs.closeSync(fd)
   }
+}
+
+async function syncAndHash(file: string): Promise<{ bytes: number; sha256: string }> {
+  syncFile(file)
   const hash = createHash('sha256')
   let bytes = 0
   for await (const chunk of fs.createReadStream(file, { highWaterMark: 1 << 20 })) {

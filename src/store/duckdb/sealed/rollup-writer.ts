@@ -1,4 +1,6 @@
 import type { DuckDBConnection } from '@duckdb/node-api'
+import { limits } from '../../../core/limits.ts'
+import { boundedBins, lowAndHigh, onlyValue } from '../bins-sql.ts'
 import { createRollup, decimals, stepOfKind, type RollupKind, type Tuning } from './format.ts'
 import type { Written } from './raw-writer.ts'
 import { latestCorrections, rollupNames, rowsOf } from './scan.ts'
@@ -7,8 +9,16 @@ import { latestCorrections, rollupNames, rowsOf } from './scan.ts'
 export interface RollupSource {
   /** `SELECT series, bucket, n, sum, m2, min, max, first, first_ts, last, last_ts`, each bucket once. */
   readonly rows: string
-  /** The same columns and `gen`: of several the highest counts, above every row; n = 0 says that the bucket has none. */
+  /** The same columns and `gen`, and `bins` of hours: of several the highest `gen` counts, above every row; n = 0 says that the bucket has none. */
   readonly corrected: string
+  /** Of hours: `SELECT series, b, bin, n, low, high`, what the base rows of the run add to each bin. Absent: not of all of them it is known. */
+  readonly bins?: string
+}
+
+export interface WrittenRollup {
+  readonly written: Written
+  /** The number of bins; undefined: they are not known. */
+  readonly bins: number | undefined
 }
 
 const out = 'out'
@@ -20,9 +30,15 @@ const out = 'out'
  * the nearest decimal and the rest to it, which is a small number of units in the last place of a double. The subtraction that gives the rest is exact, and
  * each row of the series is decoded here to prove it; where one differs the series goes to `plain`.
  */
-export async function writeRollup(c: DuckDBConnection, kind: RollupKind, source: RollupSource, fold: boolean, tuning: Tuning): Promise<Written> {
+export async function writeRollup(
+  c: DuckDBConnection,
+  kind: RollupKind,
+  source: RollupSource,
+  fold: boolean,
+  tuning: Tuning,
+): Promise<WrittenRollup> {
   const step = stepOfKind[kind]
-  await c.run(createRollup(out))
+  await c.run(createRollup(out, kind))
   await c.run(`CREATE OR REPLACE TEMP TABLE corrections AS ${latestCorrections(source.corrected)}`)
   const rows = fold
     ? `SELECT ${rollupNames} FROM (${source.rows}) ANTI JOIN corrections USING (series, bucket)
@@ -60,10 +76,13 @@ export async function writeRollup(c: DuckDBConnection, kind: RollupKind, source:
     FROM (SELECT * FROM (${rows}) WHERE series BETWEEN ${Number(lo)} AND ${Number(hi)}) x JOIN packings p ON x.series = p.series ORDER BY x.series, b`)
   await c.run('COMMIT')
   await c.run(`INSERT INTO ${out}.plain SELECT ${rollupNames} FROM (${rows}) ANTI JOIN packings USING (series) ORDER BY series, bucket`)
-  if (!fold) await c.run(`INSERT INTO ${out}.corrected SELECT ${rollupNames}, gen FROM corrections ORDER BY series, bucket`)
+  const sketches = kind === '1h' && source.bins !== undefined ? await writeBins(c, source.bins, fold) : undefined
+  const more = kind === '1h' ? ', bins' : ''
+  if (!fold) await c.run(`INSERT INTO ${out}.corrected SELECT ${rollupNames}, gen ${more} FROM corrections ORDER BY series, bucket`)
   const [totals] = await rowsOf(
     c,
     `WITH a AS (SELECT count(*) AS n, min(b) * ${step} AS lo, max(b) * ${step} AS hi FROM ${out}.packed
+      ${sketches !== undefined ? `UNION ALL SELECT 0, min(b) * ${step}, max(b) * ${step} FROM ${out}.bins` : ''}
       UNION ALL SELECT count(*), epoch_us(min(bucket)), epoch_us(max(bucket)) FROM ${out}.plain),
     k AS (SELECT count(*) AS n, epoch_us(min(bucket)) AS lo, epoch_us(max(bucket)) AS hi FROM ${out}.corrected)
     SELECT (SELECT sum(n) FROM a)::DOUBLE, (SELECT n FROM k)::DOUBLE, coalesce(min(lo), 0)::DOUBLE, coalesce(max(hi), 0)::DOUBLE
@@ -71,5 +90,27 @@ export async function writeRollup(c: DuckDBConnection, kind: RollupKind, source:
   )
   await c.run('DROP TABLE corrections; DROP TABLE scaled; DROP TABLE packings')
   const [count, above, fromUs, toUs] = (totals ?? []).map(Number)
-  return { rows: count!, above: above!, texts: 0, fromUs: fromUs!, toUs: toUs! }
+  return { written: { rows: count!, above: above!, texts: 0, fromUs: fromUs!, toUs: toUs! }, bins: sketches }
+}
+
+/**
+ * Writes the sketches of hours; with `fold` those of corrections in their place, and returns their number of bins. Undefined, and nothing is written, when a correction does not know its
+ * bins: it was made before there were any.
+ */
+async function writeBins(c: DuckDBConnection, bins: string, fold: boolean): Promise<number | undefined> {
+  const [unknown] = await rowsOf(c, 'SELECT count(*)::DOUBLE FROM corrections WHERE n > 0 AND bins IS NULL')
+  if (Number(unknown?.[0]) > 0) return undefined
+  const step = stepOfKind['1h']
+  const own = fold
+    ? `SELECT b.* FROM (${bins}) b ANTI JOIN (SELECT series, epoch_us(bucket) // ${step} AS b FROM corrections) k ON k.series = b.series AND k.b = b.b
+      UNION ALL SELECT series, b, x.bin, x.n, ${lowAndHigh('x.v')} FROM (
+        SELECT series, epoch_us(bucket) // ${step} AS b, unnest(bins) AS x FROM corrections WHERE n > 0)`
+    : bins
+  await c.run(`CREATE OR REPLACE TEMP TABLE sketches AS
+    SELECT series, b, bin, sum(n)::UBIGINT AS n, min(low) AS low, max(high) AS high FROM (${own}) GROUP BY series, b, bin`)
+  const [wide] = await rowsOf(c, `SELECT count(*)::DOUBLE FROM (SELECT 1 FROM sketches GROUP BY series, b HAVING count(*) > ${limits.sketchBinsMax})`)
+  const kept = Number(wide?.[0]) > 0 ? `(${boundedBins('sketches')})` : 'sketches'
+  await c.run(`INSERT INTO ${out}.bins SELECT series, b, bin, n, ${onlyValue} FROM ${kept} ORDER BY series, b, bin`)
+  await c.run('DROP TABLE sketches')
+  return Number((await rowsOf(c, `SELECT count(*)::DOUBLE FROM ${out}.bins`))[0]?.[0])
 }

@@ -1,5 +1,6 @@
 import type { DuckDBConnection } from '@duckdb/node-api'
 import { KymoError } from '../../../core/errors.ts'
+import { lowAndHigh } from '../bins-sql.ts'
 import type { Between } from '../source-types.ts'
 import { integers, timestamp } from '../sql.ts'
 import { checkSealedFormat, narrowShape, quoted, stepOfKind, unscaled, type RollupKind } from './format.ts'
@@ -145,15 +146,29 @@ export function correctedOf(catalog: string, pick?: string, between?: Between): 
   return `SELECT ${rollupNames}, gen FROM ${catalog}.corrected ${where('bucket', pick, between)}`
 }
 
+/** The bins of the base rows of a run that is sketched, as `SELECT series, bucket, bin, n, low, high`; hours that begin within `between`. */
+export function binsOf(catalog: string, pick?: string, between?: Between): string {
+  const step = stepOfKind['1h']
+  const numbers = between === undefined ? [] : [`b >= ${Math.ceil(between.fromUs / step)} AND b < ${Math.ceil(between.toUs / step)}`]
+  const conditions = [...(pick === undefined ? [] : [`series IN ${pick}`]), ...numbers]
+  return `SELECT series, make_timestamp(b * ${step}) AS bucket, bin, n, ${lowAndHigh('v')} FROM ${catalog}.bins
+    ${conditions.length === 0 ? '' : `WHERE ${conditions.join(' AND ')}`}`
+}
+
+/** Of a run that is sketched: its corrections of hours as `SELECT series, bucket, gen, n, bins`. */
+export function correctedBinsOf(catalog: string, pick?: string, between?: Between): string {
+  return `SELECT series, bucket, gen, n, bins FROM ${catalog}.corrected ${where('bucket', pick, between)}`
+}
+
 /** Of the late rows those that count, one for each identity. `late`: a statement of the columns of `lateOf`; seq is unique in a store. */
 export function latestOf(late: string): string {
   return `SELECT series, ts, arg_max(v, seq) AS v, arg_max(flags, seq) AS flags, max(seq) AS seq, arg_max({'x': text}, seq).x AS text,
     arg_max({'x': meta}, seq).x AS meta FROM (${late}) GROUP BY series, ts`
 }
 
-/** Of the corrections those that count. */
+/** Of the corrections those that count, with all their columns. */
 export function latestCorrections(corrected: string): string {
-  return `SELECT ${rollupNames}, gen FROM (${corrected}) QUALIFY row_number() OVER (PARTITION BY series, bucket ORDER BY gen DESC) = 1`
+  return `SELECT * FROM (${corrected}) QUALIFY row_number() OVER (PARTITION BY series, bucket ORDER BY gen DESC) = 1`
 }
 
 function shapeOf(layout: RawLayout, shape: number): Shape {

@@ -1,13 +1,18 @@
-import type { Between, RollupSources, RowSources } from '../source-types.ts'
-import { integers, type Level } from '../sql.ts'
+import { binOf } from '../bins-sql.ts'
+import type { Between, RollupSources, RowSources, SketchSources } from '../source-types.ts'
+import { bucketOf, integers, stepOf, type Level } from '../sql.ts'
 import type { Attached } from './attachments.ts'
 import { fileOf, type Kind } from './format.ts'
-import { runsIn, type Manifest, type RunFile } from './manifest.ts'
-import { correctedOf, lateOf, rollupsOf, rowsOfFew, rowsOfMany, textsOf, type Place } from './scan.ts'
+import { runsIn, type Manifest, type Run, type RunFile } from './manifest.ts'
+import { rangeOf } from './partition.ts'
+import { binsOf, correctedBinsOf, correctedOf, lateOf, rollupsOf, rowsOfFew, rowsOfMany, textsOf, type Place } from './scan.ts'
 
 /** What a query reads of sealed files: one kind of them, over a range of times. */
 export interface Need extends Between {
-  readonly kind: Kind
+  /** `bins`: what sketches of hours are made of, that is hours, and readings of runs that are not sketched. */
+  readonly kind: Kind | 'bins'
+  /** Of `bins`: hours may have been computed again; where a run is not sketched they are made from all readings. */
+  readonly replaced?: boolean
 }
 
 export const kindOfLevel = { minute: '1m', hour: '1h' } as const satisfies Record<Level, Kind>
@@ -18,10 +23,38 @@ const fewMax = 32
 
 /** Paths of the files that hold what is needed; to be attached before the query begins. */
 export function filesFor(manifest: Manifest, needs: readonly Need[]): string[] {
-  const names = needs.flatMap(({ kind, fromUs, toUs }) =>
-    runsIn(manifest, kind, fromUs, toUs).map((run) => fileOf(run.partition, run.generation, kind)),
-  )
+  const of = (kind: Kind, { fromUs, toUs }: Between, which: (run: Run) => boolean = () => true): string[] =>
+    runsIn(manifest, kind, fromUs, toUs)
+      .filter(which)
+      .map((run) => fileOf(run.partition, run.generation, kind))
+  const names = needs.flatMap((need) => {
+    if (need.kind !== 'bins') return of(need.kind, need)
+    const span = need.replaced === true ? unsketchedSpan(manifest, need) : undefined
+    return [
+      ...of('1h', need, (run) => run.sketched === true),
+      ...of('raw', need, (run) => run.sketched !== true),
+      ...(span === undefined ? [] : of('raw', span)),
+    ]
+  })
   return [...new Set(names)]
+}
+
+/** The shortest range of whole days within `between` outside of which all runs are sketched; undefined: all are. */
+export function unsketchedSpan(manifest: Manifest, between: Between): Between | undefined {
+  const { fromUs, toUs } = between
+  const runs = new Set((['raw', '1h'] as const).flatMap((kind) => runsIn(manifest, kind, fromUs, toUs)).filter((run) => run.sketched !== true))
+  if (runs.size === 0) return undefined
+  const ranges = [...runs].map((run) => rangeOf(run.partition))
+  return {
+    fromUs: Math.max(
+      fromUs,
+      ranges.reduce((least, range) => Math.min(least, range.fromUs), toUs),
+    ),
+    toUs: Math.min(
+      toUs,
+      ranges.reduce((most, range) => Math.max(most, range.toUs), fromUs),
+    ),
+  }
 }
 
 /** Statements over attached files. What was not asked for with `filesFor` cannot be read. */
@@ -53,20 +86,9 @@ export class SealedSources {
     const found = { base: [] as string[], late: [] as string[], texts: [] as string[] }
     const pick = pickOf(ids)
     for (const { file, attached } of this.#runs('raw', between)) {
-      const { catalog, layout } = attached
-      if (file.rows > 0) {
-        const places = ids === undefined || ids.length > fewMax ? undefined : this.#places.get(catalog)
-        const base =
-          places === undefined
-            ? rowsOfMany(catalog, layout, pick, between)
-            : rowsOfFew(
-                catalog,
-                layout,
-                Array.from(ids!).flatMap((id) => places.get(id) ?? []),
-                between ?? { fromUs: file.fromUs, toUs: file.toUs + 1 },
-              )
-        if (base !== undefined) found.base.push(base)
-      }
+      const { catalog } = attached
+      const base = baseOf(file, attached, this.#places.get(catalog), ids, between)
+      if (base !== undefined) found.base.push(base)
       if (file.above > 0) found.late.push(lateOf(catalog, pick, between))
       if (file.texts > 0) found.texts.push(textsOf(catalog, pick, between))
     }
@@ -84,14 +106,52 @@ export class SealedSources {
     return found
   }
 
-  #runs(kind: Kind, between: Between = always): { readonly file: RunFile; readonly attached: Attached }[] {
-    return runsIn(this.#manifest, kind, between.fromUs, between.toUs).map((run) => {
+  /** Hours that begin within `between`, which ends at whole hours; of runs that are not sketched, what their base rows add. */
+  bins(ids: ArrayLike<number>, between: Between): SketchSources {
+    const pick = pickOf(ids)
+    const sketched = this.#runs('1h', between, (run) => run.sketched === true).map(({ file, attached }) => ({ file, catalog: attached.catalog }))
+    const rows = this.#runs('raw', between, (run) => run.sketched !== true).flatMap(
+      ({ file, attached }) => baseOf(file, attached, this.#places.get(attached.catalog), ids, between) ?? [],
+    )
+    return {
+      base: [...sketched.map(({ catalog }) => binsOf(catalog, pick, between)), ...rows.map(binsOfRows)],
+      corrected: sketched.flatMap(({ file, catalog }) => (file.above > 0 ? [correctedBinsOf(catalog, pick, between)] : [])),
+    }
+  }
+
+  #runs(kind: Kind, between: Between = always, which: (run: Run) => boolean = () => true): { readonly file: RunFile; readonly attached: Attached }[] {
+    const runs = runsIn(this.#manifest, kind, between.fromUs, between.toUs).filter(which)
+    return runs.map((run) => {
       const name = fileOf(run.partition, run.generation, kind)
       const attached = this.#files.get(name)
       if (attached === undefined) throw new RangeError(`${name} is not attached`)
       return { file: run.files[kind]!, attached }
     })
   }
+}
+
+/** What rows add to the bins of their hours: `SELECT series, bucket, bin, n, low, high`, one for each row. */
+export function binsOfRows(rows: string): string {
+  return `SELECT series, make_timestamp(${bucketOf(stepOf.hour)}) AS bucket, ${binOf('v')} AS bin, 1::UBIGINT AS n, v AS low, v AS high
+    FROM (${rows}) WHERE NOT isnan(v)`
+}
+
+/** The base rows of a run. */
+function baseOf(
+  file: RunFile,
+  { catalog, layout }: Attached,
+  places: ReadonlyMap<number, Place> | undefined,
+  ids: ArrayLike<number> | undefined,
+  between: Between | undefined,
+): string | undefined {
+  if (file.rows === 0) return undefined
+  if (ids === undefined || ids.length > fewMax || places === undefined) return rowsOfMany(catalog, layout, pickOf(ids), between)
+  return rowsOfFew(
+    catalog,
+    layout,
+    Array.from(ids).flatMap((id) => places.get(id) ?? []),
+    between ?? { fromUs: file.fromUs, toUs: file.toUs + 1 },
+  )
 }
 
 /** A list of constants is answered by zone maps; a longer one is joined. */

@@ -4,6 +4,7 @@ import { limits } from '../../../core/limits.ts'
 import type { SqlParameter, SqlQuery, SqlRows, SqlValue } from '../../../core/sql.ts'
 import { engineError } from '../database.ts'
 import type { SourcesLease } from '../files.ts'
+import { erasedKey } from '../dictionary.ts'
 import type { QueryParts } from '../query.ts'
 import { hot } from '../schema.ts'
 import { abortError, interruptAgainMs } from '../slots.ts'
@@ -15,7 +16,7 @@ import { bound, readRows } from './values.ts'
 import { boundsTable, devicesTable, viewSql, type ViewScope } from './views.ts'
 
 /** What the store lends to a query. */
-type SqlParts = Pick<QueryParts, 'slots' | 'turn' | 'dictionary' | 'state' | 'gen' | 'files'> & { readonly memoryLimitBytes: number }
+type SqlParts = Pick<QueryParts, 'slots' | 'turn' | 'dictionary' | 'state' | 'gen' | 'files' | 'erasing'> & { readonly memoryLimitBytes: number }
 
 const racesMax = 2
 
@@ -50,13 +51,23 @@ export async function runSql(parts: SqlParts, query: SqlQuery, signal: AbortSign
     if (devices && query.devices === undefined) return 'needs devices'
     begun = true
     await prepareConnection(connection, query)
-    const started = await begin(parts, connection, query, checked, await reachesOf(connection, checked, query), signal)
-    lease = started.lease
-    if (checked.newest !== undefined) {
-      const found = await newest(connection, query, checked, started, signal)
-      if (found !== undefined) return found
+    const reaches = await reachesOf(connection, checked, query)
+    const wanted = checked.newest
+    if (wanted === undefined) {
+      lease = (await begin(parts, connection, query, checked, reaches, signal)).lease
+      return await read(connection, query, signal)
     }
-    return await read(connection, query, signal)
+    // The engine would read every row to find the newest ones, and every file would be attached. So the views end further and further back until
+    // there are enough rows: as the statement is ordered by time, what lies before cannot be among them.
+    for (let widthUs = firstWindowUs; ; widthUs *= widerWindow) {
+      const started = await begin(parts, connection, query, checked, reaches, signal, widthUs)
+      lease = started.lease
+      const found = await read(connection, query, signal)
+      if (started.whole || found.truncated !== undefined || found.rows >= wanted) return found
+      await connection.run('ROLLBACK')
+      lease.release()
+      lease = undefined
+    }
   } catch (thrown) {
     if (signal.aborted) throw abortError(signal)
     if (watch.tooLarge()) {
@@ -88,15 +99,15 @@ async function prepareConnection(connection: DuckDBConnection, query: SqlQuery):
 
 interface Begun {
   readonly scope: Omit<ViewScope, 'rows' | 'rollups'>
-  readonly extents: readonly Extent[]
-  /** Times of the first and last row of the series that the views read. */
-  readonly span: { readonly first: number; readonly last: number }
+  /** The views show all that they are asked for. */
+  readonly whole: boolean
   readonly lease: SourcesLease
 }
 
 /**
  * Attaches the files that the views read, fixes the snapshot and defines the views, all as of one commit (as store/duckdb/query.ts does):
- * rows move between files, and views of rollups need to know where their rows end.
+ * rows move between files, and views of rollups need to know where their rows end. `widthUs`: rows are read of so much time alone, up to the last of
+ * them.
  */
 async function begin(
   parts: SqlParts,
@@ -105,28 +116,33 @@ async function begin(
   checked: Checked,
   reaches: Reaches,
   signal: AbortSignal,
+  widthUs = Number.POSITIVE_INFINITY,
 ): Promise<Begun> {
   const seen = () => {
     const { keys } = parts.dictionary
     const { cells } = parts.state
     const own = (): Uint32Array => Uint32Array.from(keys.keys()).filter((id) => keys[id]!.tenant === query.tenant)
     let all: Uint32Array | undefined
-    const extents = Array.from(reaches, ([view, reach]) => {
+    const asked = Array.from(reaches, ([view, reach]) => {
       const ids = idsOf(view, reach, query.tenant, parts.dictionary)
       const level = levelOf[view]
       return extentOf(view, reach, ids, level === undefined ? 0 : openFrom(ids ?? (all ??= own()), cells, level))
     })
-    const rollups = extents.filter(({ view }) => levelOf[view] !== undefined)
-    const ids = idsOfAll(extents)
+    const rollups = asked.filter(({ view }) => levelOf[view] !== undefined)
+    const ids = idsOfAll(asked)
+    const span = spanOf(ids ?? (all ??= own()), cells)
+    const last = Math.min(span.last, Math.max(...asked.map(({ rows }) => rows?.toUs ?? Number.POSITIVE_INFINITY)))
+    const first = Math.max(span.first, Math.min(...asked.map(({ rows }) => rows?.fromUs ?? 0)))
+    const whole = !(last - widthUs > first)
     return {
       gen: parts.gen(),
-      extents,
+      extents: whole ? asked : asked.map((extent) => since(extent, last - widthUs)),
+      whole,
       bounds: rollups.length === 0 ? undefined : boundsOf(idsOfAll(rollups) ?? (all ??= own()), cells),
-      span: spanOf(ids ?? (all ??= own()), cells),
       ids,
     }
   }
-  const fixed = async ({ gen, extents, bounds, span, ids }: ReturnType<typeof seen>): Promise<Begun | undefined> => {
+  const fixed = async ({ gen, extents, whole, bounds, ids }: ReturnType<typeof seen>): Promise<Begun | undefined> => {
     if (signal.aborted) throw abortError(signal)
     if (bounds !== undefined) await fillBounds(connection, bounds)
     const lease = await parts.files.lease(needsOf(extents), ids)
@@ -136,11 +152,11 @@ async function begin(
       if (Number(rows[0]?.[0]) === gen) {
         const scope = {
           tenant: query.tenant,
-          shared: parts.dictionary.keys.some((key) => key.tenant !== query.tenant),
+          shared: parts.erasing() || parts.dictionary.keys.some((key) => key !== erasedKey && key.tenant !== query.tenant),
           texts: checked.mentions('text') || checked.mentions('metadata'),
           devices: query.devices !== undefined,
         }
-        const begun: Begun = { scope, extents, span, lease }
+        const begun: Begun = { scope, whole, lease }
         await defineViews(connection, begun, extents)
         return begun
       }
@@ -164,7 +180,11 @@ async function begin(
   })
 }
 
-async function defineViews(connection: DuckDBConnection, { scope, lease }: Begun, extents: readonly Extent[]): Promise<void> {
+async function defineViews(
+  connection: DuckDBConnection,
+  { scope, lease }: Pick<Begun, 'scope' | 'lease'>,
+  extents: readonly Extent[],
+): Promise<void> {
   for (const extent of extents) {
     const { view } = extent
     const sources = view === 'devices' ? noRows : { rows: rowsIn(lease.sources, extent), rollups: rollupsIn(lease.sources, extent) }
@@ -175,34 +195,6 @@ async function defineViews(connection: DuckDBConnection, { scope, lease }: Begun
 const noRows = { rows: { base: [], late: [], texts: [] }, rollups: undefined }
 const firstWindowUs = 10 * 60e6
 const widerWindow = 8
-
-/**
- * The engine would read every row to find the newest ones. So the views end further and further back until there are enough: as the
- * statement is ordered by time, what lies before cannot be among them. Undefined: the whole has to be read.
- */
-async function newest(
-  connection: DuckDBConnection,
-  query: SqlQuery,
-  checked: Checked,
-  begun: Begun,
-  signal: AbortSignal,
-): Promise<SqlRows | undefined> {
-  const ends = begun.extents.map(({ rows }) => rows?.toUs ?? Number.POSITIVE_INFINITY)
-  const starts = begun.extents.map(({ rows }) => rows?.fromUs ?? 0)
-  const last = Math.min(begun.span.last, Math.max(...ends))
-  const first = Math.max(begun.span.first, Math.min(...starts))
-  for (let widthUs = firstWindowUs; last - widthUs > first; widthUs *= widerWindow) {
-    await defineViews(
-      connection,
-      begun,
-      begun.extents.map((extent) => since(extent, last - widthUs)),
-    )
-    const found = await read(connection, query, signal)
-    if (found.truncated !== undefined || found.rows >= checked.newest!) return found
-  }
-  await defineViews(connection, begun, begun.extents)
-  return undefined
-}
 
 async function read(connection: DuckDBConnection, query: SqlQuery, signal: AbortSignal): Promise<SqlRows> {
   const prepared = await connection.prepare(query.sql)

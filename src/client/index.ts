@@ -1,0 +1,10 @@
+/** A client of Kymo's HTTP API, for browsers and for Node: docs/reference/client.md. */
+export { createClient } from './client.ts'
+export type { Client } from './client.ts'
+export { KymoError } from './error.ts'
+export type { FieldError } from './error.ts'
+export type { Batcher, BatcherOptions, Message } from './batcher.ts'
+export type { LiveEvent, LiveOptions } from './live.ts'
+export type { Row } from './rows.ts'
+export type { Call, CallOptions, ClientOptions, Items, OptionalCall, Page, RawBody } from './types.ts'
+export type * from './schema.ts'

@@ -1,0 +1,129 @@
+import { useMemo, useState } from 'react'
+import type { Device } from '../api.ts'
+import { visible } from '../format.ts'
+import { useAsk, useLive } from '../hooks.ts'
+import { LiveMetrics } from '../live-metrics.ts'
+import { Ago, Choice, Empty, Loading, Name, PageHead, Problem } from '../parts/common.tsx'
+import { RangePicker } from '../parts/range-picker.tsx'
+import { rangeHash, rangeOf } from '../range.ts'
+import { go, hashOf } from '../route.ts'
+import type { Route } from '../route.ts'
+import { StateOf } from './devices.tsx'
+import { MetricPanel } from './metric-panel.tsx'
+
+/** From so many on, a device's metrics can be searched. */
+const searchFrom = 8
+
+export function DeviceView({ id, route }: { readonly id: string; readonly route: Route }) {
+  const range = rangeOf(route.query)
+  const table = route.query.get('view') === 'table'
+  const device = useAsk(`device ${id}`, (api, signal) => api.devices.get({ id }, { signal }), { everyMs: 5_000 })
+  const latest = useAsk(`latest ${id}`, async (api, signal) => (await api.readings.getDeviceLatest({ id }, { signal })).items ?? [], {
+    everyMs: 10_000,
+  })
+  const [filter, setFilter] = useState('')
+  const metrics = useMemo(() => new LiveMetrics(), [])
+  const live = useLive(id, (event) => {
+    metrics.tell(event)
+    // A gap in the stream: what is missing is in the store.
+    if (event.type === 'gap') latest.again()
+  })
+  if (device.data === undefined) {
+    if (device.error === undefined) return <Loading />
+    return (
+      <>
+        <PageHead title={<Name of={id} />} />
+        <Problem error={device.error} again={device.again} />
+        <a href="#/devices">All devices</a>
+      </>
+    )
+  }
+  const found = (latest.data ?? []).filter(({ metric }) => metric.toLowerCase().includes(filter.toLowerCase()))
+  return (
+    <>
+      <p className="crumb">
+        <a href="#/devices">Devices</a>
+      </p>
+      <PageHead title={<Name of={id} />}>
+        <StateOf device={device.data} />
+        <span className="soft">
+          last seen <Ago at={device.data.last_seen} />
+        </span>
+      </PageHead>
+      <About device={device.data} />
+      <div className="toolbar sticky">
+        <RangePicker range={range} onChange={(next) => go(rangeHash(route, next))} />
+        <Choice
+          label="Shown as"
+          options={[
+            ['chart', 'Charts'],
+            ['table', 'Tables'],
+          ]}
+          value={table ? 'table' : 'chart'}
+          onChange={(view) =>
+            go(hashOf(route.path, { ...Object.fromEntries(route.query), view: view === 'table' ? view : undefined }), { replace: true })
+          }
+        />
+        {(latest.data?.length ?? 0) >= searchFrom && (
+          <input type="search" aria-label="Search metrics" value={filter} spellCheck={false} onChange={(event) => setFilter(event.target.value)} />
+        )}
+        <span className={live === 'open' ? 'state good' : 'state'} role="status">
+          {live === 'open' ? 'live' : live === 'lost' ? 'live stream interrupted' : 'connecting'}
+        </span>
+      </div>
+      {latest.error !== undefined && <Problem error={latest.error} again={latest.again} />}
+      {latest.data === undefined && latest.error === undefined && <Loading />}
+      {latest.data?.length === 0 && <Empty title="It has sent no reading yet">What it sends appears here by itself.</Empty>}
+      {latest.data !== undefined && latest.data.length > 0 && found.length === 0 && <Empty title="No metric is called that" />}
+      <div className="panels">
+        {found.map((reading) => (
+          <MetricPanel
+            key={reading.metric}
+            device={id}
+            latest={reading}
+            range={range}
+            table={table}
+            live={metrics}
+            onZoom={(from, to) => go(rangeHash(route, { from, to }))}
+          />
+        ))}
+      </div>
+    </>
+  )
+}
+
+/** What the device says of itself, and what people say of it. */
+function About({ device }: { readonly device: Device }) {
+  const { name, type, attributes, metadata, created_at: created, auto_registered: auto } = device
+  const said = Object.entries(attributes).filter(([key]) => !key.startsWith('unit.'))
+  const labels = Object.entries(metadata)
+  return (
+    <dl className="about-device">
+      {name !== '' && name !== device.id && <Pair name="Name" value={name} />}
+      {type !== '' && <Pair name="Type" value={type} />}
+      {said.map(([key, value]) => (
+        <Pair key={`a ${key}`} name={key} value={value} />
+      ))}
+      {labels.map(([key, value]) => (
+        <Pair key={`m ${key}`} name={key} value={typeof value === 'string' ? value : JSON.stringify(value)} />
+      ))}
+      <div>
+        <dt>{auto === true ? 'First heard' : 'Registered'}</dt>
+        <dd>
+          <Ago at={created} />
+        </dd>
+      </div>
+    </dl>
+  )
+}
+
+function Pair({ name, value }: { readonly name: string; readonly value: string }) {
+  return (
+    <div>
+      <dt>{visible(name)}</dt>
+      <dd>
+        <Name of={value} />
+      </dd>
+    </div>
+  )
+}

@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict'
+import fs from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import test, { type TestContext } from 'node:test'
+import { Topic } from '../../src/core/record.ts'
+import type { VersionedDevice } from '../../src/core/services.ts'
+import { openEmbeddedLog } from '../../src/log/embedded/log.ts'
+import { openErasures } from '../../src/roles/erasures.ts'
+import { openSqliteMeta } from '../../src/store/meta/sqlite.ts'
+import { readings, take } from '../contract/stream-log.ts'
+import { testEnv } from '../devices/test-env.ts'
+
+const dayMs = 86_400_000
+
+async function house(t: TestContext, kept: { readonly retentionBytes: number; readonly retentionAgeUs?: number }) {
+  const env = testEnv()
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'kymo-erasures-'))
+  const log = await openEmbeddedLog({ dir: path.join(dir, 'log'), env, threads: false, topics: { [Topic.telemetry]: kept } })
+  const meta = await openSqliteMeta({ path: path.join(dir, 'meta.sqlite'), env, thread: false })
+  const store = {
+    next: 0n,
+    resume: () => Promise.resolve({ next: store.next, states: [] }),
+    erasing: () => Promise.resolve(new Map<string, number>()),
+  }
+  const device: VersionedDevice = {
+    version: 1,
+    id: 'd1',
+    name: 'd1',
+    type: '',
+    status: 'active',
+    tenant_id: '',
+    metadata: {},
+    attributes: {},
+    created_us: 0,
+    updated_us: 0,
+    auto_registered: true,
+  }
+  const erasures = await openErasures({ meta, log, store, devices: { get: () => Promise.resolve(device) }, env, kept })
+  await erasures.begin()
+  t.after(async () => {
+    await erasures.stop()
+    await log.close()
+    await meta.close()
+    fs.rmSync(dir, { recursive: true })
+  })
+  const reader = log.reader({ topic: Topic.telemetry, group: 'store', start: 'committed', batch: { bytesMax: 1 } })
+  return {
+    env,
+    log,
+    erasures,
+    /** Every consumer has come as far as the erasure, which is the second record. */
+    async carryOut(id: string) {
+      await take(reader, 2)
+      await erasures.met({ id, tenant: 'default', device: 'd1' }, 1n)
+      store.next = 2n
+      for (let i = 0; i < 100 && erasures.get('default', id)?.state !== 'done'; i++) await env.clock.advance(500)
+      assert.equal(erasures.get('default', id)?.state, 'done')
+    },
+  }
+}
+
+test('what remains in the log is there until its age from the erasure on, and then it is not', async (t) => {
+  const h = await house(t, { retentionBytes: 1_000_000, retentionAgeUs: 10 * dayMs * 1000 })
+  const { env, log, erasures } = h
+  await log.write([{ ...readings(Topic.telemetry, 'd1', [1]), receivedUs: env.clock.nowUs() }], undefined, new AbortController().signal)
+  const { id } = await erasures.request('default', 'd1')
+  await env.clock.advance(3 * dayMs)
+  const remains = () => erasures.get('default', id)!.remains
+  assert.equal(remains().log?.until_us, env.clock.nowUs() + 10 * dayMs * 1000, 'as long as it is not carried out')
+  await h.carryOut(id)
+  const { hidden_us } = erasures.get('default', id)!
+  assert.deepEqual(remains().log, { bytes: log.bytes(Topic.telemetry), kept_bytes: 1_000_000, until_us: hidden_us! + 10 * dayMs * 1000 })
+  await env.clock.advance(2 * dayMs)
+  assert.equal(remains().log?.until_us, hidden_us! + 10 * dayMs * 1000)
+  await env.clock.advance(8 * dayMs + 1_000)
+  assert.equal(remains().log, undefined)
+  assert.equal(log.earliest(Topic.telemetry), 2n)
+})
+
+test('a log without an age forgets by bytes, and says no time', async (t) => {
+  const h = await house(t, { retentionBytes: 1_000_000 })
+  await h.log.write([{ ...readings(Topic.telemetry, 'd1', [1]), receivedUs: h.env.clock.nowUs() }], undefined, new AbortController().signal)
+  const { id } = await h.erasures.request('default', 'd1')
+  await h.carryOut(id)
+  await h.env.clock.advance(1000 * dayMs)
+  assert.deepEqual(h.erasures.get('default', id)!.remains.log, { bytes: h.log.bytes(Topic.telemetry), kept_bytes: 1_000_000 })
+})
