@@ -10,6 +10,8 @@ import { configPage } from '../src/cli/reference/config-page.ts'
 import { errorCodes, errorPage, errorsPage } from '../src/cli/reference/error-page.ts'
 import { operationsSource, schemaSource } from './client.ts'
 import type { Node } from './client-types.ts'
+import { conformancePage } from '../test/mqtt/conformance/scan.ts'
+import { open as openStatements } from '../test/mqtt/conformance/open.ts'
 import { generated, limitsPage, metricsPage, type MetricSource } from './reference-pages.ts'
 
 const root = path.resolve(import.meta.dirname, '..')
@@ -44,6 +46,7 @@ const pages: Readonly<Record<string, () => Promise<string> | string>> = {
   'config.md': () => configPage(generated('src/core/config.ts and src/core/config-aliases.ts')),
   'metrics.md': () => metricsPage(sources()),
   'bad-input.md': async () => `${String(await call('test/bad-input/table.ts', 'tableAsMarkdown')).trimEnd()}\n`,
+  '../mqtt-conformance.md': () => conformancePage(generated('test/mqtt/conformance and names of tests'), openStatements),
   'openapi.json': async () => `${JSON.stringify(await openApi(), null, 2)}\n`,
   '../../src/client/schema.ts': async () => schemaSource(await openApi()),
   '../../src/client/operations.ts': async () => operationsSource(await openApi()),

@@ -45,7 +45,7 @@ export const commandTable: readonly CommandEntry[] = [
   },
   { name: 'replay', group: sending, summary: 'send a CSV file of real readings, at any speed', load: () => import('./replay/command.ts') },
   { name: 'import', group: sending, summary: 'bring history in: CSV, NDJSON or Parquet, resumable', load: () => import('./import/command.ts') },
-  { name: 'tail', group: reading, summary: 'follow readings as they become durable', load: () => import('./tail.ts') },
+  { name: 'tail', group: reading, summary: 'follow readings as they become durable, or messages of an MQTT filter', load: () => import('./tail.ts') },
   { name: 'query', group: reading, summary: 'readings or aggregates of a time range', load: () => import('./query.ts') },
   {
     name: 'export',
@@ -80,6 +80,12 @@ export const commandTable: readonly CommandEntry[] = [
     group: keeping,
     summary: 'verify the files of the store, beside a running server or of a stopped one',
     load: () => import('./store/command.ts'),
+  },
+  {
+    name: 'mqtt',
+    group: keeping,
+    summary: 'clients of the broker: who is connected, sessions, subscriptions; disconnect one',
+    load: () => import('./mqtt.ts'),
   },
   { name: 'tokens', group: keeping, summary: 'create, list and revoke API tokens', load: () => import('./tokens.ts') },
 ]

@@ -1,12 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Command } from 'commander'
-import { asKymoError } from '../core/errors.ts'
+import { asKymoError, KymoError } from '../core/errors.ts'
 import { Api } from './api.ts'
 import { printable, time, value } from './format.ts'
 import type { CommonOptions } from './options.ts'
 import { commaList, examples, integerBetween, serverOptions, timeZoneOption } from './options.ts'
 import type { ServerEvent } from './sse.ts'
 import { SseReader } from './sse.ts'
+import { tailMessages } from './tail-messages.ts'
 import type { Terminal } from './terminal.ts'
 
 interface TailOptions extends CommonOptions {
@@ -30,6 +31,7 @@ const metricWidth = 20
 
 export function declare(command: Command, terminal: Terminal): void {
   command
+    .argument('[filter]', 'messages of the broker that this MQTT filter matches, in place of readings')
     .option('--device <ids>', 'only these devices, separated by commas', commaList)
     .option('--metric <names>', 'only these metrics, separated by commas', commaList)
     .option('-n, --count <n>', 'end after so many readings', integerBetween(1, 1_000_000_000))
@@ -39,7 +41,14 @@ export function declare(command: Command, terminal: Terminal): void {
     ['kymo tail', 'every reading as it becomes durable, until Ctrl-C'],
     ['kymo tail --device dev-1 --metric temperature --json', 'one device and metric, a JSON object a line'],
     ['kymo tail -n 1', 'wait for one reading'],
-  ]).action(async (options: TailOptions) => tail(options, terminal))
+    ["kymo tail 'devices/+/commands'", 'every message to these topics as the broker delivers it, those that are no telemetry too'],
+  ]).action(async (filter: string | undefined, options: TailOptions) => {
+    if (filter === undefined) return tail(options, terminal)
+    if (options.device !== undefined || options.metric !== undefined)
+      throw new KymoError('usage', { detail: '--device and --metric choose readings; a filter chooses messages: give the one or the other' })
+    const left = await tailMessages(filter, options, terminal, terminal.interrupted())
+    if (!left) throw new KymoError('server_unreachable', { detail: 'the server ended the connection' })
+  })
 }
 
 /** Follows the live stream; after a lost connection it goes on behind the last event that it saw. */

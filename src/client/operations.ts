@@ -71,6 +71,13 @@ export const operations = {
     downloadExport: 'GET response /api/v1/jobs/{id}/download',
     getRejects: 'GET response /api/v1/jobs/{id}/rejects',
   },
+  mqtt: {
+    listMqttClients: 'GET pages /api/v1/mqtt/clients',
+    getMqttClient: 'GET json /api/v1/mqtt/clients/{client_id}',
+    disconnectMqttClient: 'DELETE json /api/v1/mqtt/clients/{client_id}',
+    listMqttSessions: 'GET pages /api/v1/mqtt/sessions',
+    listMqttSubscriptions: 'GET pages /api/v1/mqtt/subscriptions',
+  },
   backup: {
     createSnapshot: 'POST json /api/v1/snapshots application/json',
     getSnapshot: 'GET json /api/v1/snapshots/{id}',

@@ -46,6 +46,54 @@ export interface Reading {
   readonly flags?: readonly ('big_integer' | 'retained' | 'clock_ahead' | 'late' | 'arrival_time')[]
 }
 
+export interface MqttClient {
+  readonly client_id: string
+  readonly address: string
+  readonly transport: 'tcp' | 'tls' | 'ws' | 'wss'
+  readonly protocol: '3.1' | '3.1.1' | '5'
+  /** The id of its token, or how else it was let in. */
+  readonly principal: string
+  readonly connected_at: string
+  /** 0: it need not say anything. */
+  readonly keep_alive_s: number
+  readonly subscriptions: number
+  /** Deliveries at QoS 1 and 2 that were sent and are not done with. */
+  readonly inflight: number
+  /** Deliveries that wait behind them. */
+  readonly queued: number
+  /** Its own publishes that are not acknowledged yet. */
+  readonly unacknowledged: number
+  readonly messages_in: number
+  readonly messages_out: number
+  readonly bytes_in: number
+  readonly bytes_out: number
+}
+
+export interface MqttSession {
+  readonly client_id: string
+  readonly connected: boolean
+  /** Session Expiry Interval; 0: it ends with its connection, null: never. */
+  readonly expiry_s: number | null
+  /** Since when nobody is connected to it. */
+  readonly detached_at: string | null
+  readonly subscriptions: number
+  readonly inflight: number
+  readonly queued: number
+}
+
+export interface MqttSubscription {
+  readonly client_id: string
+  /** As the client wrote it, $share/group/ included. */
+  readonly filter: string
+  readonly qos: 0 | 1 | 2
+  readonly no_local: boolean
+  readonly retain_as_published: boolean
+  readonly retain_handling: 0 | 1 | 2
+  /** Subscription Identifier; 0: none. */
+  readonly identifier: number
+  readonly connected: boolean
+}
+
 export interface DeviceLatest {
   readonly device?: string
   readonly items?: readonly Reading[]
@@ -417,6 +465,12 @@ export interface CreateExportBody {
   readonly to?: string
   /** CSV and Parquet: a row for each device and time, a column for each metric. */
   readonly wide?: boolean
+}
+
+export interface DisconnectMqttClientAnswer {
+  readonly client_id: string
+  readonly disconnected: boolean
+  readonly session_ended: boolean
 }
 
 export interface CreateTokenAnswer {
@@ -1047,6 +1101,38 @@ export interface GetRejectsRequest {
   readonly id: string
 }
 
+export interface ListMqttClientsRequest {
+  readonly limit?: number | undefined
+  /** The `next_cursor` of the page before; opaque. */
+  readonly cursor?: string | undefined
+}
+
+export interface GetMqttClientRequest {
+  readonly client_id: string
+}
+
+export interface DisconnectMqttClientRequest {
+  /** End the session as well: its subscriptions, and what waits for it. */
+  readonly session?: boolean | undefined
+  readonly client_id: string
+}
+
+export interface ListMqttSessionsRequest {
+  readonly limit?: number | undefined
+  /** The `next_cursor` of the page before; opaque. */
+  readonly cursor?: string | undefined
+}
+
+export interface ListMqttSubscriptionsRequest {
+  /** Only those of this client. */
+  readonly client_id?: string | undefined
+  /** Only those of exactly this filter. */
+  readonly filter?: string | undefined
+  readonly limit?: number | undefined
+  /** The `next_cursor` of the page before; opaque. */
+  readonly cursor?: string | undefined
+}
+
 export interface CreateSnapshotRequest {
   readonly body: {
     /** A new UUID, so that it can be given back when no answer comes. Absent: made by the server. */
@@ -1363,6 +1449,24 @@ export interface Operations {
     readonly downloadExport: Call<DownloadExportRequest, Response>
     /** Rows of an import that were not taken: line, reason, row (NDJSON): `GET /api/v1/jobs/{id}/rejects` */
     readonly getRejects: Call<GetRejectsRequest, Response>
+  }
+  readonly mqtt: {
+    /** Connected MQTT clients, by client id: `GET /api/v1/mqtt/clients` */
+    readonly listMqttClients: OptionalCall<ListMqttClientsRequest, Page<MqttClient>>
+    /** The items of all pages of `listMqttClients`. */
+    readonly allMqttClients: Items<ListMqttClientsRequest, MqttClient>
+    /** One connected MQTT client: `GET /api/v1/mqtt/clients/{client_id}` */
+    readonly getMqttClient: Call<GetMqttClientRequest, MqttClient>
+    /** Disconnect an MQTT client: `DELETE /api/v1/mqtt/clients/{client_id}` */
+    readonly disconnectMqttClient: Call<DisconnectMqttClientRequest, DisconnectMqttClientAnswer>
+    /** MQTT sessions, connected or kept, by client id: `GET /api/v1/mqtt/sessions` */
+    readonly listMqttSessions: OptionalCall<ListMqttSessionsRequest, Page<MqttSession>>
+    /** The items of all pages of `listMqttSessions`. */
+    readonly allMqttSessions: Items<ListMqttSessionsRequest, MqttSession>
+    /** MQTT subscriptions, by client id and filter: `GET /api/v1/mqtt/subscriptions` */
+    readonly listMqttSubscriptions: OptionalCall<ListMqttSubscriptionsRequest, Page<MqttSubscription>>
+    /** The items of all pages of `listMqttSubscriptions`. */
+    readonly allMqttSubscriptions: Items<ListMqttSubscriptionsRequest, MqttSubscription>
   }
   readonly backup: {
     /** Hold all data as they are now, to be copied: `POST /api/v1/snapshots` */

@@ -217,7 +217,20 @@ export const configSchema = {
       minimum: 0,
     }),
     client_bytes_per_s: whole({ description: 'The same in bytes of topic and payload.', default: 0, minimum: 0, unit: 'bytes' }),
+    sys_interval_s: whole({
+      description: 'How often topics below $SYS/broker that have changed are published to those who subscribe to them. 0: there are none.',
+      default: 10,
+      minimum: 0,
+      maximum: 86_400,
+      unit: 's',
+    }),
     plain: flag({ description: 'MQTT without TLS on mqtt.port. Off: mqtt.tls.port only.', default: true }),
+    ws: flag({
+      description:
+        'MQTT over WebSocket at /mqtt of http.port. With mqtt.plain off only over HTTPS, and where mqtt.tls.client_certificates is require, only if ' +
+        'http.tls asks for the same.',
+      default: true,
+    }),
     tls: {
       port: whole({
         description: 'Port of MQTT over TLS; 0: any free one. Open when there is a certificate.',

@@ -232,6 +232,9 @@ export const limits = {
   mqttPartialTotalBytesMax: 256 * MiB,
   /** Wills whose topic is telemetry and that came while the gate was overloaded. */
   mqttHeldWillsMax: 10_000,
+  /** Topic aliases that a client of MQTT 5 may use, and that it is sent: a gateway's busiest devices, a route of 300 B or a name of 100 B each. */
+  mqttTopicAliasMax: 256,
+  mqttSendAliasesMax: 64,
   /** Topics whose route a connection remembers: a gateway's devices, 300 B each. */
   mqttRoutesPerClientMax: 1_024,
   /** Messages of arrays that one client may have decoded in a turn of the event loop: 256 bad ones, each a dead letter, take 2 ms. */
@@ -250,12 +253,22 @@ export const limits = {
   mqttUserPropertiesMax: 256,
   /** Levels of all subscriptions' filters, equal beginnings counted once: 500,000 x 300 B = 150 MB. */
   mqttSubscriptionNodesMax: 500_000,
+  /** Subscriptions of all clients: 1,000,000 x 240 B = 240 MB, beyond the levels of their filters. */
+  mqttSubscriptionsMax: 1_000_000,
+  /** Retained messages that are sent in one turn of the event loop, to all clients: each takes about 2 us. */
+  mqttRetainedPerTurn: 256,
   /** Topics, and filters that match them, remembered in each tenant: 262,144 x about 100 B = 26 MB. */
   mqttMatchCacheMax: 262_144,
   /** A packet that stays incomplete this long without 1 KiB of progress ends the connection. */
   mqttPacketTimeoutMs: 60_000,
   /** A client that does not take what waits for it for so long is disconnected. */
   mqttWriteTimeoutMs: 60_000,
+  /** Items of a page of clients, sessions or subscriptions. */
+  mqttListedMax: 1_000,
+  /** A WebSocket message that carries MQTT is taken as a whole: clients write a packet, or a socket's worth of them, in each. */
+  mqttWebSocketMessageBytesMax: 1 * MiB,
+  /** While mqttPartialTotalBytesMax is exceeded, a client whose message has come to more than this is disconnected. */
+  mqttWebSocketFairBytes: 1 * KiB,
   /** How long a refused client may take to read why, and how many may do so at a time. */
   mqttLingerMs: 2_000,
   mqttLingeringMax: 1_000,

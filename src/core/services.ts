@@ -206,6 +206,74 @@ export interface SystemStatus {
   readonly pid: number
 }
 
+/** A connected MQTT client. */
+export interface MqttClient {
+  readonly client_id: string
+  readonly address: string
+  readonly transport: 'tcp' | 'tls' | 'ws' | 'wss'
+  /** 3 and 4 are MQTT 3.1 and 3.1.1. */
+  readonly protocol_level: 3 | 4 | 5
+  /** The token's id, or how else it was let in. */
+  readonly principal: string
+  readonly connected_us: number
+  /** 0: it need not say anything. */
+  readonly keep_alive_s: number
+  readonly subscriptions: number
+  /** Deliveries at QoS 1 and 2 that were sent and are not done with, and those that wait behind them. */
+  readonly inflight: number
+  readonly queued: number
+  /** Its own publishes that are not acknowledged yet. */
+  readonly unacknowledged: number
+  readonly messages_in: number
+  readonly messages_out: number
+  readonly bytes_in: number
+  readonly bytes_out: number
+}
+
+/** A session, of a client that is connected or may come back to it. */
+export interface MqttSession {
+  readonly client_id: string
+  readonly connected: boolean
+  /** Session Expiry Interval in seconds; 0: it ends with its connection; Infinity: never. */
+  readonly expiry_s: number
+  /** Since when nobody is connected to it. */
+  readonly detached_us?: number
+  readonly subscriptions: number
+  readonly inflight: number
+  readonly queued: number
+}
+
+export interface MqttSubscription {
+  readonly client_id: string
+  /** As the client wrote it, `$share/group/` included. */
+  readonly filter: string
+  readonly qos: 0 | 1 | 2
+  readonly no_local: boolean
+  readonly retain_as_published: boolean
+  readonly retain_handling: 0 | 1 | 2
+  /** Subscription Identifier; 0: none. */
+  readonly identifier: number
+  readonly connected: boolean
+}
+
+/** The MQTT door as an operator sees it: `src/doors/mqtt/operator.ts`. Lists are ordered by client id; `after` is a page's `next`. */
+export interface MqttService {
+  clients(tenant: string, o: { readonly after?: string; readonly limit: number }): Page<MqttClient>
+  client(tenant: string, clientId: string): MqttClient | undefined
+  sessions(tenant: string, o: { readonly after?: string; readonly limit: number }): Promise<Page<MqttSession>>
+  /** `clientId`, `filter`: only those of this client, of exactly this filter. */
+  subscriptions(
+    tenant: string,
+    o: { readonly after?: string; readonly limit: number; readonly clientId?: string; readonly filter?: string },
+  ): Promise<Page<MqttSubscription>>
+  /** Ends the connection, its will is published; with `session` the session too. Undefined: there is neither. */
+  disconnect(
+    tenant: string,
+    clientId: string,
+    o: { readonly session: boolean },
+  ): Promise<{ readonly disconnected: boolean; readonly session_ended: boolean } | undefined>
+}
+
 export type JobKind = 'import' | 'export'
 /** `failed` says why in `error`; `cancelled` was asked for. What a restart of the server interrupts goes on after it. */
 export type JobState = 'waiting' | 'running' | 'done' | 'failed' | 'cancelled'

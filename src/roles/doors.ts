@@ -4,7 +4,7 @@ import { corsOrigins } from '../core/config-doors.ts'
 import type { Env } from '../core/env.ts'
 import { limits } from '../core/limits.ts'
 import type { Metrics } from '../core/metrics.ts'
-import type { HttpDoorOptions } from '../doors/http/options.ts'
+import type { HttpDoorOptions, Upgrade } from '../doors/http/options.ts'
 import type { MqttDoor } from '../doors/mqtt/door.ts'
 import { KeyedRate } from '../doors/rate.ts'
 import { openCertificates, type Certificates } from '../doors/tls/certificates.ts'
@@ -69,6 +69,22 @@ export function httpGuards({ http }: Config, env: Env, tls: TlsListener | undefi
     ...(origins.size === 0 ? {} : { cors: origins }),
     ...(perS === 0 ? {} : { requestRate: new KeyedRate(env.clock, { perS, burst, keysMax: limits.httpRateKeysMax }) }),
   }
+}
+
+/** Where MQTT over WebSocket is spoken. */
+const webSocketPath = '/mqtt'
+
+/** Whether the authorities that vouch for clients of the HTTP door are those of the MQTT door. */
+export function sameAuthorities({ http, mqtt }: Config): boolean {
+  return http.tls.client_certificates === 'require' && http.tls.ca_file !== '' && path.resolve(http.tls.ca_file) === path.resolve(mqtt.tls.ca_file)
+}
+
+/** What the HTTP door offers of the MQTT door: nothing that the settings of its own ports would not let in. */
+export function mqttUpgrades(config: Config, door: Pick<MqttDoor, 'upgrade'>): readonly Upgrade[] {
+  const { mqtt, http } = config
+  const guarded = http.tls.cert_file !== '' && (mqtt.tls.client_certificates !== 'require' || sameAuthorities(config))
+  if (!mqtt.ws || !(mqtt.plain || guarded)) return []
+  return [{ path: webSocketPath, accept: (request, socket, head) => door.upgrade(request, socket, head) }]
 }
 
 /** The addresses of the MQTT door, the one without TLS first. */

@@ -35,7 +35,7 @@ import { Stack } from './stack.ts'
 import { openStoreThread } from './store-thread.ts'
 import { retentionStatus, systemStatus } from './status.ts'
 import { watchStorage } from './storage.ts'
-import { httpGuards, mqttUrls, openTls } from './doors.ts'
+import { httpGuards, mqttUpgrades, mqttUrls, openTls, sameAuthorities } from './doors.ts'
 
 export type { FirstMessage }
 
@@ -271,6 +271,8 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
         metrics,
         throttle,
         plain: config.mqtt.plain,
+        ...(config.mqtt.sys_interval_s === 0 ? {} : { sys: { version, intervalMs: config.mqtt.sys_interval_s * 1000 } }),
+        webSocketCertificates: sameAuthorities(config),
         ...(tls.mqtt === undefined ? {} : { tls: { ...tls.mqtt, port: config.mqtt.tls.port } }),
         limits: {
           packetBytesMax: config.mqtt.packet_bytes_max,
@@ -301,6 +303,7 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
         latest: live,
         live,
         deadLetters,
+        mqtt: mqtt.operator,
         status: () =>
           systemStatus({
             version,
@@ -328,6 +331,7 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
         mqttPort: mqtt.port,
         mqttsPort: mqtt.tlsPort,
         ...httpGuards(config, env, tls.http),
+        upgrades: mqttUpgrades(config, mqtt),
         innerTokens: jobs,
         throttle,
         limits: { bodyBytesMax: config.http.body_bytes_max },

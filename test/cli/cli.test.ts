@@ -300,6 +300,18 @@ test('commands that read from a server: pages, problems, and nothing that steers
   })
 })
 
+test('tail: a filter is for messages, a device for readings; a server without MQTT over WebSocket says which setting that is', async () => {
+  assert.match((await inProcess('tail', 'a/#', '--device', 'd')).stderr, /give the one or the other/)
+  assert.match((await inProcess('tail', 'a/#', '--url', 'ftp://x')).stderr, /not an address of a server/)
+  const server = http.createServer((_request, response) => response.writeHead(404).end())
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  const tail = await inProcess('tail', 'a/#', '--url', `http://127.0.0.1:${port}`)
+  server.close()
+  assert.match(tail.stderr, /the server offers none \(mqtt\.ws\)/)
+  assert.notEqual(tail.code, 0)
+})
+
 test('tail: a table with times in the wanted zone, a gap told, an end after so many', async (t) => {
   const url = await fakeApi(t)
   const tail = await inProcess('tail', '--url', url, '--token', 'tk_good', '-n', '2', '--time-zone', 'Europe/Berlin')

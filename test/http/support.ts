@@ -36,6 +36,15 @@ const noSnapshots: HttpDoorOptions['snapshots'] = {
 }
 
 /** For tests of other routes. */
+export const noMqtt: HttpDoorOptions['mqtt'] = {
+  clients: () => ({ items: [] }),
+  client: () => undefined,
+  sessions: async () => ({ items: [] }),
+  subscriptions: async () => ({ items: [] }),
+  disconnect: async () => undefined,
+}
+
+/** For tests of other routes. */
 export const noErasures: ErasureService = {
   request: async () => {
     throw new KymoError('device_not_found')
@@ -494,6 +503,7 @@ export async function serve(t: TestContext, o: Partial<HttpDoorOptions> = {}): P
     deadLetters: letters,
     jobs: noJobs,
     erasures: noErasures,
+    mqtt: noMqtt,
     snapshots: noSnapshots,
     latest,
     status: async () => okStatus,

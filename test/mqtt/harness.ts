@@ -4,6 +4,7 @@ import type { IngestGate, MessageContext } from '../../src/core/gate.ts'
 import { Metrics } from '../../src/core/metrics.ts'
 import type { MqttAuthorizer } from '../../src/doors/mqtt/authorizer.ts'
 import { Broker } from '../../src/doors/mqtt/broker.ts'
+import type { BrokerOptions } from '../../src/doors/mqtt/broker.ts'
 import type { Connection } from '../../src/doors/mqtt/connection.ts'
 import type { TelemetryTopics } from '../../src/doors/mqtt/host.ts'
 import type { MqttLimits } from '../../src/doors/mqtt/limits.ts'
@@ -115,7 +116,7 @@ export class World {
   readonly broker: Broker
   readonly errors: string[] = []
 
-  constructor(limits: Partial<MqttLimits> = {}) {
+  constructor(limits: Partial<MqttLimits> = {}, o: Partial<BrokerOptions> = {}) {
     const logger: Logger = { ...quiet, error: (message) => void this.errors.push(message), child: () => logger }
     const env: Env = { clock: this.clock, random: { next: () => 0.5, uuid: () => 'uuid' }, logger, disk: undefined as never }
     this.broker = new Broker({
@@ -126,6 +127,7 @@ export class World {
       metrics: this.metrics,
       limits,
       defer: (flush) => void (this.#deferred = flush),
+      ...o,
     })
   }
   #deferred: (() => void) | undefined
@@ -161,6 +163,9 @@ export class World {
 /** One client's end of a simulated network. */
 export class Line implements Connection {
   readonly remoteAddress: string
+  readonly transport = 'tcp'
+  bytesRead = 0
+  bytesWritten = 0
   readonly #world: World
   readonly #session: MqttSession | undefined
   #received: Uint8Array[] = []

@@ -71,7 +71,7 @@ describe('the door with MQTT.js', () => {
     const granted = await client.subscribeAsync({ 'a/#': { qos: 2 }, b: { qos: 0 } })
     assert.deepEqual(
       granted.map((grant) => grant.qos),
-      [1, 0],
+      [2, 0],
     )
     const got: [string, number, number][] = []
     const expected: [string, number, number][] = []
@@ -84,7 +84,7 @@ describe('the door with MQTT.js', () => {
     for (const size of [0, 1, 127, 16_300, 70_000, 900_000]) {
       for (const topic of ['a/é/x', 'b'] as const) {
         const qos = (got.length + size) % 3 === 0 ? 2 : 1
-        expected.push([topic, size, topic === 'b' ? 0 : 1])
+        expected.push([topic, size, topic === 'b' ? 0 : qos])
         await client.publishAsync(topic, Buffer.alloc(size, 120), { qos })
       }
     }
@@ -114,12 +114,37 @@ describe('the door with MQTT.js', () => {
     await client.endAsync()
   })
 
-  test('a client of MQTT 5 is told that the version is not supported', async () => {
-    await assert.rejects(
-      mqtt.connectAsync(`mqtt://127.0.0.1:${door.port}`, { protocolVersion: 5, reconnectPeriod: 0 }),
-      (error: Error & { code?: number }) => error.code === 0x84 || error.code === 132,
-    )
-  })
+  // MQTT.js 5 forgets the topic of a QoS 2 message that came with an alias: none is asked for there.
+  for (const { topicAliasMaximum, levels } of [
+    { topicAliasMaximum: 5, levels: [0, 1] as const },
+    { topicAliasMaximum: 0, levels: [0, 1, 2] as const },
+  ]) {
+    test(`a client of MQTT 5: properties, identifiers, QoS ${levels.join(', ')}, ${topicAliasMaximum} aliases`, async () => {
+      const client = await mqtt.connectAsync(`mqtt://127.0.0.1:${door.port}`, {
+        protocolVersion: 5,
+        autoAssignTopicAlias: true,
+        properties: { receiveMaximum: 3, ...(topicAliasMaximum === 0 ? {} : { topicAliasMaximum }) },
+      })
+      await client.subscribeAsync('five/#', { qos: 2, properties: { subscriptionIdentifier: 7 } })
+      const got: string[] = []
+      const all = new Promise<void>((resolve) => {
+        client.on('message', (topic, payload, packet) => {
+          const { subscriptionIdentifier, userProperties } = packet.properties ?? {}
+          got.push(JSON.stringify([topic, String(payload), packet.qos, subscriptionIdentifier, userProperties]))
+          if (got.length === 30) resolve()
+        })
+      })
+      const expected: string[] = []
+      for (let i = 0; i < 30; i++) {
+        const qos = levels[i % levels.length]!
+        expected.push(JSON.stringify([`five/${i % 5}`, `${i}`, qos, 7, { n: `${i}` }]))
+        await client.publishAsync(`five/${i % 5}`, `${i}`, { qos, properties: { userProperties: { n: `${i}` } } })
+      }
+      await all
+      await client.endAsync()
+      assert.deepEqual(got.toSorted(), expected.toSorted())
+    })
+  }
 
   test('the port is told when it is in use', async () => {
     await assert.rejects(
@@ -240,8 +265,8 @@ describe('the door and the network', () => {
 const absent = spawnSync('mosquitto_pub', ['--help']).error !== undefined ? 'mosquitto_pub and mosquitto_sub are not installed' : false
 
 describe('the door with mosquitto_pub and mosquitto_sub', { skip: absent }, () => {
-  for (const qos of ['0', '1', '2']) {
-    test(`QoS ${qos}: what mosquitto_pub sends, mosquitto_sub shows and the gate gets`, async () => {
+  for (const [version, qos] of ['mqttv311', 'mqttv5'].flatMap((level) => ['0', '1', '2'].map((one) => [level, one] as const))) {
+    test(`${version}, QoS ${qos}: what mosquitto_pub sends, mosquitto_sub shows and the gate gets`, async () => {
       const seen: string[] = []
       const { promise: subscribed, resolve } = Promise.withResolvers<void>()
       const authorizer: MqttAuthorizer = {
@@ -252,7 +277,7 @@ describe('the door with mosquitto_pub and mosquitto_sub', { skip: absent }, () =
         },
       }
       const door = await open(0, (_topic, text) => seen.push(text), {}, authorizer)
-      const address = ['-h', '127.0.0.1', '-p', `${door.port}`, '-q', qos, '-t', 'portfolio/telemetry']
+      const address = ['-h', '127.0.0.1', '-p', `${door.port}`, '-V', version, '-q', qos, '-t', 'portfolio/telemetry']
       const sub = spawn('mosquitto_sub', [...address, '-C', '1'])
       let shown = ''
       sub.stdout.on('data', (chunk: Buffer) => (shown += String(chunk)))
@@ -274,11 +299,11 @@ describe('the door with mosquitto_pub and mosquitto_sub', { skip: absent }, () =
     await door.close(100)
   })
 
-  test('wrong passwords and MQTT 5 are refused in words that it understands', async () => {
+  test('wrong passwords are refused in words that it understands, in both versions', async () => {
     const door = await open(0, undefined, { authDelayMs: 5 })
     const address = ['-h', '127.0.0.1', '-p', `${door.port}`, '-t', 'test', '-m', 'x']
     await assert.rejects(run('mosquitto_pub', [...address, '-u', 'u', '-P', 'wrong']), /Connection Refused: bad user ?name or password/)
-    await assert.rejects(run('mosquitto_pub', [...address, '-V', 'mqttv5']), /unsupported protocol version/i)
+    await assert.rejects(run('mosquitto_pub', [...address, '-V', 'mqttv5', '-u', 'u', '-P', 'wrong']), /bad user ?name or password/i)
     await door.close(100)
   })
 })

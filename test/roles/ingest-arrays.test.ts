@@ -42,6 +42,9 @@ async function house(log: MemoryLog): Promise<{ send(...packets: Uint8Array[]): 
       const answers: Uint8Array[] = []
       const session = broker.accept({
         remoteAddress: '10.0.0.1',
+        transport: 'tcp' as const,
+        bytesRead: 0,
+        bytesWritten: 0,
         bufferedBytes: 0,
         write: (bytes) => void answers.push(Uint8Array.from(bytes)),
         pause() {},

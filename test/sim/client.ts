@@ -49,6 +49,9 @@ export class SimClient {
     const current = (): boolean => mine.session !== undefined && this.#session === mine.session
     const connection: Connection = {
       remoteAddress: '127.0.0.1',
+      transport: 'tcp',
+      bytesRead: 0,
+      bytesWritten: 0,
       bufferedBytes: 0,
       write: (bytes) => {
         if (current()) this.#take(bytes)

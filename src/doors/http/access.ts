@@ -28,13 +28,11 @@ export function checkHost(host: string | undefined, bound: string): void {
 
 export function checkOrigin(origin: string | undefined, host: string | undefined): void {
   if (origin === undefined) return
-  let originHost: string | undefined
-  try {
-    originHost = new URL(origin).host
-  } catch {
-    originHost = undefined // "null" and what is no URL: another site in any case
-  }
-  if (originHost === undefined || originHost === '' || originHost !== host?.toLowerCase()) {
+  // "null" and what is no URL: another site in any case.
+  const page = URL.parse(origin)
+  // The same port is written or left out, as the client likes.
+  const self = page === null || host === undefined ? undefined : URL.parse(`${page.protocol}//${host}`)?.host
+  if (page === null || page.host === '' || (page.host !== self && page.host !== host?.toLowerCase())) {
     throw new KymoError('host_denied', { detail: `Pages of "${origin.slice(0, 100)}" may not call this server.` })
   }
 }

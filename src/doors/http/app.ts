@@ -19,6 +19,7 @@ import { docsRoutes } from './routes/docs.ts'
 import { jobRoutes } from './routes/jobs.ts'
 import { lineRoutes } from './routes/line.ts'
 import { liveRoutes } from './routes/live.ts'
+import { mqttRoutes } from './routes/mqtt.ts'
 import { pageRoutes } from './routes/page.ts'
 import { queryRoutes } from './routes/query.ts'
 import { seedAnalyticsRoutes } from './routes/seed-analytics.ts'
@@ -102,7 +103,7 @@ class KnownPaths {
   add(url: string, method: string | readonly string[]): void {
     let known = this.#paths.get(url)
     if (known === undefined) {
-      const pattern = new RegExp(`^${url.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&').replaceAll(/:[A-Za-z]+/g, '[^/]+')}/?$`)
+      const pattern = new RegExp(`^${url.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&').replaceAll(/:[A-Za-z_]+/g, '[^/]+')}/?$`)
       this.#paths.set(url, (known = { pattern, methods: new Set() }))
     }
     for (const m of typeof method === 'string' ? [method] : method) known.methods.add(m)
@@ -201,6 +202,7 @@ export async function buildApp(context: HttpContext, before?: (app: App) => Prom
   seedAnalyticsRoutes(app, context)
   deadLetterRoutes(app, context)
   jobRoutes(app, context)
+  mqttRoutes(app, context)
   snapshotRoutes(app, context)
   tokenRoutes(app, context)
   systemRoutes(app, context)

@@ -2,7 +2,7 @@ import http from 'node:http'
 import https from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
-import type { Env } from '../../core/env.ts'
+import type { Clock, Env } from '../../core/env.ts'
 import { KymoError } from '../../core/errors.ts'
 import type { Metrics } from '../../core/metrics.ts'
 import { guard, serverOptions, sparing, tlsHello } from '../tls/listener.ts'
@@ -10,9 +10,10 @@ import { buildApp } from './app.ts'
 import { measureTurns } from './loop-turns.ts'
 import { processMetrics } from './metrics-text.ts'
 import { httpLimits } from './options.ts'
-import type { HttpContext, HttpDoor, HttpDoorOptions, HttpLimits } from './options.ts'
+import type { HttpContext, HttpDoor, HttpDoorOptions, HttpLimits, Upgrade } from './options.ts'
 import { makeReference } from './pages/reference.ts'
-import { problemOf, problemType } from './problem.ts'
+import { answerBare } from './problem.ts'
+import { takeUpgrades, upgradeOptions } from './upgrade.ts'
 
 interface ParserError extends NodeJS.ErrnoException {
   readonly rawPacket?: Buffer
@@ -35,21 +36,6 @@ function answerBadClient(error: ParserError, socket: Socket, hello: (socket: Soc
   answerBare(socket, new KymoError(code, detail))
 }
 
-/** A problem document on a socket that has no request. */
-function answerBare(socket: Socket, error: KymoError): void {
-  const problem = problemOf(error, '-')
-  const body = JSON.stringify(problem)
-  const head = [
-    `HTTP/1.1 ${problem.status} ${http.STATUS_CODES[problem.status] ?? ''}`,
-    `content-type: ${problemType}`,
-    `content-length: ${Buffer.byteLength(body)}`,
-    'x-content-type-options: nosniff',
-    'cache-control: no-store',
-    'connection: close',
-  ]
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
-}
-
 interface ServerFacts {
   readonly limits: HttpLimits
   readonly handler: http.RequestListener
@@ -57,9 +43,10 @@ interface ServerFacts {
   readonly env: Env
   readonly metrics: Metrics
   readonly hello: (socket: Socket) => void
+  readonly upgrades: readonly Upgrade[]
 }
 
-function createServer({ limits, handler, tls, env, metrics, hello }: ServerFacts): http.Server {
+function createServer({ limits, handler, tls, env, metrics, hello, upgrades }: ServerFacts): http.Server {
   const options: http.ServerOptions = {
     maxHeaderSize: limits.headerBytesMax,
     headersTimeout: Math.min(limits.headersTimeoutMs, limits.requestTimeoutMs),
@@ -67,6 +54,7 @@ function createServer({ limits, handler, tls, env, metrics, hello }: ServerFacts
     connectionsCheckingInterval: Math.max(50, Math.min(5_000, limits.headersTimeoutMs / 2)),
     keepAliveTimeout: limits.keepAliveMs,
     noDelay: true,
+    ...upgradeOptions(upgrades),
   }
   let server: http.Server
   if (tls === undefined) server = http.createServer(options, handler)
@@ -116,11 +104,27 @@ function listen(server: http.Server, host: string, port: number): Promise<number
   })
 }
 
-function closeServer(server: http.Server, drained: Promise<unknown>): Promise<void> {
+/** How often it is looked whether all connections that are left speak another protocol by now. */
+const lookMs = 20
+
+/** `upgraded`: connections that another door has and closes. */
+function closeServer(server: http.Server, drained: Promise<unknown>, clock: Clock, upgraded: () => number): Promise<void> {
   return new Promise((resolve) => {
-    server.close(() => resolve())
+    let closed = false
+    server.close(() => {
+      closed = true
+      resolve()
+    })
     server.closeIdleConnections()
     void drained.then(() => server.closeAllConnections())
+    const look = (): void => {
+      if (closed || upgraded() === 0) return
+      server.getConnections((_error, connections) => {
+        if (connections <= upgraded()) resolve()
+        else clock.after(lookMs, look)
+      })
+    }
+    look()
   })
 }
 
@@ -134,7 +138,7 @@ function urlOf(scheme: 'http' | 'https', host: string, port: number): string {
  * left out of `ports` without a word, as other programs may have a right to it.
  */
 export async function openHttpDoor(o: HttpDoorOptions): Promise<HttpDoor> {
-  const { port: wanted, extraPorts = [], limits, tls, innerTokens, ...services } = o
+  const { port: wanted, extraPorts = [], limits, tls, innerTokens, upgrades = [], ...services } = o
   const innerMessages = new WeakSet<http.IncomingMessage>()
   const context: HttpContext = {
     ...services,
@@ -172,8 +176,16 @@ export async function openHttpDoor(o: HttpDoorOptions): Promise<HttpDoor> {
         `${socket.remoteAddress} spoke TLS on port ${socket.localPort}, which has none: http://, or set http.tls.cert_file and http.tls.key_file`,
       )
     },
+    upgrades,
   }
-  const servers = [createServer(facts)]
+  const upgraded = new Map<http.Server, () => number>()
+  /** One that others than this server's own processes call. */
+  const outer = (): http.Server => {
+    const server = createServer(facts)
+    if (upgrades.length > 0) upgraded.set(server, takeUpgrades(server, upgrades, context))
+    return server
+  }
+  const servers = [outer()]
   let port: number
   let innerPort: number | undefined
   try {
@@ -182,6 +194,7 @@ export async function openHttpDoor(o: HttpDoorOptions): Promise<HttpDoor> {
       const inner = createServer({
         ...facts,
         tls: undefined,
+        upgrades: [],
         handler(request, response) {
           innerMessages.add(request)
           handler(request, response)
@@ -199,7 +212,7 @@ export async function openHttpDoor(o: HttpDoorOptions): Promise<HttpDoor> {
   const ports = [port]
   for (const extra of extraPorts) {
     if (ports.includes(extra)) continue
-    const server = createServer(facts)
+    const server = outer()
     try {
       ports.push(await listen(server, o.host, extra))
       servers.push(server)
@@ -232,7 +245,7 @@ export async function openHttpDoor(o: HttpDoorOptions): Promise<HttpDoor> {
       let cut: (() => void) | undefined
       const drained = new Promise<void>((resolve) => (cut = resolve))
       const timer = o.env.clock.after(drainMs, () => cut?.())
-      await Promise.all(servers.map((server) => closeServer(server, drained)))
+      await Promise.all(servers.map((server) => closeServer(server, drained, o.env.clock, upgraded.get(server) ?? (() => 0))))
       timer.cancel()
       await app.close()
     },

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Env } from '../../core/env.ts'
 import type { IngestGate } from '../../core/gate.ts'
 import type { Metrics } from '../../core/metrics.ts'
@@ -11,6 +12,7 @@ import type {
   JobService,
   LatestValues,
   LiveFeed,
+  MqttService,
   SystemStatus,
   TokenService,
 } from '../../core/services.ts'
@@ -58,6 +60,13 @@ export type HttpLimits = typeof httpLimits
  */
 export type HttpAuth = 'loopback' | 'token' | 'open'
 
+/** A protocol over WebSocket that another door speaks on these ports. */
+export interface Upgrade {
+  readonly path: string
+  /** Does the handshake, or refuses it. `head`: bytes that came behind the request. */
+  accept(request: IncomingMessage, socket: Socket, head: Buffer): void
+}
+
 /** What the routes work on. */
 export interface HttpServices {
   readonly gate: IngestGate
@@ -67,6 +76,7 @@ export interface HttpServices {
   readonly latest: LatestValues
   readonly live: LiveFeed
   readonly deadLetters: DeadLetterService
+  readonly mqtt: MqttService
   readonly jobs: JobService
   readonly erasures: ErasureService
   readonly snapshots: SnapshotService
@@ -91,6 +101,7 @@ export interface HttpDoorOptions extends HttpServices {
   readonly tls?: TlsListener & { readonly hstsMaxAgeS: number }
   /** Good at `HttpDoor.innerUrl` and nowhere else needed: tokens of this server's own jobs. */
   readonly innerTokens?: Pick<TokenService, 'verify'>
+  readonly upgrades?: readonly Upgrade[]
   /** Origins whose pages may call. */
   readonly cors?: ReadonlySet<string>
   /** Absent: no limit. */

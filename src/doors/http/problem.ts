@@ -1,3 +1,5 @@
+import http from 'node:http'
+import type { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { asKymoError, errorTable, httpStatus, KymoError } from '../../core/errors.ts'
 import type { FieldError } from '../../core/errors.ts'
@@ -42,6 +44,23 @@ export function problemOf(error: KymoError, requestId: string, compat?: CompatEr
     ...(error.details.facts === undefined || hidden ? {} : { facts: error.details.facts }),
     ...(compat === undefined ? {} : { error: ownFault.has(error.kind) ? compat.failed : compatText(error, detail) }),
   }
+}
+
+/** A problem document on a socket that has no request. */
+export function answerBare(socket: Socket, error: KymoError): void {
+  const problem = problemOf(error, '-')
+  const body = JSON.stringify(problem)
+  const retryAfter = retryAfterOf(error)
+  const head = [
+    `HTTP/1.1 ${problem.status} ${http.STATUS_CODES[problem.status] ?? ''}`,
+    `content-type: ${problemType}`,
+    `content-length: ${Buffer.byteLength(body)}`,
+    ...(retryAfter === undefined ? [] : [`retry-after: ${retryAfter}`]),
+    'x-content-type-options: nosniff',
+    'cache-control: no-store',
+    'connection: close',
+  ]
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
 }
 
 /** S2's readers show one line: the field belongs into it. */

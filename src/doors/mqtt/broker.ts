@@ -2,7 +2,9 @@ import type { Env } from '../../core/env.ts'
 import { KymoError } from '../../core/errors.ts'
 import type { IngestGate } from '../../core/gate.ts'
 import type { Metrics } from '../../core/metrics.ts'
+import type { SessionMessage } from '../../core/session-store.ts'
 import type { Will } from '../../wire/mqtt/packets.ts'
+import type { Will5 } from '../../wire/mqtt/v5/packets.ts'
 import { checkTopicName, encodeText } from '../../wire/mqtt/text.ts'
 import { peerOf } from '../address.ts'
 import { AuthThrottle } from '../auth-throttle.ts'
@@ -17,13 +19,18 @@ import { contextOf } from './host.ts'
 import type { HostedSession, MqttHost, TelemetryTopics, Waiting } from './host.ts'
 import { defaultMqttLimits } from './limits.ts'
 import type { MqttLimits } from './limits.ts'
-import { deliverTo } from './message.ts'
+import { deliverTo } from './fanout.ts'
+import { Outgoing, willProperties } from './message.ts'
 import type { Subscriber } from './message.ts'
 import { sparing } from '../tls/listener.ts'
 import { OversizedThrottle } from './oversized-throttle.ts'
+import { RetainedFeeds } from './retained.ts'
 import { createMqttSession } from './session.ts'
 import type { MqttSession } from './session.ts'
+import type { Presence } from './shared.ts'
 import { Subscriptions } from './subscriptions.ts'
+import { SysTopics } from './sys-topics.ts'
+import type { SysFigures } from './sys-topics.ts'
 import type { PacketWriter } from './writer.ts'
 
 /** How often held publishes are offered again when the gate says nothing. */
@@ -38,6 +45,8 @@ export interface BrokerOptions {
   readonly limits?: Partial<MqttLimits>
   /** Shared with other doors; absent: of its own. */
   readonly throttle?: AuthThrottle | undefined
+  /** Topics below `$SYS`, for the clients of tenant `default`; absent: none. */
+  readonly sys?: { readonly version: string; readonly intervalMs: number } | undefined
   /** Calls back once what is ready now has been read: answers are written together then. */
   readonly defer: (flush: () => void) => void
 }
@@ -48,6 +57,19 @@ interface HeldWill {
   readonly device: string | undefined
   /** Of a will that is an array: how far it was taken. */
   readonly array: MessageArray | undefined
+}
+
+/** Who the figures of the whole server are for. */
+const sysTenant = 'default'
+const none = new Uint8Array(0)
+
+const presence: Presence<Subscriber> = {
+  connected: (subscriber) => subscriber.connected,
+  readiness: (subscriber) => subscriber.readiness(),
+}
+
+function letIn(session: HostedSession): session is HostedSession & { readonly principal: MqttPrincipal } {
+  return session.principal !== undefined
 }
 
 /** The sessions of one door and what they share. Knows no sockets. */
@@ -65,9 +87,14 @@ export class Broker implements MqttHost {
   readonly held: Budget
   readonly partial: Budget
   readonly sending: Budget
+  readonly retained: RetainedFeeds
+  readonly #sys: SysTopics | undefined
+  #connects = 0
+  #clientsMax = 0
   readonly #say: ReturnType<typeof sparing>
   readonly #defer: (flush: () => void) => void
   readonly #nodes: Budget
+  readonly #subscriptions: Budget
   readonly #trees = new Map<string, Subscriptions<Subscriber>>()
   readonly #sessions = new Set<HostedSession>()
   readonly #addresses = new Map<HostedSession, string>()
@@ -97,6 +124,21 @@ export class Broker implements MqttHost {
     this.partial = new Budget(this.limits.partialTotalBytesMax)
     this.sending = new Budget(this.limits.sendTotalBytesMax)
     this.#nodes = new Budget(this.limits.subscriptionNodesMax)
+    this.#subscriptions = new Budget(this.limits.subscriptionsMax)
+    this.retained = new RetainedFeeds({
+      source: (tenant, filter) => this.#retainedOf(tenant, filter),
+      clock: this.clock,
+      perTurn: this.limits.retainedPerTurn,
+    })
+    if (o.sys !== undefined) {
+      const { clock } = this
+      this.#sys = new SysTopics({
+        ...o.sys,
+        clock,
+        figures: () => this.#figures(),
+        publish: (topic, text) => this.publish(topic, text, 0, sysTenant),
+      })
+    }
     this.#defer = o.defer
     this.#unlisten = o.gate.onDurable((durable) => this.#settle(durable))
   }
@@ -131,7 +173,8 @@ export class Broker implements MqttHost {
     if (wrong !== undefined) throw new KymoError('topic_invalid', { detail: wrong })
     const tree = this.#trees.get(tenant)
     const match = tree?.match(topic)
-    if (match !== undefined && match.length > 0) deliverTo(match, name, qos, payload, 0, payload.length)
+    if (match === undefined || match.nodes.length === 0) return
+    deliverTo(match, new Outgoing(topic, name, qos, false, payload, 0, payload.length), undefined)
   }
 
   /** Ends the connections that were let in with this token; returns how many. */
@@ -141,9 +184,20 @@ export class Broker implements MqttHost {
     return gone.length
   }
 
+  /** Who of a tenant is connected, in no order. */
+  *clients(tenant: string): Generator<HostedSession & { readonly principal: MqttPrincipal }, void, undefined> {
+    for (const session of this.#clients.values()) if (letIn(session) && session.principal.tenant === tenant) yield session
+  }
+
+  client(tenant: string, clientId: string): (HostedSession & { readonly principal: MqttPrincipal }) | undefined {
+    const session = this.#clients.get(`${tenant}\n${clientId}`)
+    return session !== undefined && letIn(session) ? session : undefined
+  }
+
   /** Stops reading, waits until what was taken is durable and acknowledged (at most `drainMs`), then ends all connections. */
   async close(drainMs: number): Promise<void> {
     this.#closed = true
+    this.#sys?.stop()
     for (const session of this.#sessions) session.drain()
     await this.#acknowledged(drainMs)
     for (const session of this.#sessions) session.shutdown()
@@ -156,7 +210,12 @@ export class Broker implements MqttHost {
   subscriptions(tenant: string): Subscriptions<Subscriber> {
     let tree = this.#trees.get(tenant)
     if (tree === undefined) {
-      tree = new Subscriptions<Subscriber>(this.#nodes, this.limits.matchCacheMax)
+      tree = new Subscriptions<Subscriber>({
+        nodes: this.#nodes,
+        subscriptions: this.#subscriptions,
+        cacheMax: this.limits.matchCacheMax,
+        presence,
+      })
       this.#trees.set(tenant, tree)
     }
     return tree
@@ -186,6 +245,8 @@ export class Broker implements MqttHost {
     const key = `${principal.tenant}\n${principal.clientId}`
     const before = this.#clients.get(key)
     this.#clients.set(key, session)
+    this.#connects++
+    this.#clientsMax = Math.max(this.#clientsMax, this.#clients.size)
     before?.takenOver()
   }
 
@@ -202,7 +263,7 @@ export class Broker implements MqttHost {
     if (this.#clients.get(key) === session) this.#clients.delete(key)
   }
 
-  publishWill(principal: MqttPrincipal, will: Will): void {
+  publishWill(principal: MqttPrincipal, will: Will | Will5): void {
     if (!this.authorizer.publish(principal, will.topic)) {
       this.counters.dropped.denied.value++
       return
@@ -216,12 +277,36 @@ export class Broker implements MqttHost {
       if (this.#heldWills.length > 0 || !this.#submitWill(held)) this.#holdWill(held)
     }
     const match = this.subscriptions(principal.tenant).match(will.topic)
-    if (match.length > 0) deliverTo(match, encodeText(will.topic), will.qos, will.payload, 0, will.payload.length)
+    if (match.nodes.length === 0) return
+    const { forwarded, expiresMs } = willProperties(will, this.clock)
+    const name = encodeText(will.topic)
+    deliverTo(match, new Outgoing(will.topic, name, will.qos, will.retain, payload, 0, payload.length, forwarded, expiresMs), undefined)
   }
 
   tlsOnPlain(remoteAddress: string): void {
     this.counters.tlsOnPlain.value++
     this.#say('tls', `${remoteAddress} spoke TLS on mqtt.port, which has none; the port for it is mqtt.tls.port`)
+  }
+
+  async *#retainedOf(tenant: string, filter: string): AsyncGenerator<readonly SessionMessage[], void, undefined> {
+    const sys = tenant === sysTenant ? this.#sys?.retained(filter) : undefined
+    if (sys !== undefined && sys.length > 0)
+      yield sys.map((told) => ({ ...told, tenant, qos: 0, properties: none, expiresUs: Number.POSITIVE_INFINITY }))
+  }
+
+  #figures(): SysFigures {
+    const { received, sent, dropped } = this.counters
+    const sum = (cells: readonly { readonly value: number }[]): number => cells.reduce((total, { value }) => total + value, 0)
+    const trees = [...this.#trees.values()]
+    return {
+      clients: { connected: this.#clients.size, disconnected: 0, maximum: this.#clientsMax },
+      subscriptions: trees.reduce((total, { size }) => total + size, 0),
+      sharedSubscriptions: trees.reduce((total, { shared }) => total + shared, 0),
+      retained: 0,
+      stored: undefined,
+      publish: { received: sum(received), sent: sum(sent), dropped: sum(Object.values(dropped)) },
+      connections: this.#connects,
+    }
   }
 
   // --- durability ---

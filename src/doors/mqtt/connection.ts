@@ -9,9 +9,16 @@ export interface ClientCertificate {
   readonly fingerprint: string
 }
 
+/** What carries a connection; `ws` and `wss` by way of the HTTP door. */
+export type Transport = 'tcp' | 'tls' | 'ws' | 'wss'
+
 /** The peer's end as a session sees it: a socket, or a line of the simulated network. */
 export interface Connection {
   readonly remoteAddress: string
+  readonly transport: Transport
+  /** Since the connection was made, of TCP's payload. */
+  readonly bytesRead: number
+  readonly bytesWritten: number
   /** What the client has shown in the handshake and the authorities vouch for. */
   readonly certificate?: ClientCertificate | undefined
   /** Bytes that `write` took and the network has not; `MqttSession.drained` is called when it is 0 again. */

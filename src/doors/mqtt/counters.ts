@@ -1,4 +1,7 @@
 import type { Cell, Metrics } from '../../core/metrics.ts'
+import type { Transport } from './connection.ts'
+
+const protocols = { 3: '3.1', 4: '3.1.1', 5: '5' } as const
 
 const dropReasons = [
   'overload',
@@ -10,10 +13,14 @@ const dropReasons = [
   'oversized',
   'empty_retained',
   'shutdown',
+  'expired',
+  'too_large',
+  'payload_format',
 ] as const
 /**
  * Why a message was not passed on. `refused`: it went to the dead letters. `oversized`: it did not, its address sends too many such.
- * `empty_retained`: no bytes and RETAIN, which clears what is retained for the topic and is no telemetry (section 3.3.1.3).
+ * `empty_retained`: no bytes and RETAIN, which clears what is retained for the topic and is no telemetry (section 3.3.1.3). `too_large`: longer
+ * than its subscriber takes. `payload_format`: said to be UTF-8 and was not.
  */
 export type DropReason = (typeof dropReasons)[number]
 
@@ -32,6 +39,7 @@ const closeReasons = [
   'overload',
   'connections',
   'revoked',
+  'kicked',
   'shutdown',
   'error',
 ] as const
@@ -46,6 +54,7 @@ export interface MqttCounters {
   readonly dropped: Readonly<Record<DropReason, Cell>>
   readonly closed: Readonly<Record<CloseReason, Cell>>
   readonly authFailures: Cell
+  connected(level: 3 | 4 | 5, transport: Transport): Cell
   /** Times that a client was not read for a while because it sent faster than it may. */
   readonly slowed: Cell
   readonly tlsOnPlain: Cell
@@ -65,6 +74,11 @@ export function createCounters(metrics: Metrics): MqttCounters {
     closed: Object.fromEntries(closeReasons.map((reason) => [reason, closed(reason)])) as Record<CloseReason, Cell>,
     slowed: metrics.counter('kymo_mqtt_slowed_total', 'Times that a client was read later because it sent faster than mqtt.client_*_per_s.'),
     tlsOnPlain: metrics.counter('kymo_tls_on_plain_total', 'Connections that spoke TLS on a port that has none.', { door: 'mqtt' }),
-    authFailures: metrics.counter('kymo_auth_failures_total', 'Requests and connections refused for their credentials.'),
+    authFailures: metrics.counter('kymo_auth_failures_total', 'Requests and connections refused for their credentials.', { transport: 'mqtt' }),
+    connected: (level, transport) =>
+      metrics.counter('kymo_mqtt_connects_total', 'MQTT clients that were let in, by version of the protocol.', {
+        protocol: protocols[level],
+        transport,
+      }),
   }
 }

@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http'
 import { createServer } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
 import { createServer as createTlsServer } from 'node:tls'
@@ -5,14 +6,17 @@ import type { Env } from '../../core/env.ts'
 import { KymoError } from '../../core/errors.ts'
 import type { IngestGate } from '../../core/gate.ts'
 import type { Metrics } from '../../core/metrics.ts'
+import type { MqttService } from '../../core/services.ts'
 import type { AuthThrottle } from '../auth-throttle.ts'
 import { guard, serverOptions, type TlsListener } from '../tls/listener.ts'
 import type { MqttAuthorizer } from './authorizer.ts'
 import { Broker } from './broker.ts'
 import type { TelemetryTopics } from './host.ts'
 import type { MqttLimits } from './limits.ts'
+import { createOperator } from './operator.ts'
 import type { Lingering } from './socket.ts'
 import { SocketConnection } from './socket.ts'
+import { createUpgrade, type WebSocketFacts } from './websocket.ts'
 
 export interface MqttDoorOptions {
   readonly host: string
@@ -25,9 +29,13 @@ export interface MqttDoorOptions {
   readonly metrics: Metrics
   readonly limits?: Partial<MqttLimits>
   readonly throttle?: AuthThrottle
+  /** Topics below `$SYS` (see SysTopics), for the clients of tenant `default`; absent: none. */
+  readonly sys?: { readonly version: string; readonly intervalMs: number } | undefined
   /** False: only `tls`. */
   readonly plain?: boolean
   readonly tls?: TlsListener & { readonly port: number }
+  /** Authorities that vouch for clients of `upgrade` are those of `tls`: their certificates are worth as much. */
+  readonly webSocketCertificates?: boolean
 }
 
 export interface MqttDoor {
@@ -36,6 +44,9 @@ export interface MqttDoor {
   readonly port: number
   readonly tlsPort: number | undefined
   connections(): number
+  readonly operator: MqttService
+  /** Takes a request to change to WebSocket (section 6), whose Host and Origin are right: MQTT over it is as over the door's own ports. */
+  upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void
   /** Delivers a message of the server's own to its subscribers; the gate does not see it. Tenant `default` unless given. */
   publish(topic: string, payload: Uint8Array, qos: 0 | 1, tenant?: string): void
   /** Ends the connections that were let in with this token; returns how many. */
@@ -48,11 +59,19 @@ export interface MqttDoor {
 /** TCP probes of an idle connection find a peer that vanished without a word, whatever its keep-alive. */
 const probeMs = 60_000
 
-/** Opens the MQTT 3.1.1 door. Rejects with `port_in_use` (facts: port). */
+/** Opens the door for MQTT 3.1.1 and 5. Rejects with `port_in_use` (facts: port). */
 export async function openMqttDoor(o: MqttDoorOptions): Promise<MqttDoor> {
   const { env } = o
   const broker = new Broker({ ...o, defer: setImmediate })
   const lingering: Lingering = { ms: broker.limits.lingerMs, max: broker.limits.lingeringMax, count: 0 }
+  const webSockets: WebSocketFacts = {
+    clock: env.clock,
+    limits: broker.limits,
+    lingering,
+    partial: broker.partial,
+    certificates: o.webSocketCertificates === true,
+    closing: false,
+  }
   const accept = (socket: Socket): void => {
     if (socket.destroyed) return
     const connection = new SocketConnection(socket, env.clock, lingering)
@@ -70,6 +89,7 @@ export async function openMqttDoor(o: MqttDoorOptions): Promise<MqttDoor> {
     return bound
   }
   const stopAccepting = (): void => {
+    webSockets.closing = true
     for (const server of servers) if (server.listening) server.close()
   }
   let plain: AddressInfo | undefined
@@ -93,6 +113,8 @@ export async function openMqttDoor(o: MqttDoorOptions): Promise<MqttDoor> {
     port: first.port,
     tlsPort: secure?.port,
     connections: () => broker.connections,
+    operator: createOperator(broker),
+    upgrade: createUpgrade(webSockets, (connection) => broker.accept(connection)),
     publish: (topic, payload, qos, tenant = 'default') => broker.publish(topic, payload, qos, tenant),
     disconnect: (principalId) => broker.disconnect(principalId),
     stopAccepting,

@@ -27,6 +27,11 @@ export class Fifo<T> {
     return item
   }
 
+  /** From the head on; the queue must not change meanwhile. */
+  *[Symbol.iterator](): Generator<T, void, undefined> {
+    for (let i = this.#head; i < this.#items.length; i++) yield this.#items[i]!
+  }
+
   clear(): void {
     this.#items = []
     this.#head = 0

@@ -1,12 +1,15 @@
 import type { Clock, Logger, Random } from '../../core/env.ts'
 import type { IngestGate, MessageContext } from '../../core/gate.ts'
 import type { Will } from '../../wire/mqtt/packets.ts'
+import type { Will5 } from '../../wire/mqtt/v5/packets.ts'
 import type { AuthThrottle } from '../auth-throttle.ts'
 import type { MqttAuthorizer, MqttPrincipal } from './authorizer.ts'
 import type { Budget } from './budget.ts'
+import type { Transport } from './connection.ts'
 import type { MqttCounters } from './counters.ts'
 import type { MqttLimits } from './limits.ts'
 import type { Subscriber } from './message.ts'
+import type { RetainedFeeds } from './retained.ts'
 import type { Subscriptions } from './subscriptions.ts'
 import type { OversizedThrottle } from './oversized-throttle.ts'
 import type { PacketWriter } from './writer.ts'
@@ -25,6 +28,21 @@ export interface Waiting {
   settle(durable: number): boolean
 }
 
+/** What an operator is shown of a session, as of now. */
+export interface SessionFacts {
+  readonly address: string
+  readonly transport: Transport
+  readonly level: 3 | 4 | 5
+  readonly connectedUs: number
+  readonly keepAliveS: number
+  readonly inflight: number
+  readonly queued: number
+  readonly messagesIn: number
+  readonly messagesOut: number
+  readonly bytesIn: number
+  readonly bytesOut: number
+}
+
 /** A session as its host knows it. */
 export interface HostedSession {
   readonly principal: MqttPrincipal | undefined
@@ -33,6 +51,11 @@ export interface HostedSession {
   /** Another connection uses the client id [MQTT-3.1.4-2]. */
   takenOver(): void
   revoke(): void
+  /** An operator ends the connection. */
+  kick(): void
+  facts(): SessionFacts
+  /** Who gets its deliveries; undefined before it was let in. */
+  readonly subscriber: Subscriber | undefined
   /** No more is read. */
   drain(): void
   shutdown(): void
@@ -54,13 +77,14 @@ export interface MqttHost {
   readonly held: Budget
   readonly partial: Budget
   readonly sending: Budget
+  readonly retained: RetainedFeeds
   subscriptions(tenant: string): Subscriptions<Subscriber>
   schedule(writer: PacketWriter): void
   wait(waiting: Waiting): void
   /** Makes the session the one of its client id. */
   register(session: HostedSession, principal: MqttPrincipal): void
   ended(session: HostedSession): void
-  publishWill(principal: MqttPrincipal, will: Will): void
+  publishWill(principal: MqttPrincipal, will: Will | Will5): void
   /** A client spoke TLS on the port that has none. */
   tlsOnPlain(remoteAddress: string): void
 }

@@ -1,42 +1,34 @@
+import { isUtf8 } from 'node:buffer'
 import type { Timer } from '../../core/env.ts'
 import { KymoError } from '../../core/errors.ts'
-import { ackBytes, encodeAck, writeAck } from '../../wire/mqtt/encode.ts'
-import type { AckType } from '../../wire/mqtt/packets.ts'
-import { PacketType } from '../../wire/mqtt/packets.ts'
-import { copyBytes, decodeText } from '../../wire/mqtt/text.ts'
-import { AckRing } from '../../wire/mqtt/ack-ring.ts'
+import { copyBytes } from '../../wire/mqtt/text.ts'
+import type { PublishProperties } from '../../wire/mqtt/v5/publish.ts'
+import { ReasonCode } from '../../wire/mqtt/v5/reason.ts'
 import { isArray, MessageArray } from '../../wire/message-array.ts'
 import type { MqttPrincipal } from './authorizer.ts'
+import { ClientRoutes } from './client-routes.ts'
 import type { CloseReason } from './counters.ts'
 import { Fifo } from './fifo.ts'
 import type { MqttHost, Waiting } from './host.ts'
-import { contextOf } from './host.ts'
-import { deliverTo } from './message.ts'
-import type { Subscriber } from './message.ts'
+import { deliverTo } from './fanout.ts'
+import { weightOf } from './held.ts'
+import type { Held } from './held.ts'
+import { keepProperties, noneKept, Outgoing } from './message.ts'
+import type { KeptProperties, Qos, Subscriber } from './message.ts'
+import { keepOversized } from './oversized-publish.ts'
+import { Receipts } from './receipts.ts'
 import type { Route } from './routes.ts'
-import { RouteCache } from './routes.ts'
 import type { Subscriptions } from './subscriptions.ts'
+import type { Terms } from './terms.ts'
 import type { PacketWriter } from './writer.ts'
 
-/** What a publish that the gate did not take is kept as. Without a route only its acknowledgement is still due. */
-interface Held {
-  readonly route: Route | undefined
-  readonly flags: number
-  readonly packetId: number
-  readonly payload: Uint8Array
-  /** Of an array that was taken in part: the rest of it. */
-  array: MessageArray | undefined
-}
-
 const nothing = new Uint8Array(0)
-/** Counted for each held publish beside its payload. */
-const heldOverheadBytes = 128
 
 /** What the publishing side asks of its session. */
 export interface InboundControl {
   pauseReading(): void
   resumeReading(): void
-  end(reason: CloseReason, detail: string): void
+  end(reason: CloseReason, detail: string, reasonCode?: number): void
   /** Something threw that must not: the session is over. */
   failed(thrown: unknown): void
 }
@@ -48,16 +40,15 @@ export interface InboundControl {
 export class Inbound implements Waiting {
   listed = false
   readonly #host: MqttHost
-  readonly #principal: MqttPrincipal
   readonly #control: InboundControl
-  readonly #writer: PacketWriter
   readonly #subscriptions: Subscriptions<Subscriber>
-  readonly #routes: RouteCache
-  readonly #acks = new AckRing()
+  readonly #routes: ClientRoutes
+  readonly #five: boolean
+  /** The client's own subscriber: a subscription with No Local passes over what it publishes. */
+  readonly #self: Subscriber
+  readonly #receipts: Receipts
   readonly #hold = new Fifo<Held>()
   #holdBytes = 0
-  /** QoS 2 packet ids between PUBLISH and PUBREL; true once PUBREC was sent. */
-  #exactlyOnce: Map<number, boolean> | undefined
   /** Messages of arrays that may still be decoded in this turn, and the timer that begins the next one when there are none. */
   #itemsLeft: number
   #nextTurn: Timer | undefined
@@ -65,44 +56,63 @@ export class Inbound implements Waiting {
   #paused = false
   #closed = false
 
-  constructor(host: MqttHost, principal: MqttPrincipal, control: InboundControl, address: string, writer: PacketWriter) {
+  constructor(
+    host: MqttHost,
+    principal: MqttPrincipal,
+    terms: Terms,
+    control: InboundControl,
+    address: string,
+    writer: PacketWriter,
+    self: Subscriber,
+  ) {
     this.#host = host
+    this.#five = terms.level === 5
+    this.#self = self
     this.#address = address
     this.#itemsLeft = host.limits.arrayItemsPerTurn
-    this.#principal = principal
     this.#control = control
-    this.#writer = writer
+    this.#receipts = new Receipts(terms, writer)
     this.#subscriptions = host.subscriptions(principal.tenant)
-    this.#routes = new RouteCache(host.limits.routesPerClientMax, host.random.next() * 2 ** 32)
+    this.#routes = new ClientRoutes(host, principal)
   }
 
   /** Publishes that the gate took and that are not yet acknowledged. */
   get unacknowledged(): number {
-    return this.#acks.count
+    return this.#receipts.waiting
   }
 
-  publish(bytes: Uint8Array, flags: number, topicStart: number, topicEnd: number, packetId: number, start: number, end: number): void {
+  publish(
+    bytes: Uint8Array,
+    flags: number,
+    topicStart: number,
+    topicEnd: number,
+    packetId: number,
+    properties: PublishProperties,
+    start: number,
+    end: number,
+  ): void {
     const qos = (flags >> 1) & 3
-    const route = this.#routes.find(bytes, topicStart, topicEnd) ?? this.#learn(bytes, topicStart, topicEnd)
+    let route = properties.alias === 0 ? this.#routes.named(bytes, topicStart, topicEnd) : undefined
+    route ??= this.#route(bytes, topicStart, topicEnd, properties.alias)
     if (route === undefined) return
     this.#host.counters.received[qos]!.value++
-    if (qos === 2 && !this.#first(packetId)) return
+    if (qos !== 0 && (qos === 2 || this.#five) && !this.#admits(qos, packetId)) return
     const telemetry = route.use === 'telemetry' || route.use === 'misfit'
     // No bytes and RETAIN: nothing is measured, a retained message is cleared (section 3.3.1.3).
     const clears = start === end && (flags & 0x01) !== 0
     if (telemetry && !clears) {
-      if (this.#hold.length === 0 && this.#offer(route, flags, packetId, bytes, start, end)) return
-      if (qos > 0) return this.#keep(route, flags, packetId, copyBytes(bytes, start, end))
+      if (this.#hold.length === 0 && this.#offer(route, flags, packetId, bytes, properties, start, end)) return
+      if (qos > 0) return this.#keep(route, flags, packetId, copyBytes(bytes, start, end), keepProperties(bytes, properties, this.#host.clock))
       // The store cannot take it; those who listen at this moment still can.
       this.#host.counters.dropped.overload.value++
-      return this.#deliver(route, qos, bytes, start, end)
+      this.#deliver(route, flags, bytes, properties, start, end)
+      return
     }
     if (telemetry) this.#host.counters.dropped.empty_retained.value++
-    if (route.use !== 'reserved') this.#deliver(route, qos, bytes, start, end)
-    else this.#host.counters.dropped.reserved_topic.value++
+    const reasonCode = this.#pass(route, flags, bytes, properties, start, end)
     if (qos === 0) return
-    if (this.#hold.length > 0) this.#keep(undefined, flags, packetId, nothing)
-    else this.#acknowledge(flags, packetId, 0)
+    if (this.#hold.length > 0) this.#keep(undefined, flags, packetId, nothing, noneKept, reasonCode)
+    else this.#acknowledge(flags, packetId, 0, reasonCode)
   }
 
   /**
@@ -115,40 +125,29 @@ export class Inbound implements Waiting {
     topicStart: number,
     topicEnd: number,
     packetId: number,
+    properties: PublishProperties,
     start: number,
     end: number,
     payloadBytes: number,
   ): void {
-    const { gate, counters, limits, oversized } = this.#host
-    const route = this.#routes.find(bytes, topicStart, topicEnd) ?? this.#learn(bytes, topicStart, topicEnd)
+    const route = this.#route(bytes, topicStart, topicEnd, properties.alias)
     if (route === undefined) return
-    counters.received[(flags >> 1) & 3]!.value++
+    this.#host.counters.received[(flags >> 1) & 3]!.value++
     if (route.use !== 'telemetry' && route.use !== 'misfit') return
-    if (!oversized.admits(this.#address)) {
-      counters.dropped.oversized.value++
-      return
-    }
     const { context } = route
     context.packetId = packetId
     context.dup = (flags & 0x08) !== 0
-    const detail =
-      `The message has ${payloadBytes} bytes; an MQTT packet may have ${limits.packetBytesMax}, with its topic. ` +
-      'Send it in parts, or over HTTP. The connection was closed.'
-    const error = new KymoError('body_too_large', { detail, errors: [{ pointer: '', detail }] })
-    const kept = copyBytes(bytes, start, Math.min(end, start + limits.oversizedBytes))
-    if (gate.deadLetter(context, error, kept, payloadBytes) === 0) counters.dropped.overload.value++
-    else counters.dropped.refused.value++
+    keepOversized(this.#host, this.#address, context, bytes.subarray(start, end), payloadBytes)
   }
 
-  /** PUBREL: the packet id may be used anew. Answered whether it was known or not (figure 4.3). */
+  /** PUBREL. */
   released(packetId: number): void {
-    this.#exactlyOnce?.delete(packetId)
-    this.#writer.send(encodeAck(PacketType.pubcomp, packetId))
+    this.#receipts.released(packetId)
   }
 
   settle(durable: number): boolean {
     if (this.#closed) return false
-    this.#acknowledgeDurable(durable)
+    this.#receipts.settle(durable)
     try {
       while (this.#hold.length > 0 && this.#nextTurn === undefined && this.#offerHeld()) continue
     } catch (thrown) {
@@ -159,7 +158,7 @@ export class Inbound implements Waiting {
       this.#paused = false
       this.#control.resumeReading()
     }
-    return !this.#closed && this.#acks.count + this.#hold.length > 0
+    return !this.#closed && this.#receipts.waiting + this.#hold.length > 0
   }
 
   /** Held publishes are given up: they were never acknowledged, so their client sends them again. */
@@ -174,29 +173,23 @@ export class Inbound implements Waiting {
     this.#releaseHold()
   }
 
-  #acknowledgeDurable(durable: number): void {
-    const ready = this.#acks.ready(durable)
-    if (ready === 0) return
-    const bytes = Buffer.allocUnsafe(ready * ackBytes)
-    for (let i = 0, at = 0; i < ready; i++) {
-      const ack = this.#acks.shift()
-      const type = (ack >>> 16) as AckType
-      const packetId = ack & 0xffff
-      if (type === PacketType.pubrec) this.#received(packetId)
-      at = writeAck(bytes, at, type, packetId)
-    }
-    this.#writer.send(bytes)
-  }
-
   /** Hands a publish to the gate; false: overloaded, nothing was taken. */
-  #offer(route: Route, flags: number, packetId: number, bytes: Uint8Array, start: number, end: number): boolean {
+  #offer(
+    route: Route,
+    flags: number,
+    packetId: number,
+    bytes: Uint8Array,
+    properties: PublishProperties | KeptProperties,
+    start: number,
+    end: number,
+  ): boolean {
     const { gate } = this.#host
     const { context } = route
     context.packetId = packetId
     context.dup = (flags & 0x08) !== 0
     let ticket: number
     if (route.use === 'telemetry') {
-      if (isArray(bytes, start, end)) return this.#offerArray(route, flags, packetId, bytes, start, end)
+      if (isArray(bytes, start, end)) return this.#offerArray(route, flags, packetId, bytes, properties, start, end)
       ticket = gate.submit(context, bytes, start, end)
       if (ticket === 0) return false
       if (gate.refusal !== undefined) this.#host.counters.dropped.refused.value++
@@ -206,19 +199,27 @@ export class Inbound implements Waiting {
       if (ticket === 0) return false
       this.#host.counters.dropped.refused.value++
     }
-    this.#taken(route, flags, packetId, ticket, bytes, start, end)
+    this.#taken(route, flags, packetId, ticket, bytes, properties, start, end)
     return true
   }
 
   /** As `#offer`, for an array. Of one that is taken in part the rest is held, and counts as handed over. */
-  #offerArray(route: Route, flags: number, packetId: number, bytes: Uint8Array, start: number, end: number): boolean {
+  #offerArray(
+    route: Route,
+    flags: number,
+    packetId: number,
+    bytes: Uint8Array,
+    properties: PublishProperties | KeptProperties,
+    start: number,
+    end: number,
+  ): boolean {
     const array = new MessageArray(bytes, start, end, this.#host.limits.arrayItemsMax)
     this.#offerItems(route, array)
-    if (array.done) this.#taken(route, flags, packetId, array.ticket, bytes, start, end)
+    if (array.done) this.#taken(route, flags, packetId, array.ticket, bytes, properties, start, end)
     else if (array.taken === 0) return false
     else {
       const payload = copyBytes(bytes, start, end)
-      this.#keep(route, flags, packetId, payload, array.moved(payload))
+      this.#keep(route, flags, packetId, payload, keepProperties(bytes, properties, this.#host.clock), ReasonCode.success, array.moved(payload))
     }
     return true
   }
@@ -240,34 +241,54 @@ export class Inbound implements Waiting {
     this.#pauseWhenFull()
   }
 
-  #taken(route: Route, flags: number, packetId: number, ticket: number, bytes: Uint8Array, start: number, end: number): void {
-    if (packetId !== 0) this.#acknowledge(flags, packetId, ticket)
-    this.#deliver(route, (flags >> 1) & 3, bytes, start, end)
+  #taken(
+    route: Route,
+    flags: number,
+    packetId: number,
+    ticket: number,
+    bytes: Uint8Array,
+    properties: PublishProperties | KeptProperties,
+    start: number,
+    end: number,
+  ): void {
+    if (packetId !== 0) this.#acknowledge(flags, packetId, ticket, ReasonCode.success)
+    this.#deliver(route, flags, bytes, properties, start, end)
   }
 
   #offerHeld(): boolean {
     const held = this.#hold.peek()!
-    const { route, flags, packetId, payload } = held
+    const { route, flags, packetId, payload, properties } = held
     if (route?.use === 'telemetry' && isArray(payload, 0, payload.length)) {
       const array = (held.array ??= new MessageArray(payload, 0, payload.length, this.#host.limits.arrayItemsMax))
       route.context.packetId = packetId
       route.context.dup = (flags & 0x08) !== 0
       this.#offerItems(route, array)
       if (!array.done) return false
-      this.#taken(route, flags, packetId, array.ticket, payload, 0, payload.length)
-    } else if (route === undefined) this.#acknowledge(flags, packetId, 0)
-    else if (!this.#offer(route, flags, packetId, payload, 0, payload.length)) return false
+      this.#taken(route, flags, packetId, array.ticket, payload, properties, 0, payload.length)
+    } else if (route === undefined) this.#acknowledge(flags, packetId, 0, held.reasonCode)
+    else if (!this.#offer(route, flags, packetId, payload, properties, 0, payload.length)) return false
     this.#hold.shift()
-    this.#holdBytes -= payload.length + heldOverheadBytes
-    this.#host.held.used -= payload.length + heldOverheadBytes
+    const weight = weightOf(held)
+    this.#holdBytes -= weight
+    this.#host.held.used -= weight
     return true
   }
 
-  #keep(route: Route | undefined, flags: number, packetId: number, payload: Uint8Array, array?: MessageArray): void {
+  #keep(
+    route: Route | undefined,
+    flags: number,
+    packetId: number,
+    payload: Uint8Array,
+    properties: KeptProperties,
+    reasonCode: number = ReasonCode.success,
+    array?: MessageArray,
+  ): void {
     const { held } = this.#host
-    this.#hold.push({ route, flags, packetId, payload, array })
-    this.#holdBytes += payload.length + heldOverheadBytes
-    held.used += payload.length + heldOverheadBytes
+    const kept: Held = { route, flags, packetId, payload, properties, reasonCode, array }
+    this.#hold.push(kept)
+    const weight = weightOf(kept)
+    this.#holdBytes += weight
+    held.used += weight
     this.#host.wait(this)
     if (held.used > held.max * 2) this.#control.end('overload', 'More is held for durability than fits.')
     else this.#pauseWhenFull()
@@ -279,15 +300,8 @@ export class Inbound implements Waiting {
     this.#hold.clear()
   }
 
-  /** Acknowledges once `ticket` is durable and all before it are acknowledged. Ticket 0: nothing to wait for of its own. */
-  #acknowledge(flags: number, packetId: number, ticket: number): void {
-    const type = (flags & 0x04) === 0 ? PacketType.puback : PacketType.pubrec
-    if (this.#acks.count === 0 && ticket <= this.#host.gate.durable) {
-      if (type === PacketType.pubrec) this.#received(packetId)
-      this.#writer.send(encodeAck(type, packetId))
-      return
-    }
-    this.#acks.push((type << 16) | packetId, ticket)
+  #acknowledge(flags: number, packetId: number, ticket: number, reasonCode: number): void {
+    if (!this.#receipts.acknowledge(flags, packetId, ticket, this.#host.gate.durable, reasonCode)) return
     if (!this.listed) this.#host.wait(this)
     this.#pauseWhenFull()
   }
@@ -295,7 +309,8 @@ export class Inbound implements Waiting {
   #full(share: number): boolean {
     const { limits, held } = this.#host
     return (
-      (this.#acks.count + this.#hold.length) * share >= limits.receiveInflightMax ||
+      // A client of MQTT 5 was told; if it sends more all the same, it is to be seen.
+      (!this.#five && (this.#receipts.waiting + this.#hold.length) * share >= limits.receiveInflightMax) ||
       this.#holdBytes * share >= limits.holdBytesMax ||
       (this.#hold.length > 0 && held.exceeded) ||
       this.#nextTurn !== undefined
@@ -308,73 +323,69 @@ export class Inbound implements Waiting {
     this.#control.pauseReading()
   }
 
-  /** QoS 2: whether this packet id is not in flight; if it is, its PUBREC is repeated once it was sent (section 4.3.3). */
-  #first(packetId: number): boolean {
-    this.#exactlyOnce ??= new Map()
-    const received = this.#exactlyOnce.get(packetId)
-    if (received === undefined) {
-      if (this.#exactlyOnce.size >= this.#host.limits.receiveInflightMax) {
-        this.#control.end('limit', 'Too many QoS 2 publishes without PUBREL.')
-        return false
-      }
-      this.#exactlyOnce.set(packetId, false)
-      return true
+  /** Whether a publish of QoS 1 or 2 is to be taken in: it is within Receive Maximum, and no repetition. */
+  #admits(qos: number, packetId: number): boolean {
+    const { receiveInflightMax } = this.#host.limits
+    if (qos === 2 && this.#receipts.inUse(packetId)) {
+      this.#receipts.repeat(packetId)
+      return false
     }
-    if (received) this.#writer.send(encodeAck(PacketType.pubrec, packetId))
-    return false
-  }
-
-  #received(packetId: number): void {
-    if (this.#exactlyOnce?.has(packetId) === true) this.#exactlyOnce.set(packetId, true)
-  }
-
-  #deliver(route: Route, qos: number, bytes: Uint8Array, start: number, end: number): void {
-    const subscriptions = this.#subscriptions
-    if (route.matchVersion !== subscriptions.version) {
-      route.match = subscriptions.match(route.topic)
-      route.matchVersion = subscriptions.version
+    if (this.#five && this.#receipts.open + this.#hold.length >= receiveInflightMax) {
+      this.#control.end('protocol', 'More publishes are unacknowledged than Receive Maximum. [MQTT-3.3.4-7]', ReasonCode.receiveMaximumExceeded)
+      return false
     }
-    const match = route.match!
-    if (match.length > 0) deliverTo(match, route.topicBytes, qos, bytes, start, end)
+    if (qos !== 2) return true
+    if (this.#receipts.ids >= receiveInflightMax) {
+      this.#control.end('limit', 'Too many QoS 2 publishes without PUBREL.')
+      return false
+    }
+    this.#receipts.use(packetId)
+    return true
   }
 
-  /** The route of a topic that this connection has not used before; undefined when the connection ends over it. */
-  #learn(bytes: Uint8Array, start: number, end: number): Route | undefined {
-    const { limits, topics, authorizer, counters } = this.#host
-    if (end - start > limits.topicBytesMax || levelsOf(bytes, start, end) > limits.topicLevelsMax) {
-      this.#control.end('limit', 'A topic is longer or deeper than the limit.')
+  /** A message that is no telemetry. Returns what its publisher is told. */
+  #pass(route: Route, flags: number, bytes: Uint8Array, properties: PublishProperties, start: number, end: number): number {
+    const { dropped } = this.#host.counters
+    if (route.use === 'denied') {
+      dropped.denied.value++
+      return route.reasonCode
+    }
+    if (route.use === 'reserved') {
+      dropped.reserved_topic.value++
+      return route.reasonCode
+    }
+    if (properties.payloadFormat === 1 && !isUtf8(bytes.subarray(start, end))) {
+      dropped.payload_format.value++
+      return ReasonCode.payloadFormatInvalid
+    }
+    return this.#deliver(route, flags, bytes, properties, start, end) ? ReasonCode.success : ReasonCode.noMatchingSubscribers
+  }
+
+  /** Returns whether anybody subscribes to the topic. */
+  #deliver(route: Route, flags: number, bytes: Uint8Array, properties: PublishProperties | KeptProperties, start: number, end: number): boolean {
+    const { match } = route
+    this.#subscriptions.refresh(match)
+    if (match.nodes.length === 0) return false
+    const { forwarded, expiresMs } = keepProperties(bytes, properties, this.#host.clock)
+    const qos = ((flags >> 1) & 3) as Qos
+    const message = new Outgoing(route.topic, route.topicBytes, qos, (flags & 1) !== 0, bytes, start, end, forwarded, expiresMs)
+    deliverTo(match, message, this.#self)
+    return true
+  }
+
+  /** Undefined when the connection ends over the topic. */
+  #route(bytes: Uint8Array, start: number, end: number, alias: number): Route | undefined {
+    const route = this.#routes.of(bytes, start, end, alias)
+    if (route === undefined) {
+      this.#control.end('limit', 'A topic is longer or deeper than the limit.', ReasonCode.topicNameInvalid)
       return undefined
     }
-    const topic = decodeText(bytes, start, end)
-    if (!authorizer.publish(this.#principal, topic)) {
-      counters.dropped.denied.value++
+    // In 3.1.1 nothing else says that a message was refused [MQTT-3.3.5-2].
+    if (route.use === 'denied' && !this.#five) {
+      this.#host.counters.dropped.denied.value++
       this.#control.end('denied', 'The client may not publish to this topic.')
       return undefined
     }
-    const found = topics.match(topic)
-    const route: Route = {
-      topic,
-      topicBytes: copyBytes(bytes, start, end),
-      use: useOf(topic, found),
-      context: contextOf(this.#principal, topic, found.device),
-      refused: found.refused,
-      match: undefined,
-      matchVersion: 0,
-    }
-    this.#routes.add(route)
     return route
   }
-}
-
-function useOf(topic: string, found: { readonly telemetry: boolean; readonly refused?: string }): Route['use'] {
-  // Topics of the server's own: a client's messages there would pass for the server's (section 4.7.2).
-  if (topic.startsWith('$SYS/') || topic.startsWith('$share/')) return 'reserved'
-  if (found.refused !== undefined) return 'misfit'
-  return found.telemetry ? 'telemetry' : 'routed'
-}
-
-function levelsOf(bytes: Uint8Array, start: number, end: number): number {
-  let levels = 1
-  for (let i = start; i < end; i++) if (bytes[i] === 0x2f) levels++
-  return levels
 }

@@ -3,6 +3,11 @@ import { limits } from '../../core/limits.ts'
 /** The door's bounds; see core/limits.ts for the arithmetic of each. */
 export interface MqttLimits {
   readonly packetBytesMax: number
+  /** Of the client's to the server, and of the server's to a client. */
+  readonly topicAliasMax: number
+  readonly sendAliasesMax: number
+  /** The longest keep-alive of a client of MQTT 5, in seconds; 0: as it likes. */
+  readonly keepAliveSMax: number
   readonly connectPacketBytesMax: number
   readonly connectionsMax: number
   readonly connectionsPerAddressMax: number
@@ -19,6 +24,8 @@ export interface MqttLimits {
   readonly routesPerClientMax: number
   readonly matchCacheMax: number
   readonly subscriptionNodesMax: number
+  readonly subscriptionsMax: number
+  readonly retainedPerTurn: number
   readonly holdBytesMax: number
   readonly holdTotalBytesMax: number
   readonly heldWillsMax: number
@@ -45,6 +52,9 @@ export interface MqttLimits {
 
 export const defaultMqttLimits: MqttLimits = {
   packetBytesMax: limits.mqttPacketBytesMax,
+  topicAliasMax: limits.mqttTopicAliasMax,
+  sendAliasesMax: limits.mqttSendAliasesMax,
+  keepAliveSMax: 0,
   connectPacketBytesMax: limits.mqttConnectPacketBytesMax,
   connectionsMax: limits.mqttConnectionsMax,
   connectionsPerAddressMax: limits.mqttConnectionsPerAddressMax,
@@ -61,6 +71,8 @@ export const defaultMqttLimits: MqttLimits = {
   routesPerClientMax: limits.mqttRoutesPerClientMax,
   matchCacheMax: limits.mqttMatchCacheMax,
   subscriptionNodesMax: limits.mqttSubscriptionNodesMax,
+  subscriptionsMax: limits.mqttSubscriptionsMax,
+  retainedPerTurn: limits.mqttRetainedPerTurn,
   holdBytesMax: limits.mqttHoldBytesMax,
   holdTotalBytesMax: limits.mqttHoldTotalBytesMax,
   heldWillsMax: limits.mqttHeldWillsMax,

@@ -1,50 +1,173 @@
+import type { Clock } from '../../core/env.ts'
 import { encodePublish } from '../../wire/mqtt/encode.ts'
 import type { EncodedPublish } from '../../wire/mqtt/encode.ts'
-import type { Match } from './subscriptions.ts'
+import { encodePublish5 } from '../../wire/mqtt/v5/deliver.ts'
+import type { Forwarded } from '../../wire/mqtt/v5/forward.ts'
+import { expiryOf, forwarded, nothingForwarded } from '../../wire/mqtt/v5/forward.ts'
+import type { Will } from '../../wire/mqtt/packets.ts'
+import type { Will5 } from '../../wire/mqtt/v5/packets.ts'
+import type { PublishProperties } from '../../wire/mqtt/v5/publish.ts'
+import type { SharedGroup } from './roster.ts'
+import type { Readiness } from './shared.ts'
+
+export type Qos = 0 | 1 | 2
 
 /** Who takes deliveries. */
 export interface Subscriber {
-  /** The last message that was handed to it, by its number: with overlapping filters it gets one copy. */
-  delivered: number
-  /** `message.qos0` or `message.qos1` is present, as `qos` says. Must return at once. */
-  deliver(message: Outgoing, qos: 0 | 1): void
+  /** False: its session goes on without a connection. The tree is told when it changes (`Subscriptions.moved`). */
+  readonly connected: boolean
+  /** Whether a message of a shared subscription is better given to another. Must cost next to nothing. */
+  readiness(): Readiness
+  /**
+   * `message` is borrowed for the call. `identifiers`: of the subscriptions that the message matches. `group`: who gets the message when this
+   * subscriber is lost before it has it. Must return at once.
+   */
+  deliver(message: Outgoing, qos: Qos, retain: boolean, identifiers: readonly number[] | undefined, group?: SharedGroup<Subscriber>): void
 }
 
-/** A message on its way out, encoded at most once for each QoS and shared by all who get it. */
-export interface Outgoing {
-  readonly qos0: Uint8Array | undefined
-  readonly qos1: EncodedPublish | undefined
+/** A PUBLISH as it is sent to clients of one version, QoS, RETAIN and set of subscription identifiers: encoded once, shared by all of them. */
+export interface Parcel extends EncodedPublish {
+  readonly five: boolean
+  readonly qos: Qos
+  readonly retain: boolean
+  readonly identifiers: readonly number[] | undefined
+  readonly topic: string
+  readonly topicBytes: Uint8Array
+  readonly payloadAt: number
+  readonly forwarded: Forwarded
+  /** End of the message's life, on the monotonic clock; Infinity: none. */
+  readonly expiresMs: number
+  /** Of a shared subscription: this one's own copy. */
+  readonly group?: SharedGroup<Subscriber> | undefined
 }
 
-let deliveries = 0
+/** Forms of one message that are remembered: subscribers who gave identifiers of their own may make many. */
+const formsMax = 32
 
-/**
- * Delivers a message once to each subscriber, at the lower of its own QoS and the highest that the subscriber's matching filters
- * were granted [MQTT-3.3.5-1]. Copies what it needs of `bytes`.
- */
-export function deliverTo(match: Match<Subscriber>, topic: Uint8Array, qos: number, bytes: Uint8Array, start: number, end: number): void {
-  const number = ++deliveries
-  let message: Outgoing | undefined
-  if (qos > 0) {
-    // Those with QoS 1 come first: what they were granted elsewhere is less.
-    for (const { byQos } of match) {
-      for (const subscriber of byQos[1]) {
-        if (subscriber.delivered === number) continue
-        subscriber.delivered = number
-        message ??= { qos0: undefined, qos1: encodePublish(topic, bytes, start, end, 1) }
-        subscriber.deliver(message, 1)
+/** A message on its way out. Borrows what it is made of; parcels are copies. */
+export class Outgoing {
+  readonly topic: string
+  readonly topicBytes: Uint8Array
+  readonly qos: Qos
+  readonly retain: boolean
+  readonly expiresMs: number
+  readonly forwarded: Forwarded
+  readonly #bytes: Uint8Array
+  readonly #start: number
+  readonly #end: number
+  #last: Parcel | undefined
+  #others: Parcel[] | undefined
+
+  constructor(
+    topic: string,
+    topicBytes: Uint8Array,
+    qos: Qos,
+    retain: boolean,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    passed = nothingForwarded,
+    expiresMs = Number.POSITIVE_INFINITY,
+  ) {
+    this.topic = topic
+    this.topicBytes = topicBytes
+    this.qos = qos
+    this.retain = retain
+    this.forwarded = passed
+    this.expiresMs = expiresMs
+    this.#bytes = bytes
+    this.#start = start
+    this.#end = end
+  }
+
+  /** The PUBLISH for one kind of receiver. */
+  parcel(five: boolean, qos: Qos, retain: boolean, identifiers: readonly number[] | undefined): Parcel {
+    const last = this.#last
+    if (last !== undefined && fits(last, five, qos, retain, identifiers)) return last
+    const other = this.#others?.find((one) => fits(one, five, qos, retain, identifiers))
+    if (other !== undefined) return other
+    const made = this.#encode(five, qos, retain, identifiers)
+    if (last !== undefined && (this.#others?.length ?? 0) < formsMax) (this.#others ??= []).push(last)
+    this.#last = made
+    return made
+  }
+
+  #encode(five: boolean, qos: Qos, retain: boolean, identifiers: readonly number[] | undefined): Parcel {
+    const { topic, topicBytes, expiresMs } = this
+    const bytes = this.#bytes
+    const start = this.#start
+    const end = this.#end
+    if (!five) {
+      const encoded = encodePublish(topicBytes, bytes, start, end, qos, retain)
+      const payloadAt = encoded.bytes.length - (end - start)
+      return {
+        bytes: encoded.bytes,
+        idAt: encoded.idAt,
+        five,
+        qos,
+        retain,
+        identifiers: undefined,
+        topic,
+        topicBytes,
+        payloadAt,
+        forwarded: this.forwarded,
+        expiresMs,
       }
     }
-    message = undefined
-  }
-  for (const { byQos } of match) {
-    for (let granted = 0; granted < (qos > 0 ? 1 : 2); granted++) {
-      for (const subscriber of byQos[granted as 0 | 1]) {
-        if (subscriber.delivered === number) continue
-        subscriber.delivered = number
-        message ??= { qos0: encodePublish(topic, bytes, start, end, 0).bytes, qos1: undefined }
-        subscriber.deliver(message, 0)
-      }
+    const options =
+      identifiers === undefined
+        ? { qos, retain, forwarded: this.forwarded }
+        : { qos, retain, forwarded: this.forwarded, subscriptionIdentifiers: identifiers }
+    const encoded = encodePublish5(topicBytes, bytes, start, end, options)
+    return {
+      bytes: encoded.bytes,
+      idAt: encoded.idAt,
+      five,
+      qos,
+      retain,
+      identifiers,
+      topic,
+      topicBytes,
+      payloadAt: encoded.payloadAt,
+      forwarded: this.forwarded,
+      expiresMs,
     }
   }
+}
+
+function fits(parcel: Parcel, five: boolean, qos: Qos, retain: boolean, identifiers: readonly number[] | undefined): boolean {
+  return (
+    parcel.qos === qos &&
+    parcel.five === five &&
+    parcel.retain === retain &&
+    (!five || parcel.identifiers === identifiers || sameNumbers(parcel.identifiers, identifiers))
+  )
+}
+
+function sameNumbers(a: readonly number[] | undefined, b: readonly number[] | undefined): boolean {
+  return a !== undefined && b !== undefined && a.length === b.length && a.every((value, i) => value === b[i])
+}
+
+/** What is kept of a publication's properties while it waits. */
+export interface KeptProperties {
+  readonly forwarded: Forwarded
+  /** End of the message's life, on the monotonic clock; Infinity: none. */
+  readonly expiresMs: number
+}
+
+export const noneKept: KeptProperties = { forwarded: nothingForwarded, expiresMs: Number.POSITIVE_INFINITY }
+
+/** A copy of the properties that stand in `bytes`; those that are one already, as they are. */
+export function keepProperties(bytes: Uint8Array, properties: PublishProperties | KeptProperties, clock: Clock): KeptProperties {
+  if ('forwarded' in properties) return properties
+  if (properties.start === properties.end) return noneKept
+  const expiresMs = properties.expiryS < 0 ? Number.POSITIVE_INFINITY : clock.monotonicMs() + properties.expiryS * 1000
+  return { forwarded: forwarded(bytes, properties.start, properties.end), expiresMs }
+}
+
+/** Of a will that is published now: its life begins. */
+export function willProperties(will: Will | Will5, clock: Clock): KeptProperties {
+  if (!('forwarded' in will)) return noneKept
+  const expiryS = expiryOf(will.forwarded)
+  return { forwarded: will.forwarded, expiresMs: expiryS === undefined ? Number.POSITIVE_INFINITY : clock.monotonicMs() + expiryS * 1000 }
 }

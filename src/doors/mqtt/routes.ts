@@ -6,14 +6,16 @@ import type { Subscriber } from './message.ts'
 export interface Route {
   readonly topic: string
   readonly topicBytes: Uint8Array
-  /** `misfit`: to the dead letters. `reserved`: acknowledged, otherwise ignored. */
-  readonly use: 'telemetry' | 'routed' | 'misfit' | 'reserved'
+  /** `misfit`: to the dead letters. `reserved`: acknowledged, otherwise ignored. `denied`: the client may not publish there. */
+  readonly use: 'telemetry' | 'routed' | 'misfit' | 'reserved' | 'denied'
   /** Handed to the gate with packet id and DUP set anew for each message. */
   readonly context: MessageContext
   /** Of `misfit`: why the topic does not fit the template that covers it. */
   readonly refused: string | undefined
-  match: Match<Subscriber> | undefined
-  matchVersion: number
+  /** Of `reserved` and `denied`: what a client of MQTT 5 is told. */
+  readonly reasonCode: number
+  /** To be brought up to date before each use. */
+  readonly match: Match<Subscriber>
 }
 
 interface Slot {

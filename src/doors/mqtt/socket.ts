@@ -2,7 +2,7 @@ import { Socket } from 'node:net'
 import type { SocketConstructorOpts } from 'node:net'
 import { TLSSocket } from 'node:tls'
 import type { Clock, Timer } from '../../core/env.ts'
-import type { ClientCertificate, Connection } from './connection.ts'
+import type { ClientCertificate, Connection, Transport } from './connection.ts'
 import type { MqttSession } from './session.ts'
 
 /** What one read takes at most. */
@@ -23,6 +23,7 @@ export interface Lingering {
 /** A TCP connection as sessions see it. */
 export class SocketConnection implements Connection {
   readonly remoteAddress: string
+  readonly transport: Transport
   readonly certificate: ClientCertificate | undefined
   readonly #socket: Socket
   readonly #clock: Clock
@@ -36,6 +37,7 @@ export class SocketConnection implements Connection {
     this.#lingering = lingering
     this.remoteAddress = accepted.remoteAddress ?? ''
     const receive = (buffer: Uint8Array, length: number): void => this.#session?.receive(buffer, 0, length)
+    this.transport = accepted instanceof TLSSocket ? 'tls' : 'tcp'
     if (accepted instanceof TLSSocket) {
       this.#socket = withEvents(accepted, receive)
       this.certificate = certificateOf(accepted)
@@ -56,6 +58,14 @@ export class SocketConnection implements Connection {
 
   get bufferedBytes(): number {
     return this.#socket.writableLength
+  }
+
+  get bytesRead(): number {
+    return this.#socket.bytesRead
+  }
+
+  get bytesWritten(): number {
+    return this.#socket.bytesWritten
   }
 
   open(session: MqttSession): void {
@@ -103,7 +113,7 @@ function withEvents<S extends Socket>(socket: S, receive: (buffer: Uint8Array, l
 }
 
 /** Undefined: none was shown, or nobody vouches for it. */
-function certificateOf(socket: TLSSocket): ClientCertificate | undefined {
+export function certificateOf(socket: TLSSocket): ClientCertificate | undefined {
   const shown = socket.authorized ? socket.getPeerX509Certificate() : undefined
   if (shown === undefined) return undefined
   return { subject: shown.subject, altNames: shown.subjectAltName, serialNumber: shown.serialNumber, fingerprint: shown.fingerprint256 }

@@ -1,154 +1,351 @@
 import type { Budget } from './budget.ts'
+import { isShared, matchesFilter, shareOf } from './filter.ts'
+import type { Holder, Node, Subscription, SubscriptionOptions } from './roster.ts'
+import { noIdentifiers, optionsByte, optionsOf, Roster, SharedGroup } from './roster.ts'
+import type { Presence } from './shared.ts'
 
-/** Who subscribed to one filter. Live: it follows the subscriptions, so that a remembered match stays right. */
-export class Grants<S> {
-  /** Subscribers that were granted QoS 0, and QoS 1, in no order. */
-  readonly byQos: readonly [S[], S[]] = [[], []]
-  /** Where a subscriber stands: index * 2 + QoS. */
-  readonly #places = new Map<S, number>()
-
-  get size(): number {
-    return this.#places.size
-  }
-
-  /** Returns whether the subscriber is new here. */
-  set(subscriber: S, qos: 0 | 1): boolean {
-    const fresh = !this.delete(subscriber)
-    this.#places.set(subscriber, this.byQos[qos].length * 2 + qos)
-    this.byQos[qos].push(subscriber)
-    return fresh
-  }
-
-  delete(subscriber: S): boolean {
-    const place = this.#places.get(subscriber)
-    if (place === undefined) return false
-    this.#places.delete(subscriber)
-    const list = this.byQos[(place & 1) as 0 | 1]
-    const last = list.pop()!
-    if (last !== subscriber) {
-      list[place >> 1] = last
-      this.#places.set(last, place)
-    }
-    return true
-  }
+/** The filters that match a topic. Who subscribed to them is live; whether they are still all: `Subscriptions.refresh`. */
+export interface Match<S> {
+  readonly topic: string
+  /** Empty: nobody has subscribed. */
+  readonly nodes: readonly Node<S>[]
+  readonly version: number
 }
 
-/** The filters that match a topic. A subscriber may stand in several of them. */
-export type Match<S> = readonly Grants<S>[]
-
-interface Node<S> {
-  readonly parent: Node<S> | undefined
-  readonly level: string
-  children: Map<string, Node<S>> | undefined
-  grants: Grants<S> | undefined
+interface MutableMatch<S> extends Match<S> {
+  nodes: readonly Node<S>[]
+  version: number
 }
+
+interface Change<S> {
+  readonly filter: string
+  readonly node: Node<S>
+  readonly added: boolean
+}
+
+export interface TreeOptions<S> {
+  /** Levels of the filters of all trees. */
+  readonly nodes: Budget
+  /** Subscriptions of all trees. */
+  readonly subscriptions: Budget
+  /** Topics, and filters that match them, that are remembered. */
+  readonly cacheMax: number
+  readonly presence: Presence<S>
+}
+
+/** So many changes are looked at one by one; after more of them a topic is matched anew, which costs about as much. A power of 2. */
+const changesMax = 32
+/** Every so many characters of a topic count as one more thing remembered. */
+const cachedCharacters = 64
 
 /**
- * The topic filters of one tenant as a tree of levels, and a bounded memory of which of them match a topic. `+` and `#` are children
- * of these names. When a filter comes or goes, all remembered matches are stale: callers compare `version`.
+ * The subscriptions of one tenant as a tree of filters' levels. What matches a topic is remembered, in `match` and by whoever keeps a `Match`. When
+ * a filter comes or goes, nothing is forgotten: each remembered match looks at what has changed since it was last asked for, at most `changesMax`
+ * comparisons or one walk through the tree, so that a client that subscribes and unsubscribes without end costs others next to nothing.
  */
 export class Subscriptions<S> {
-  version = 1
-  /** Subscriptions in all. */
+  /** Subscriptions in all, and those of them that are shared. */
   size = 0
-  readonly #root: Node<S> = { parent: undefined, level: '', children: undefined, grants: undefined }
-  readonly #nodes: Budget
-  readonly #cache = new Map<string, Match<S>>()
-  readonly #cacheMax: number
+  shared = 0
+  /** Another one when a filter has come or gone since a match was asked for. */
+  version = 0
+  readonly #root = createNode<S>(undefined, '')
+  readonly #o: TreeOptions<S>
+  readonly #holders = new Map<S, Holder<S>>()
+  readonly #cache = new Map<string, MutableMatch<S>>()
+  readonly #changes: Change<S>[] = []
   #cached = 0
-  readonly #nothing: Match<S> = []
+  /** The last version that a match was brought to. */
+  #seen = 0
 
-  /** `nodes` counts the levels of all trees; `cacheMax` bounds topics, and matched filters, that are remembered. */
-  constructor(nodes: Budget, cacheMax: number) {
-    this.#nodes = nodes
-    this.#cacheMax = cacheMax
+  constructor(o: TreeOptions<S>) {
+    this.#o = o
   }
 
-  /** Replaces a subscription to the same filter [MQTT-3.8.4-3]. False: there is no room for it. */
-  add(filter: string, subscriber: S, qos: 0 | 1): boolean {
-    const levels = filter.split('/')
-    if (this.#nodes.used + levels.length > this.#nodes.max && this.#find(levels) === undefined) return false
-    let at = this.#root
-    for (const level of levels) {
-      at.children ??= new Map()
-      let next = at.children.get(level)
-      if (next === undefined) {
-        next = { parent: at, level, children: undefined, grants: undefined }
-        at.children.set(level, next)
-        this.#nodes.used++
-      }
-      at = next
+  /**
+   * Replaces a subscription to the same filter [MQTT-3.8.4-3]; `$share/group/filter` is another than `filter`. Undefined: there is no room for it,
+   * or it is shared and malformed.
+   */
+  add(filter: string, subscriber: S, o: SubscriptionOptions): 'new' | 'replaced' | undefined {
+    const share = isShared(filter) ? shareOf(filter) : undefined
+    if (share === undefined && isShared(filter)) return undefined
+    const levels = (share?.filter ?? filter).split('/')
+    let node = this.#find(levels)
+    let holder = this.#holders.get(subscriber)
+    const options = optionsByte(o)
+    const identifiers = o.identifier === 0 ? noIdentifiers : [o.identifier]
+    const there = holder === undefined ? undefined : rosterOf(node, share?.group)?.find(holder)
+    if (there !== undefined) {
+      there.options = options
+      there.identifiers = identifiers
+      return 'replaced'
     }
-    if (at.grants === undefined) {
-      at.grants = new Grants()
-      this.#changed()
+    const { nodes, subscriptions } = this.#o
+    const needed = (node === undefined ? levels.length : 0) + (share !== undefined && node?.groups?.has(share.group) !== true ? 1 : 0)
+    if (subscriptions.used >= subscriptions.max || (needed > 0 && nodes.used + needed > nodes.max)) return undefined
+    node ??= this.#grow(levels)
+    if (!isUsed(node)) this.#changed(node, true)
+    const group = share === undefined ? undefined : this.#groupOf(node, share.group)
+    if (holder === undefined) {
+      holder = { subscriber, first: undefined, count: 0, mark: 0, place: 0 }
+      this.#holders.set(subscriber, holder)
     }
-    if (at.grants.set(subscriber, qos)) this.size++
-    return true
+    const subscription: Subscription<S> = { holder, node, group, options, identifiers, at: 0, before: undefined, after: holder.first }
+    if (holder.first !== undefined) holder.first.before = subscription
+    holder.first = subscription
+    holder.count++
+    if (group === undefined) (node.roster ??= new Roster()).add(subscription)
+    else group.add(subscription)
+    this.size++
+    if (group !== undefined) this.shared++
+    subscriptions.used++
+    return 'new'
   }
 
   /** Filters are compared character by character [MQTT-3.10.4-1]. Returns whether there was such a subscription. */
   remove(filter: string, subscriber: S): boolean {
-    let at = this.#find(filter.split('/'))
-    if (at?.grants === undefined || !at.grants.delete(subscriber)) return false
-    this.size--
-    if (at.grants.size > 0) return true
-    at.grants = undefined
-    this.#changed()
-    while (at.parent !== undefined && at.grants === undefined && (at.children === undefined || at.children.size === 0)) {
-      at.parent.children!.delete(at.level)
-      this.#nodes.used--
-      at = at.parent
-    }
+    const holder = this.#holders.get(subscriber)
+    const share = isShared(filter) ? shareOf(filter) : undefined
+    if (holder === undefined || (share === undefined && isShared(filter))) return false
+    const node = this.#find((share?.filter ?? filter).split('/'))
+    const subscription = rosterOf(node, share?.group)?.find(holder)
+    if (subscription === undefined) return false
+    this.#drop(subscription)
     return true
   }
 
-  match(topic: string): Match<S> {
-    if (this.size === 0) return this.#nothing
-    const known = this.#cache.get(topic)
-    if (known !== undefined) return known
-    const found: Grants<S>[] = []
-    // Wildcards at the first level do not match topics of the server's own [MQTT-4.7.2-1].
-    collect(this.#root, topic.split('/'), 0, !topic.startsWith('$'), found)
-    this.#cached += 1 + found.length
-    if (this.#cached > this.#cacheMax) {
-      this.#cache.clear()
-      this.#cached = 1 + found.length
+  /** Ends all subscriptions of a subscriber, in time for each of them; returns how many there were. */
+  removeAll(subscriber: S): number {
+    const holder = this.#holders.get(subscriber)
+    if (holder === undefined) return 0
+    const { count } = holder
+    while (holder.first !== undefined) this.#drop(holder.first)
+    return count
+  }
+
+  /** The subscriber has connected, or is no longer: shared subscriptions prefer those who are there. */
+  moved(subscriber: S): void {
+    for (let at = this.#holders.get(subscriber)?.first; at !== undefined; at = at.after) at.group?.moved(at)
+  }
+
+  /** Its subscriptions as they were added, in no order. */
+  *of(subscriber: S): Generator<SubscriptionOptions & { readonly filter: string }, void, undefined> {
+    for (let at = this.#holders.get(subscriber)?.first; at !== undefined; at = at.after) {
+      const filter = filterOf(at.node)
+      yield { ...optionsOf(at), filter: at.group === undefined ? filter : `$share/${at.group.name}/${filter}` }
     }
-    const match = found.length === 0 ? this.#nothing : found
+  }
+
+  /** How many subscriptions a subscriber has. */
+  count(subscriber: S): number {
+    return this.#holders.get(subscriber)?.count ?? 0
+  }
+
+  /** What matches a topic, now. */
+  match(topic: string): Match<S> {
+    const known = this.#cache.get(topic)
+    if (known !== undefined) {
+      this.refresh(known)
+      return known
+    }
+    const match: MutableMatch<S> = { topic, nodes: this.#walk(topic), version: this.version }
+    this.#seen = this.version
+    if (this.size === 0) return match
+    const weight = 1 + match.nodes.length + Math.floor(topic.length / cachedCharacters)
+    if (this.#cached + weight > this.#o.cacheMax) this.#forget()
+    this.#cached += weight
     this.#cache.set(topic, match)
     return match
+  }
+
+  /** Brings a match that was kept up to date; to be called before each use. */
+  refresh(match: Match<S>): void {
+    if (match.version !== this.version) this.#catchUp(match)
+  }
+
+  /** Topics that are remembered: for tests and for an operator. */
+  get remembered(): number {
+    return this.#cache.size
+  }
+
+  #catchUp(match: MutableMatch<S>): void {
+    if (this.version - match.version > changesMax) match.nodes = this.#walk(match.topic)
+    else {
+      for (let version = match.version; version < this.version; version++) {
+        const { filter, node, added } = this.#changes[version & (changesMax - 1)]!
+        if (!matchesFilter(filter, match.topic)) continue
+        if (added) this.#cached++
+        match.nodes = added ? [...match.nodes, node] : match.nodes.filter((one) => one !== node)
+      }
+    }
+    match.version = this.#seen = this.version
+  }
+
+  #walk(topic: string): readonly Node<S>[] {
+    if (this.size === 0) return nothing
+    const found: Node<S>[] = []
+    // Wildcards at the first level do not match topics of the server's own [MQTT-4.7.2-1].
+    collect(this.#root, topic.split('/'), 0, !topic.startsWith('$'), found)
+    return found.length === 0 ? nothing : found
   }
 
   #find(levels: readonly string[]): Node<S> | undefined {
     let at: Node<S> | undefined = this.#root
     for (const level of levels) {
-      at = at.children?.get(level)
+      at = childOf(at, level)
       if (at === undefined) return undefined
     }
     return at
   }
 
-  #changed(): void {
+  #grow(levels: readonly string[]): Node<S> {
+    let at = this.#root
+    for (const level of levels) {
+      let next = childOf(at, level)
+      if (next === undefined) {
+        next = createNode(at, level)
+        attach(at, next)
+        this.#o.nodes.used++
+      }
+      at = next
+    }
+    return at
+  }
+
+  #groupOf(node: Node<S>, name: string): SharedGroup<S> {
+    node.groups ??= new Map()
+    let group = node.groups.get(name)
+    if (group === undefined) {
+      group = new SharedGroup(name, this.#o.presence)
+      node.groups.set(name, group)
+      this.#o.nodes.used++
+    }
+    return group
+  }
+
+  #drop(subscription: Subscription<S>): void {
+    const { holder, node, group, before, after } = subscription
+    if (before === undefined) holder.first = after
+    else before.after = after
+    if (after !== undefined) after.before = before
+    if (--holder.count === 0) this.#holders.delete(holder.subscriber)
+    if (group === undefined) {
+      node.roster!.delete(subscription)
+      if (node.roster!.list.length === 0) node.roster = undefined
+    } else {
+      group.delete(subscription)
+      this.shared--
+      if (group.roster.list.length === 0) {
+        node.groups!.delete(group.name)
+        if (node.groups!.size === 0) node.groups = undefined
+        this.#o.nodes.used--
+      }
+    }
+    this.size--
+    this.#o.subscriptions.used--
+    if (isUsed(node)) return
+    this.#changed(node, false)
+    for (let at = node; at.parent !== undefined && !isUsed(at) && isLeaf(at); at = at.parent) {
+      detach(at.parent, at)
+      this.#o.nodes.used--
+    }
+    if (this.size === 0) this.#forget()
+  }
+
+  #changed(node: Node<S>, added: boolean): void {
+    const last = this.#changes[(this.version - 1) & (changesMax - 1)]
+    if (!added && last?.node === node && last.added && this.#seen < this.version) {
+      // It came and went, and nobody has looked in between.
+      this.version--
+      return
+    }
+    this.#changes[this.version & (changesMax - 1)] = { filter: filterOf(node), node, added }
     this.version++
+  }
+
+  #forget(): void {
+    this.#cache.clear()
     this.#cached = 0
-    if (this.#cache.size > 0) this.#cache.clear()
   }
 }
 
-function collect<S>(at: Node<S>, levels: readonly string[], depth: number, wildcards: boolean, found: Grants<S>[]): void {
-  if (depth === levels.length && at.grants !== undefined) found.push(at.grants)
-  const { children } = at
-  if (children === undefined) return
-  if (wildcards) {
-    // "#" includes the level above it (section 4.7.1.2).
-    const rest = children.get('#')?.grants
-    if (rest !== undefined) found.push(rest)
+const nothing: readonly never[] = []
+
+function createNode<S>(parent: Node<S> | undefined, level: string): Node<S> {
+  return {
+    parent,
+    level,
+    any: undefined,
+    rest: undefined,
+    only: undefined,
+    several: undefined,
+    roster: undefined,
+    groups: undefined,
   }
-  if (depth === levels.length) return
-  const exact = children.get(levels[depth]!)
-  if (exact !== undefined) collect(exact, levels, depth + 1, true, found)
-  if (!wildcards) return
-  const any = children.get('+')
-  if (any !== undefined) collect(any, levels, depth + 1, true, found)
+}
+
+function isUsed<S>(node: Node<S>): boolean {
+  return node.roster !== undefined || node.groups !== undefined
+}
+
+function isLeaf<S>(node: Node<S>): boolean {
+  return node.any === undefined && node.rest === undefined && node.only === undefined && node.several === undefined
+}
+
+function rosterOf<S>(node: Node<S> | undefined, group: string | undefined): Roster<S> | undefined {
+  return group === undefined ? node?.roster : node?.groups?.get(group)?.roster
+}
+
+function filterOf<S>(node: Node<S>): string {
+  let filter = node.level
+  for (let at = node.parent; at?.parent !== undefined; at = at.parent) filter = `${at.level}/${filter}`
+  return filter
+}
+
+function childOf<S>(node: Node<S>, level: string): Node<S> | undefined {
+  if (level === '+') return node.any
+  return level === '#' ? node.rest : namedOf(node, level)
+}
+
+function namedOf<S>(node: Node<S>, level: string): Node<S> | undefined {
+  if (node.several !== undefined) return node.several.get(level)
+  return node.only?.level === level ? node.only : undefined
+}
+
+function attach<S>(parent: Node<S>, child: Node<S>): void {
+  if (child.level === '+') parent.any = child
+  else if (child.level === '#') parent.rest = child
+  else if (parent.several !== undefined) parent.several.set(child.level, child)
+  else if (parent.only === undefined) parent.only = child
+  else {
+    parent.several = new Map([
+      [parent.only.level, parent.only],
+      [child.level, child],
+    ])
+    parent.only = undefined
+  }
+}
+
+function detach<S>(parent: Node<S>, child: Node<S>): void {
+  if (parent.any === child) parent.any = undefined
+  else if (parent.rest === child) parent.rest = undefined
+  else if (parent.several === undefined) parent.only = undefined
+  else {
+    parent.several.delete(child.level)
+    if (parent.several.size > 1) return
+    for (const left of parent.several.values()) parent.only = left
+    parent.several = undefined
+  }
+}
+
+function collect<S>(at: Node<S>, levels: readonly string[], depth: number, wildcards: boolean, found: Node<S>[]): void {
+  // "#" includes the level above it (section 4.7.1.2).
+  if (wildcards && at.rest !== undefined) found.push(at.rest)
+  if (depth === levels.length) {
+    if (isUsed(at)) found.push(at)
+    return
+  }
+  const named = namedOf(at, levels[depth]!)
+  if (named !== undefined) collect(named, levels, depth + 1, true, found)
+  if (wildcards && at.any !== undefined) collect(at.any, levels, depth + 1, true, found)
 }

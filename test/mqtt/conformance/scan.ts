@@ -1,0 +1,100 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import path from 'node:path'
+import { statements3 } from './statements-3.ts'
+import { statements5 } from './statements-5.ts'
+
+export type Version = '3.1.1' | '5.0'
+
+/** A test that cites a statement. */
+export interface Citation {
+  readonly file: string
+  readonly name: string
+}
+
+export const statements: Readonly<Record<Version, Readonly<Record<string, string>>>> = { '3.1.1': statements3, '5.0': statements5 }
+
+const root = path.resolve(import.meta.dirname, '../../..')
+const folders = ['test/mqtt', 'test/wire', 'test/sessions', 'e2e']
+
+const testStart = /^[ \t]*(?:await )?(?:test|it)(?:\.\w+)?\(\s*(['"`])((?:\\.|(?!\1)[^\\])*)\1/gm
+const cited = /MQTT-(\d+\.\d+\.\d+-\d+)/g
+/** What a case of a table within a test is called. */
+const caseName = /(['"`])\[?MQTT-\d(?:\\.|(?!\1)[^\\\n])*\1/g
+
+/**
+ * Which version a file's citations are of: both have numbers that mean different things in the other. A file of MQTT 5 has a 5, or "five", in its
+ * name, or says `Statements of MQTT 5`.
+ */
+function versionOf(file: string, source: string): Version {
+  const said = /Statements of MQTT (3\.1\.1|5)/.exec(source)?.[1]
+  if (said !== undefined) return said === '5' ? '5.0' : '3.1.1'
+  return /5|five/.test(path.basename(file)) ? '5.0' : '3.1.1'
+}
+
+/** Statements that a text names, in the version that has them: that of the file, or else the other; both for WebSocket, which is the same. */
+function* named(text: string, version: Version): Generator<readonly [Version, string], void, undefined> {
+  const other: Version = version === '5.0' ? '3.1.1' : '5.0'
+  for (const [, id = ''] of text.matchAll(cited)) {
+    const own = id in statements[version]
+    if (own) yield [version, id]
+    if (id in statements[other] && (!own || id.startsWith('6.'))) yield [other, id]
+  }
+}
+
+/** Citations of one source: in tests' names, and in names of cases within them. */
+export function citationsOf(file: string, source: string): Map<string, Citation> {
+  const found = new Map<string, Citation>()
+  const version = versionOf(file, source)
+  const tests = [...source.matchAll(testStart)]
+  for (const [i, match] of tests.entries()) {
+    const name = (match[2] ?? '').replaceAll(/\\(.)/g, '$1')
+    const body = source.slice(match.index + match[0].length, tests[i + 1]?.index ?? source.length)
+    const cases = [...body.matchAll(caseName)].map(([text]) => text).join('\n')
+    for (const [of, id] of named(`${name}\n${cases}`, version)) found.set(`${of} ${id} ${name}`, { file, name })
+  }
+  return found
+}
+
+/** Tests by `version id`, in the order of files and of their places there. */
+export function scan(): ReadonlyMap<string, readonly Citation[]> {
+  const all = new Map<string, Citation[]>()
+  for (const folder of folders) {
+    const files = readdirSync(path.join(root, folder), { recursive: true, encoding: 'utf8' })
+    for (const name of files.filter((one) => one.endsWith('.test.ts')).toSorted()) {
+      const file = path.posix.join(folder, name.split(path.sep).join('/'))
+      for (const [key, citation] of citationsOf(file, readFileSync(path.join(root, file), 'utf8'))) {
+        const [version = '', id = ''] = key.split(' ', 2)
+        const list = all.get(`${version} ${id}`)
+        if (list === undefined) all.set(`${version} ${id}`, [citation])
+        else list.push(citation)
+      }
+    }
+  }
+  return all
+}
+
+const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ')
+
+/** docs/mqtt-conformance.md. `open`: statements that are not claimed, as `version id`. */
+export function conformancePage(header: string, open: ReadonlySet<string>): string {
+  const tests = scan()
+  const out = ['# MQTT conformance', '', header, '']
+  out.push(
+    'Numbered statements of the two standards that bind a server, and the tests that show what Kymo does: names of tests cite them. `open`: not claimed.',
+    'Statements that bind clients alone are left out; what the server does about clients that break them is tested with the packets concerned.',
+    'The words here are a reminder and not the standard: [3.1.1](https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/mqtt-v3.1.1.html), ' +
+      '[5.0](https://docs.oasis-open.org/mqtt/mqtt/v5.0/mqtt-v5.0.html).',
+  )
+  for (const version of ['3.1.1', '5.0'] as const) {
+    const ids = Object.keys(statements[version])
+    const claimed = ids.filter((id) => !open.has(`${version} ${id}`))
+    out.push('', `## MQTT ${version}`, '', `${claimed.length} of ${ids.length} statements are claimed.`, '')
+    out.push('| statement | what it asks for | tests |', '| --- | --- | --- |')
+    for (const id of ids) {
+      const shown = (tests.get(`${version} ${id}`) ?? []).map(({ file, name }) => `${file}: ${cell(name)}`)
+      const where = open.has(`${version} ${id}`) ? ['open', ...shown] : shown
+      out.push(`| MQTT-${id} | ${cell(statements[version][id] ?? '')} | ${where.join('<br>')} |`)
+    }
+  }
+  return `${out.join('\n')}\n`
+}
