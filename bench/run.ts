@@ -1,5 +1,5 @@
 /**
- * Measures the whole, with Mosquitto beside it when it is installed: `npm run bench`, about five minutes. `npm run bench -- --quick` takes a
+ * Measures the whole, with Mosquitto beside it when it is installed: `npm run bench`, about seven minutes. `npm run bench -- --quick` takes a
  * tenth of the messages (for trying the bench, not for figures), `-- --only mqtt,http` some stages. Writes bench/RESULTS.md and
  * bench/results.jsonl. How long single clients can hold the main thread is measured by bench/stalls.ts.
  */
@@ -17,6 +17,7 @@ import type { HttpLoad, HttpLoadResult } from './http-load.ts'
 import { machine } from './machine.ts'
 import { mosquittoPath, startMosquitto } from './mosquitto.ts'
 import type { MqttLoad, MqttLoadResult } from './mqtt-load.ts'
+import { routing, routingText } from './mqtt-routing.ts'
 import type { Probe, ProbeResult } from './probe.ts'
 import { byThread, cpuPercent, cpuUs, machineBusyPercent, memory, threadsCpuUs } from './process.ts'
 import { write, type Figure } from './report.ts'
@@ -41,6 +42,7 @@ const stages = new Map([
     'QoS 1 PUBLISH of 126 bytes of JSON with three readings. A connection waits for all PUBACKs of a burst before the next one, so that one read of the server finds one burst. CPU until every reading is durable and queryable, idle CPU included.',
   ],
   ['mosquitto', 'The same load generator against Mosquitto without persistence: it stores nothing and fsyncs nothing.'],
+  ['routing', routingText],
   [
     'visible',
     'A reading published beside 20,000 messages/s until a query returns it, and what `/livez` takes meanwhile; then the same beside four queries over all devices.',
@@ -211,6 +213,7 @@ try {
   if (server !== undefined && (wanted('http') || wanted('visible'))) await httpBatches(server)
   if (server !== undefined && wanted('mqtt')) await mqttMessages(server)
   if (wanted('mosquitto')) await rival()
+  if (wanted('routing')) await routing(add, scale)
   if (server !== undefined && wanted('visible')) await visibility(server)
   if (server !== undefined && wanted('start')) {
     add('start and idle', 'memory after the load (PSS)', memory([server.pid, server.serverPid]).pssMb, 'MB')

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import fs from 'node:fs'
+import os from 'node:os'
 import path from 'node:path'
 import process from 'node:process'
 import { after, before, describe, it } from 'node:test'
@@ -73,6 +74,20 @@ const inkOf = (selector: string): string => `(() => {
   for (let i = 3; i < data.length; i += 4) if (data[i] > 0) ink++
   return ink
 })()`
+
+const kiln = '#/devices/kiln?range=1h'
+const pictures = [
+  ['get-started-light', '#/start', 1280, false],
+  ['overview-light', '#/', 1280, false],
+  ['overview-dark', '#/', 1280, true],
+  ['devices-light', '#/devices', 1280, false],
+  ['devices-360', '#/devices', 360, false],
+  ['device-light', kiln, 1280, false],
+  ['device-dark', kiln, 1280, true],
+  ['device-360-dark', kiln, 360, true],
+  ['dead-letters-light', '#/dead-letters', 1280, false],
+  ['dead-letters-360-dark', '#/dead-letters', 360, true],
+] as const
 
 describe('the page in a browser', { skip: reason }, () => {
   let browser: Browser
@@ -151,7 +166,13 @@ describe('the page in a browser', { skip: reason }, () => {
     await page.reload()
     await shows(page, /No device is called that/)
     await page.goto(`${server.http}/#/devices/nobody`)
-    await shows(page, /device_not_found/)
+    await shows(page, /No device has this id/)
+    assert.equal(await post({ device: 'nobody', note: 'a long text '.repeat(20), x: 1 }), 202)
+    await shows(page, /last seen[\s\S]*note/)
+    // Of a device as new as this a quarter of an hour is shown, unless the address says otherwise.
+    assert.equal(await page.evaluate(`document.querySelector('.toolbar input:checked').value`), '15m')
+    await page.setViewport({ width: 390, height: 800 })
+    assert.ok(Number(await page.evaluate(`document.querySelector('[data-metric=note] h2').getBoundingClientRect().width`)) > 100)
     assert.deepEqual(
       wrong.filter((line) => !/404/.test(line)),
       [],
@@ -261,6 +282,25 @@ describe('the page in a browser', { skip: reason }, () => {
       assert.equal(over, 0, `${hash} is ${String(over)} pixels too wide`)
     }
     assert.deepEqual(wrong, [])
+  })
+
+  it('is kept in pictures, light and dark, wide and narrow', async () => {
+    // KYMO_SCREENSHOTS=folder keeps them. Those of the documentation are of the same views, with a day of data.
+    const wanted = process.env['KYMO_SCREENSHOTS']
+    const folder = wanted === undefined ? fs.mkdtempSync(path.join(os.tmpdir(), 'kymo-pictures-')) : path.resolve(root, wanted)
+    for (const [name, hash, width, dark] of pictures) {
+      const { page, wrong } = await open(browser, server.http, { width, dark })
+      await page.goto(`${server.http}/${hash}`)
+      await shows(page, /\S/, 'main h1')
+      await eventually(async () => ((await page.evaluate(`document.querySelector('.loading')`)) === null ? true : undefined))
+      if (hash.includes('kiln')) await eventually(async () => (Number(await page.evaluate(inkOf('[data-metric=heat]'))) > 500 ? true : undefined))
+      const file = path.join(folder, `${name}.png`)
+      await page.screenshot({ path: file })
+      assert.ok(fs.statSync(file).size > 5_000, name)
+      assert.deepEqual(wrong, [], name)
+      await page.close()
+    }
+    if (wanted === undefined) fs.rmSync(folder, { recursive: true })
   })
 
   it('is light: at most 150 kB compressed, and there within a second', async () => {

@@ -42,7 +42,7 @@ async function openApi(): Promise<Node> {
 const pages: Readonly<Record<string, () => Promise<string> | string>> = {
   'errors.md': () => errorsPage(generated(errorSources)),
   ...Object.fromEntries(errorCodes().map((code) => [`errors/${errorTable[code].id}.md`, () => errorPage(code, generated(errorSources))])),
-  'limits.md': () => limitsPage(readFileSync(path.join(root, 'src/core/limits.ts'), 'utf8')),
+  'limits.md': () => limitsPage(['limits.ts', 'limits-doors.ts'].map((file) => readFileSync(path.join(root, 'src/core', file), 'utf8'))),
   'config.md': () => configPage(generated('src/core/config.ts and src/core/config-aliases.ts')),
   'metrics.md': () => metricsPage(sources()),
   'bad-input.md': async () => `${String(await call('test/bad-input/table.ts', 'tableAsMarkdown')).trimEnd()}\n`,

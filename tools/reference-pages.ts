@@ -24,14 +24,14 @@ function quantity(name: string, value: number): string {
   return `${value.toLocaleString('en')}${unitOf(name) === '' ? '' : ` ${unitOf(name)}`}`
 }
 
-/** Names and comments come from the source, values from the program. */
-export function limitsPage(source: string): string {
-  const out = ['# Limits', '', generated('src/core/limits.ts'), '']
+/** Names and comments come from the sources, values from the program. */
+export function limitsPage(sources: readonly string[]): string {
+  const out = ['# Limits', '', generated('src/core/limits.ts and src/core/limits-doors.ts'), '']
   out.push('Nothing in Kymo grows without one of these. Those that are settings as well have these values as defaults ([config](config.md)).')
   const values = new Map(Object.entries<number>(limits))
   let comment: string[] = []
   let listed = 0
-  for (const line of source.slice(source.indexOf('export const limits')).split('\n')) {
+  for (const line of sources.flatMap((source) => source.slice(source.indexOf('export const')).split('\n'))) {
     const section = /^\s*\/\/ --- (.+) ---/.exec(line)
     const key = /^\s*(\w+):/.exec(line)
     const words = /^\s*(?:\/\*\*|\*(?!\/)|\/\/)\s?(.*?)\s*(?:\*\/)?$/.exec(line)
@@ -43,7 +43,7 @@ export function limitsPage(source: string): string {
       listed++
     } else if (words !== null) comment.push(words[1]!)
   }
-  if (listed !== values.size) throw new Error(`src/core/limits.ts has ${values.size} limits, ${listed} were found in its text`)
+  if (listed !== values.size) throw new Error(`src/core/limits*.ts have ${values.size} limits, ${listed} were found in its text`)
   return `${out.join('\n')}\n`
 }
 

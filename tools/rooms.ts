@@ -25,14 +25,14 @@ export const walled: Readonly<Record<string, { readonly sharedFolders: readonly 
   wire: { sharedFolders: ['json'] },
   compute: { sharedFolders: ['window'] },
   log: { sharedFolders: [] },
-  store: { sharedFolders: [] },
+  store: { sharedFolders: ['pg'] },
   doors: { sharedFolders: ['tls'] },
 }
 
 export const roles: readonly string[] = ['ingest', 'store', 'aggregate', 'alert', 'forecast', 'api', 'edge']
 
 /** Roles meet only in the log and the stores. These files put roles together, and are the only ones that may import them. */
-export const compositions: readonly string[] = ['src/roles/server.ts', 'src/roles/status.ts']
+export const compositions: readonly string[] = ['src/roles/server.ts', 'src/roles/engines.ts', 'src/roles/status.ts']
 
 /** Packages that are large, native or of one engine: each is imported in its adapter and nowhere else. */
 export const drivers: readonly { readonly packages: RegExp; readonly only: readonly string[] }[] = [
@@ -41,7 +41,7 @@ export const drivers: readonly { readonly packages: RegExp; readonly only: reado
   { packages: /^(kafkajs|@platformatic\/kafka)$/, only: ['src/log/kafka/'] },
   { packages: /^(nats|@nats-io\/.*)$/, only: ['src/log/nats/'] },
   { packages: /^@aws-sdk\//, only: ['src/log/kinesis/', 'src/store/aws/'] },
-  { packages: /^(pg|pg-.*|postgres)$/, only: ['src/store/postgres/', 'src/store/meta/', 'src/doors/pull/'] },
+  { packages: /^(pg|pg-.*|postgres)$/, only: ['src/store/pg/', 'src/store/postgres/', 'src/store/meta/', 'src/doors/pull/'] },
   { packages: /^mongodb$/, only: ['src/store/mongo/'] },
   { packages: /^(fastify|@fastify\/.*|prom-client)$/, only: ['src/doors/http/'] },
   { packages: /^mqtt$/, only: ['src/doors/pull/', 'src/roles/', 'src/cli/'] },

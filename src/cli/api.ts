@@ -15,6 +15,10 @@ export interface ColumnsAnswer {
   readonly rows: number
   readonly truncated: boolean
   readonly next_cursor: string | null
+  /** Of answers that have percentiles: at most how far each is from a reading, as a share of it. */
+  readonly relative_error?: number
+  /** A bucket has readings and no percentiles. */
+  readonly partial?: boolean
   readonly series: readonly { readonly device: string; readonly metric: string; readonly unit?: string }[]
   readonly columns: { readonly time: readonly number[]; readonly series: readonly number[] } & Readonly<
     Record<string, readonly (number | string | boolean | null)[]>

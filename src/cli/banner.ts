@@ -12,6 +12,8 @@ export interface BannerFacts {
   /** `mqtts:` when that is the only one. */
   readonly mqtt: string
   readonly mqtts?: string
+  /** MQTT over WebSocket; absent: not offered. */
+  readonly ws?: string
   /** Files of certificates that a client must be given, of each door. */
   readonly trust?: { readonly http?: string; readonly mqtt?: string }
   /** Further HTTP addresses (the ports that the seeds name). */
@@ -43,7 +45,8 @@ export function bannerLines(facts: BannerFacts, colors: Colors): string[] {
     `  Metrics     ${colors.cyan(`${http}/metrics`)}`,
   )
   if (facts.mqtts !== undefined && facts.mqtts !== facts.mqtt) lines.push(`  MQTT, TLS   ${facts.mqtts}`)
-  if (facts.extra.length > 0) lines.push(`  Also        ${facts.extra.join('  ')}`)
+  if (facts.ws !== undefined) lines.push(`  WebSocket   ${facts.ws}   MQTT for browsers`)
+  if (facts.extra.length > 0) lines.push(`  Same on     ports ${facts.extra.map((url) => new URL(url).port).join(', ')}`)
   lines.push('', '  Send your own reading:', ...sendLines(facts).map((line) => `    ${line}`), '')
   lines.push(`  ${access[facts.auth]}  Ready in ${count(Math.round(facts.readyMs))} ms.  Next: kymo tail · kymo doctor · kymo --help`)
   return lines

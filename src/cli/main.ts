@@ -28,14 +28,14 @@ export async function main(argv: readonly string[], terminal: Terminal = process
   const args = argv[0] === 'help' && argv[1] !== undefined ? helpOf(argv.slice(1)) : [...argv]
   if (args.length === 0) args.push('--help')
   const named = args.find((arg) => !arg.startsWith('-'))
+  let program: Command | undefined
   try {
-    const program = await createProgram((entry) => entry.name === named, terminal)
+    program = await createProgram((entry) => entry.name === named, terminal)
     await program.parseAsync(args, { from: 'user' })
     return typeof process.exitCode === 'number' ? process.exitCode : Exit.ok
   } catch (thrown) {
     if (thrown instanceof CommanderError && thrown.exitCode === 0) return Exit.ok
-    const error =
-      thrown instanceof CommanderError ? usageError(thrown, commandTable.some(({ name }) => name === named) ? named : undefined) : asKymoError(thrown)
+    const error = thrown instanceof CommanderError ? usageError(thrown, commandOf(program, args)) : asKymoError(thrown)
     printFailure(terminal, error, args.includes('--json'))
     return exitCodeOf(error)
   }
@@ -72,12 +72,24 @@ function configure(command: Command): Command {
     .configureHelp({ helpWidth: 110, showGlobalOptions: false })
 }
 
+/** `kymo dlq list` of what was given: as far as its words name commands. */
+function commandOf(program: Command | undefined, args: readonly string[]): string {
+  const names = ['kymo']
+  let command = program
+  for (const arg of args) {
+    command = command?.commands.find((one) => one.name() === arg)
+    if (command === undefined) break
+    names.push(arg)
+  }
+  return names.join(' ')
+}
+
 /** commander's own message, without its prefix; the suggestion stays. */
-function usageError(error: CommanderError, command: string | undefined): KymoError {
+function usageError(error: CommanderError, command: string): KymoError {
   const [first = '', ...rest] = error.message.replace(/^error: /, '').split('\n')
   const hint = rest.map((line) => line.replace(/^\((.*)\)$/, '$1')).join(' ')
   return new KymoError('usage', {
     detail: hint === '' ? first : `${first.replace(/[.\s]+$/, '')}. ${hint}`,
-    facts: { command: command === undefined ? 'kymo' : `kymo ${command}` },
+    facts: { command },
   })
 }

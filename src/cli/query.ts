@@ -78,14 +78,24 @@ async function query(options: QueryOptions, terminal: Terminal): Promise<void> {
   let rows = 0
   let cursor: string | undefined
   let last: ColumnsAnswer
+  let partial = false
   do {
     last = await api.json<ColumnsAnswer>('/api/v1/query', { ...parameters, limit: Math.min(pageRows, limit - rows), cursor })
     await terminal.write(render(last, format, rows === 0, zone, terminal))
     rows += last.rows
+    partial ||= last.partial === true
     cursor = last.next_cursor ?? undefined
   } while (cursor !== undefined && rows < limit)
   if (format === 'table') terminal.err(`  ${count(rows)} rows${cursor === undefined ? '' : '; there are more: --limit, or --all'}`)
   else if (cursor !== undefined) terminal.err(`  cut after ${count(rows)} rows; there are more: --limit, or --all`)
+  for (const note of qualityOf(last.relative_error, partial)) terminal.err(`  ${note}`)
+}
+
+/** What is to be known of percentiles, in words; on standard error, as rows are for programs. */
+function qualityOf(relativeError: number | undefined, partial: boolean): string[] {
+  if (relativeError === undefined) return []
+  const within = `percentiles are within ${value(relativeError * 100)} % of a reading, all other columns are exact`
+  return partial ? [within, 'partial: buckets whose readings have gone have no percentiles (docs/reference/query.md)'] : [within]
 }
 
 function render(page: ColumnsAnswer, format: 'table' | 'csv' | 'json', first: boolean, zone: string | undefined, terminal: Terminal): string {

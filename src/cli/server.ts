@@ -150,7 +150,7 @@ function tellVariables({ origins, pending }: Settings): void {
 
 function announce(server: RunningServer, components: RunningServer['components']): void {
   const readyMs = Math.round(performance.now())
-  const { http, mqtt, mqtts, extra } = server.urls
+  const { http, mqtt, mqtts, ws, extra } = server.urls
   if (args.restarts > 0 && !args.json) {
     terminal.out(`  Running again at ${http} and ${mqtt}, after ${readyMs} ms.`)
     return
@@ -164,6 +164,7 @@ function announce(server: RunningServer, components: RunningServer['components']
     http,
     mqtt,
     ...(mqtts === undefined ? {} : { mqtts }),
+    ...(ws === undefined ? {} : { ws }),
     ...(server.trust === undefined ? {} : { trust: server.trust }),
     extra,
     auth: server.auth,

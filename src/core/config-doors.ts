@@ -19,6 +19,8 @@ export function doorErrors({ http, mqtt, demo }: Config): FieldError[] {
     if (tls.client_certificates === 'off' && tls.ca_file !== '')
       wrong(`${name}.tls.client_certificates`, `is off, so that ${name}.tls.ca_file would have no effect; set it to require, or leave the file out`)
   }
+  if (mqtt.tls.identity !== 'off' && mqtt.tls.client_certificates === 'off')
+    wrong('mqtt.tls.identity', 'needs certificates of clients: set mqtt.tls.client_certificates to request or require')
   if (!mqtt.plain && mqtt.tls.cert_file === '') wrong('mqtt.plain', 'is off and there is no mqtt.tls.cert_file: the door would have no port')
   if (!mqtt.plain && demo.devices > 0) wrong('demo.devices', 'needs mqtt.plain: the simulated devices connect without TLS')
   const origins = listOf(http.cors.origins)

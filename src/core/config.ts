@@ -3,6 +3,8 @@ import { ageUs } from './duration.ts'
 import { withoutPassword } from './config-value.ts'
 import { KymoError } from './errors.ts'
 import { limits } from './limits.ts'
+import { pullSettings } from './config-pull.ts'
+import { retainedSettings, sessionSettings } from './config-sessions.ts'
 import { misfit, parseRules, type RetentionRule } from './retention-rules.ts'
 import { age, choice, flag, rules, text, whole, type Branch, type Setting, type ValuesOf } from './setting.ts'
 
@@ -181,36 +183,43 @@ export const configSchema = {
     }),
     packet_bytes_max: whole({ description: 'Largest MQTT packet.', default: limits.mqttPacketBytesMax, minimum: 256, unit: 'bytes' }),
     connections_max: whole({ description: 'Connections in all.', default: limits.mqttConnectionsMax, minimum: 1 }),
-    pull: {
-      url: text({
-        description: 'An outside broker whose messages are taken: mqtt://host:1883, or mqtts://host:8883. Empty: none.',
-        default: '',
-      }),
-      topics: text({
-        description:
-          'What is subscribed to there, at QoS 1, separated by commas: as mqtt.topics, also $share/<group>/ before one. Empty: those of mqtt.topics.',
-        default: '',
-      }),
-      client_id: text({
-        description: 'The name of the session that the broker keeps for us; no other client may have it. Empty: one that is made once and kept.',
-        default: '',
-      }),
-      username: text({ description: 'User name at the broker, in place of one in the URL.', default: '' }),
-      password: text({ description: 'Password or token at the broker, in place of one in the URL.', default: '', secret: true }),
-      keepalive_s: whole({
-        description: 'A connection on which nothing was sent for so long is probed, and is lost without an answer.',
-        default: 30,
-        minimum: 5,
-        maximum: 65535,
-        unit: 's',
-      }),
-      ca_file: text({
-        description: 'Certificates in PEM that vouch for that of an mqtts:// broker. Empty: those that Node brings along.',
-        default: '',
-      }),
-      cert_file: text({ description: 'Our own certificate in PEM, for a broker that asks for one.', default: '' }),
-      key_file: text({ description: 'Its private key in PEM.', default: '' }),
-    },
+    connections_per_address_max: whole({
+      description: 'Connections of one address (of IPv6 its first 64 bits).',
+      default: limits.mqttConnectionsPerAddressMax,
+      minimum: 1,
+    }),
+    connects_per_s: whole({
+      description: `Connections a second that one address may open, ${limits.mqttConnectsBurst} at once; beyond, they are closed. Loopback is not counted. 0: no limit.`,
+      default: limits.mqttConnectsPerS,
+      minimum: 0,
+    }),
+    connect_timeout_s: whole({
+      description: 'A connection that has not sent CONNECT by then, or was not let in, is closed.',
+      default: limits.mqttConnectTimeoutMs / 1000,
+      minimum: 1,
+      unit: 's',
+    }),
+    keepalive_max_s: whole({
+      description: 'The longest keep-alive of a client of MQTT 5; one that asks for a longer one, or none, is told this. 0: as it likes.',
+      default: 0,
+      minimum: 0,
+      maximum: 65535,
+      unit: 's',
+    }),
+    client_inflight_max: whole({
+      description: 'Publishes of QoS 1 and 2 of one client that may wait for their acknowledgement: its Receive Maximum.',
+      default: limits.mqttReceiveInflightMax,
+      minimum: 1,
+      maximum: 65535,
+    }),
+    client_subscriptions_max: whole({
+      description: 'Subscriptions of one client.',
+      default: limits.mqttSubscriptionsPerClientMax,
+      minimum: 1,
+    }),
+    pull: pullSettings,
+    sessions: sessionSettings,
+    retained: retainedSettings,
     client_messages_per_s: whole({
       description: 'PUBLISHes a second that one client may send; beyond, it is read more slowly and nothing is lost. 0: no limit.',
       default: 0,
@@ -241,6 +250,12 @@ export const configSchema = {
       ...certificateSettings('mqtt.tls.port is then open'),
       client_certificates: choice(['off', 'request', 'require'], {
         description: 'require: a client needs a certificate that mqtt.tls.ca_file vouches for. request: one that it shows is checked.',
+        default: 'off',
+      }),
+      identity: choice(['off', 'cn', 'san'], {
+        description:
+          'cn: who shows a certificate needs no token, and its client id must be the common name in it. san: one of its URIs, DNS names or e-mail addresses. ' +
+          'off: a certificate opens the connection and says no more.',
         default: 'off',
       }),
     },

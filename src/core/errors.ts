@@ -248,7 +248,11 @@ export class KymoError extends Error {
   readonly code: Code
   readonly details: ErrorDetails
   constructor(code: Code, details: ErrorDetails = {}) {
+    // Where in the program a sender's mistake was noticed helps nobody, and a hostile sender makes many: taking the stack is most of what one costs.
+    const frames = Error.stackTraceLimit
+    if (errorTable[code].kind === 'invalid') Error.stackTraceLimit = 0
     super(details.detail ?? errorTable[code].text, details.cause === undefined ? undefined : { cause: details.cause })
+    Error.stackTraceLimit = frames
     this.name = 'KymoError'
     this.code = code
     this.details = details

@@ -52,6 +52,14 @@ export interface SessionRecipient {
   /** The RETAIN flag that it will carry. */
   readonly retain: boolean
   readonly identifiers?: readonly number[]
+  /** Of a shared subscription its filter, `$share/group/` included: when the session ends first, another member may have the message. */
+  readonly group?: string
+}
+
+/** A message of a shared subscription that a session has ended without: not sent, or of QoS 1 and not acknowledged. */
+export interface LeftDelivery {
+  readonly group: string
+  readonly message: SessionMessage
 }
 
 /** What one PUBLISH, or one will that is due, changes: durable as a whole or not at all. */
@@ -199,12 +207,18 @@ export interface SessionStore {
   sessions(): AsyncIterable<StoredSession>
   /** Returns the ticket to wait for before PUBACK or PUBREC; 0: overloaded, nothing was taken. Throws `record_too_large`. */
   publish(publication: Publication): number
-  /** Retained messages that a filter matches (MQTT 5, 4.7), in pages; expired ones are left out. */
+  /**
+   * Retained messages that a filter matches (MQTT 5, 4.7), in pages; expired ones are left out. A page may be empty: each takes well under a
+   * millisecond, however much there is that does not match.
+   */
   retained(tenant: string, filter: string): AsyncIterable<readonly SessionMessage[]>
   /** Calls `listener` for each will that is due, those that were due before included. One listener. */
   onWill(listener: (will: DueWill) => void): void
-  /** A session has ended: by its expiry, by Clean Start, by `end`. Returns the way to stop. */
-  onEnded(listener: (session: SessionRef) => void): () => void
+  /**
+   * A session has ended: by its expiry, by Clean Start, by `end`. `left`: what of shared subscriptions was not delivered (MQTT 5, 4.8.2), published anew
+   * within the call it is as durable as it was. Returns the way to stop.
+   */
+  onEnded(listener: (session: SessionRef, left: readonly LeftDelivery[]) => void): () => void
   /** The highest durable ticket. */
   readonly durable: number
   /** True while tickets are refused. */

@@ -51,6 +51,11 @@ export function currentAccess(): Access {
   return access
 }
 
+/** Whether the server answered with this code. */
+export function isCode(thrown: unknown, code: string): boolean {
+  return thrown instanceof KymoError && thrown.code === code
+}
+
 /** What went wrong, as one sentence for a person. */
 export function reasonOf(thrown: unknown): { readonly title: string; readonly detail: string; readonly code: string | undefined } {
   if (thrown instanceof KymoError) {

@@ -90,6 +90,17 @@ export function visible(text: string): string {
   return text.replaceAll(unseen, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`)
 }
 
+/** At most so many characters of it, an ellipsis among them where there are more. */
+export function clipped(text: string, charsMax: number): string {
+  const shown = visible(text)
+  if (shown.length <= charsMax) return shown
+  return `${shown
+    .slice(0, charsMax - 1)
+    .toWellFormed()
+    .replace(/\uFFFD$/, '')
+    .trimEnd()}…`
+}
+
 /** As `hexdump -C`: offset, 16 bytes, and what of them is ASCII. */
 export function hexDump(data: Uint8Array, bytesMax: number): string {
   const lines: string[] = []

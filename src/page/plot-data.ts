@@ -122,6 +122,13 @@ export function withGaps(
 
 const unitMs: Readonly<Record<string, number>> = { ms: 1, s: 1e3, m: 60e3, h: 3_600e3, d: 86_400e3, w: 7 * 86_400e3, mo: 30 * 86_400e3 }
 
+const unitNames: Readonly<Record<string, string>> = { m: 'min', w: 'week', mo: 'month' }
+
+/** `15m` in words, as the ranges to choose from are written. */
+export function stepText(step: string): string {
+  return step.replace(/^(\d+)(ms|s|m|h|d|w|mo)$/, (_all, count: string, unit: string) => `${count} ${unitNames[unit] ?? unit}`)
+}
+
 /** `15m` in milliseconds; 1 when it is none (then nothing is gathered into it). */
 export function stepMsOf(step: string | undefined): number {
   const match = /^(\d+)(ms|s|m|h|d|w|mo)$/.exec(step ?? '')

@@ -13,12 +13,12 @@ export function isPreset(text: string | null): text is Preset {
   return presets.some((preset) => preset === text)
 }
 
-/** From `?range=24h` or `?from=…&to=…`; an hour where the address says nothing that makes sense. */
-export function rangeOf(query: URLSearchParams): Range {
+/** From `?range=24h` or `?from=…&to=…`; `otherwise` where the address says nothing that makes sense. */
+export function rangeOf(query: URLSearchParams, otherwise: Preset = '1h'): Range {
   const [from, to] = [Number(query.get('from')), Number(query.get('to'))]
   if (Number.isFinite(from) && Number.isFinite(to) && from > 0 && to > from) return { from, to }
   const preset = query.get('range')
-  return { preset: isPreset(preset) ? preset : '1h' }
+  return { preset: isPreset(preset) ? preset : otherwise }
 }
 
 export function rangeHash(route: Route, range: Range): string {

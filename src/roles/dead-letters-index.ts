@@ -22,6 +22,8 @@ const busyMsMax = 5
 
 /** Letters in the order of the log; the oldest are dropped at `limits.deadLetterIndexMax`. */
 export class DeadLetterIndex {
+  /** Letters that were neither replayed nor dismissed when they made room for newer ones. */
+  forgotten = 0
   #letters: IndexedLetter[] = []
   /** Dropped from the front of `#letters`, which is cut only now and then. */
   #first = 0
@@ -46,11 +48,7 @@ export class DeadLetterIndex {
     const { code, client, tenant } = letter
     this.#letters.push({ offset, code: this.#name(code), client: this.#name(client), tenant: this.#name(tenant), status: 'waiting' })
     if (this.#letters.length - this.#first <= limits.deadLetterIndexMax) return
-    this.#first++
-    this.#cut()
-    if (!this.#told)
-      this.#logger.warn('there are more dead letters than can be listed; the oldest are left out', { limit: limits.deadLetterIndexMax })
-    this.#told = true
+    this.#drop(this.#first + 1)
   }
 
   mark(offset: number, status: 'replayed' | 'dismissed'): void {
@@ -75,8 +73,19 @@ export class DeadLetterIndex {
   }
 
   dropBefore(offset: bigint): void {
-    this.#first = Math.max(this.#first, this.#firstNotBefore(Number(offset)))
+    this.#drop(this.#firstNotBefore(Number(offset)))
+  }
+
+  #drop(first: number): void {
+    const before = this.forgotten
+    for (; this.#first < first; this.#first++) if (this.#letters[this.#first]!.status === 'waiting') this.forgotten++
     this.#cut()
+    if (this.#told || this.forgotten === before) return
+    this.#told = true
+    this.#logger.warn('dead letters that were neither replayed nor dismissed made room for newer ones', {
+      listed: limits.deadLetterIndexMax,
+      bytes: limits.deadLetterBytesMax,
+    })
   }
 
   #firstNotBefore(offset: number): number {

@@ -71,7 +71,14 @@ class DeadLetterRole implements DeadLetters {
     this.#index = new DeadLetterIndex(o.env.logger)
     const waiting = o.metrics.gauge('kymo_dlq_waiting', 'Dead letters that were neither replayed nor dismissed.', {}, () => {
       waiting.value = this.#index.waiting
+      forgotten.value = this.#index.forgotten
+      // For the next look: the log may answer later.
+      void this.#dropGone().catch(() => undefined)
     })
+    const forgotten = o.metrics.counter(
+      'kymo_dlq_forgotten_total',
+      'Dead letters that were neither replayed nor dismissed when they made room for newer ones, since the start.',
+    )
   }
 
   get waiting(): number {
@@ -180,6 +187,10 @@ class DeadLetterRole implements DeadLetters {
   async #ready(): Promise<void> {
     await this.#built
     if (this.#failed !== undefined) throw this.#failed
+    await this.#dropGone()
+  }
+
+  async #dropGone(): Promise<void> {
     this.#index.dropBefore(await this.#o.log.earliest(Topic.deadLetters))
   }
 

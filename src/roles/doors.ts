@@ -87,6 +87,12 @@ export function mqttUpgrades(config: Config, door: Pick<MqttDoor, 'upgrade'>): r
   return [{ path: webSocketPath, accept: (request, socket, head) => door.upgrade(request, socket, head) }]
 }
 
+/** Where MQTT over WebSocket is spoken, if it is; `http`: the HTTP door's address. */
+export function webSocketUrl(upgrades: readonly Upgrade[], http: string): string | undefined {
+  const [upgrade] = upgrades
+  return upgrade === undefined ? undefined : `${http.replace(/^http/, 'ws')}${upgrade.path}`
+}
+
 /** The addresses of the MQTT door, the one without TLS first. */
 export function mqttUrls({ mqtt }: Config, door: Pick<MqttDoor, 'port' | 'tlsPort'>): string[] {
   return [

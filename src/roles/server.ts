@@ -15,15 +15,14 @@ import type { HttpAuth } from '../doors/http/options.ts'
 import { createTokenAuthorizer } from '../doors/mqtt/authorizer.ts'
 import type { MqttDoor } from '../doors/mqtt/door.ts'
 import type { MqttPull } from '../doors/pull/mqtt/door.ts'
-import { openEmbeddedLog } from '../log/embedded/log.ts'
 import { PayloadDecoder } from '../wire/payload/decoder.ts'
 import { TelemetryTopics } from '../wire/topics.ts'
 import { openDeviceRegistry } from '../devices/registry.ts'
 import { openTokens } from '../devices/tokens.ts'
-import { openSqliteMeta } from '../store/meta/sqlite.ts'
 import { startDeadLetters } from './dead-letters.ts'
 import { type Jobs, openJobs } from './jobs/jobs.ts'
 import { effectiveAuth } from './access.ts'
+import { openEngines } from './engines.ts'
 import { announceFirst, type FirstMessage } from './first-message.ts'
 import { openErasures } from './erasures.ts'
 import { Ingest } from './ingest.ts'
@@ -32,10 +31,9 @@ import { followLabels } from './labelled-rules.ts'
 import { startLive } from './live.ts'
 import { openSnapshots } from './snapshots.ts'
 import { Stack } from './stack.ts'
-import { openStoreThread } from './store-thread.ts'
 import { retentionStatus, systemStatus } from './status.ts'
 import { watchStorage } from './storage.ts'
-import { httpGuards, mqttUpgrades, mqttUrls, openTls, sameAuthorities } from './doors.ts'
+import { httpGuards, mqttUpgrades, mqttUrls, openTls, sameAuthorities, webSocketUrl } from './doors.ts'
 
 export type { FirstMessage }
 
@@ -54,7 +52,7 @@ export interface StartedComponent {
 export interface RunningServer {
   readonly components: readonly StartedComponent[]
   /** `mqtt`: without TLS, where that is open; `mqtts`: with it. */
-  readonly urls: { readonly http: string; readonly mqtt: string; readonly mqtts?: string; readonly extra: readonly string[] }
+  readonly urls: { readonly http: string; readonly mqtt: string; readonly mqtts?: string; readonly ws?: string; readonly extra: readonly string[] }
   readonly ports: { readonly http: number; readonly mqtt: number; readonly mqtts?: number }
   /** Certificates that clients must be given because they are signed by themselves: the file of each door. */
   readonly trust?: { readonly http?: string; readonly mqtt?: string }
@@ -127,7 +125,6 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
   }
   const preparedPull = await preparePull(config)
   const where = places(config)
-  const retention = retentionOf(config)
   // What may change while it runs is read through here whenever it is needed.
   let now = config
   const fresh = !fs.existsSync(where.logDir)
@@ -135,45 +132,11 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
   const metrics = new Metrics()
   const series = new SeriesTable()
 
-  const opened = await timed(
+  const { log, store, meta, sessions } = await timed(
     'storage',
     () => (fresh ? 'opened (new)' : 'opened'),
-    async () => {
-      const log = await openEmbeddedLog({
-        dir: where.logDir,
-        env,
-        threads: true,
-        metrics,
-        segmentBytesMax: config.log.segment_bytes,
-        reserveBytes: config.log.reserve_bytes,
-        topics: {
-          [Topic.telemetry]: { ...logRetentionOf(config), quotaBytes: config.log.quota_bytes },
-          [Topic.deadLetters]: { retentionBytes: limits.deadLetterBytesMax, retentionAgeUs: limits.deadLetterAgeMaxUs },
-        },
-      })
-      stack.push(() => log.close())
-      log.onFatal(onFatal)
-      const [store, meta] = await Promise.all([
-        openStoreThread({
-          dir: where.storeDir,
-          log: log.handle(),
-          env,
-          metrics,
-          memoryLimitMb: config.store.memory_mb,
-          commitMessages: config.store.commit_messages,
-          seal: sealOf(config),
-          reserveBytes: config.log.reserve_bytes,
-          retention,
-          onFatal,
-        }),
-        openSqliteMeta({ path: where.metaFile, env, thread: true }),
-      ])
-      stack.push(() => store.close())
-      stack.push(() => meta.close())
-      return { log, store, meta }
-    },
+    () => openEngines({ config, env, metrics, stack, retention: retentionOf(config), seal: sealOf(config), onFatal }),
   )
-  const { log, store, meta } = opened
   const registry = await openDeviceRegistry({
     meta,
     series,
@@ -257,6 +220,7 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
   const tls = openTls(config, env, metrics)
   stack.push(async () => tls.stop())
   const throttle = new AuthThrottle(env.clock, limits)
+  const { identity } = config.mqtt.tls
   const mqtt: MqttDoor = await timed(
     'mqtt',
     (door) => mqttUrls(config, door).join(' · '),
@@ -266,10 +230,11 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
         port: config.mqtt.port,
         gate: ingest,
         topics: new TelemetryTopics(config.mqtt.topics.split(',').map((t) => t.trim())),
-        authorizer: createTokenAuthorizer({ tokens, open: auth !== 'token' }),
+        authorizer: createTokenAuthorizer({ tokens, open: auth !== 'token', ...(identity === 'off' ? {} : { identity }) }),
         env,
         metrics,
         throttle,
+        store: sessions,
         plain: config.mqtt.plain,
         ...(config.mqtt.sys_interval_s === 0 ? {} : { sys: { version, intervalMs: config.mqtt.sys_interval_s * 1000 } }),
         webSocketCertificates: sameAuthorities(config),
@@ -277,6 +242,14 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
         limits: {
           packetBytesMax: config.mqtt.packet_bytes_max,
           connectionsMax: config.mqtt.connections_max,
+          connectionsPerAddressMax: config.mqtt.connections_per_address_max,
+          connectsPerS: config.mqtt.connects_per_s,
+          connectTimeoutMs: config.mqtt.connect_timeout_s * 1000,
+          keepAliveSMax: config.mqtt.keepalive_max_s,
+          receiveInflightMax: config.mqtt.client_inflight_max,
+          subscriptionsPerClientMax: config.mqtt.client_subscriptions_max,
+          sessionExpiryS: config.mqtt.sessions.expiry_s,
+          sessionExpirySMax: config.mqtt.sessions.expiry_max_s,
           clientMessagesPerS: config.mqtt.client_messages_per_s,
           clientBytesPerS: config.mqtt.client_bytes_per_s,
         },
@@ -285,6 +258,7 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
   stack.push(() => mqtt.close(limits.drainTimeoutMs))
   let draining = false
   let pulled: MqttPull | undefined
+  const upgrades = mqttUpgrades(config, mqtt)
   const http = await timed(
     'http',
     (door) => door.url,
@@ -331,7 +305,7 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
         mqttPort: mqtt.port,
         mqttsPort: mqtt.tlsPort,
         ...httpGuards(config, env, tls.http),
-        upgrades: mqttUpgrades(config, mqtt),
+        upgrades,
         innerTokens: jobs,
         throttle,
         limits: { bodyBytesMax: config.http.body_bytes_max },
@@ -355,6 +329,7 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
 
   const [mqttUrl = '', second] = mqttUrls(config, mqtt)
   const mqttsUrl = mqttUrl.startsWith('mqtts:') ? mqttUrl : second
+  const wsUrl = webSocketUrl(upgrades, http.url)
 
   const stop = async (): Promise<{ drained: number; lost: number }> => {
     draining = true
@@ -375,6 +350,7 @@ async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack)
       http: http.url,
       mqtt: mqttUrl,
       ...(mqttsUrl === undefined ? {} : { mqtts: mqttsUrl }),
+      ...(wsUrl === undefined ? {} : { ws: wsUrl }),
       extra: http.ports.slice(1).map((port) => `${tls.http === undefined ? 'http' : 'https'}://${config.http.host}:${port}`),
     },
     ports: { http: http.port, mqtt: mqtt.port, ...(mqtt.tlsPort === undefined ? {} : { mqtts: mqtt.tlsPort }) },

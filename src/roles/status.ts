@@ -6,7 +6,7 @@ import { Topic } from '../core/record.ts'
 import type { SeriesTable } from '../core/series-table.ts'
 import type { RetentionAges, RetentionStatus, SystemStatus } from '../core/services.ts'
 import type { Ingest } from './ingest.ts'
-import type { StoreSizes } from './store-messages.ts'
+import type { StoreStats } from '../store/duckdb/options.ts'
 
 export interface StatusSources {
   readonly version: string
@@ -66,7 +66,7 @@ export async function systemStatus(s: StatusSources): Promise<SystemStatus> {
 }
 
 /** The settings, with what the store says of their effect. */
-export function retentionStatus(retention: Retention, { rawFromUs, expiredBytes, rules }: StoreSizes): RetentionStatus {
+export function retentionStatus(retention: Retention, { rawFromUs, expiredBytes, rules }: StoreStats): RetentionStatus {
   const known = retention.rules ?? []
   return {
     ...agesOf(retention),

@@ -5,6 +5,7 @@ import type { LogFields } from '../core/env.ts'
 import type { OperatorState, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, SeriesPage } from '../core/ports.ts'
 import type { SqlQuery, SqlRows } from '../core/sql.ts'
 import type { LogHandle } from '../log/embedded/log.ts'
+import type { StoreStats } from '../store/duckdb/options.ts'
 import type { StoreSnapshot } from '../store/duckdb/snapshot.ts'
 import type { Committed } from './store.ts'
 
@@ -65,18 +66,8 @@ export type StoreAsk =
   | { readonly type: 'reconfigure'; readonly id: number; readonly retention: Retention; readonly seal: NonNullable<StoreThreadStart['seal']> }
   | { readonly type: 'close' }
 
-export interface StoreSizes {
-  readonly bytes: number
-  readonly series: number
-  readonly running: number
-  readonly waiting: number
-  readonly rawFromUs: number
-  readonly expiredBytes: Readonly<Record<'age' | 'size' | 'rules', number>>
-  readonly rules: { readonly series: readonly number[]; readonly dueFiles: number }
-}
-
 export type StoreTell =
-  | { readonly type: 'opened'; readonly sizes: StoreSizes }
+  | { readonly type: 'opened'; readonly sizes: StoreStats }
   | { readonly type: 'refused'; readonly error: PlainError }
   /** `keys` come with a query's first page only: they are the same for all. */
   | { readonly type: 'page'; readonly id: number; readonly page: Omit<QueryPage, 'keys'>; readonly keys?: readonly SeriesKey[] }
@@ -94,9 +85,9 @@ export type StoreTell =
   /** Ids of erasures of which files still have rows, and the number of their series. */
   | { readonly type: 'erasing-still'; readonly id: number; readonly erasing: ReadonlyMap<string, number> }
   | { readonly type: 'reconfigured'; readonly id: number }
-  | { readonly type: 'committed'; readonly commit: Committed; readonly sizes?: StoreSizes; readonly counts: StoreCounts }
+  | { readonly type: 'committed'; readonly commit: Committed; readonly sizes?: StoreStats; readonly counts: StoreCounts }
   /** Sealing and retention change sizes without a commit. */
-  | { readonly type: 'sizes'; readonly sizes: StoreSizes }
+  | { readonly type: 'sizes'; readonly sizes: StoreStats }
   | { readonly type: 'retry'; readonly error: PlainError }
   | { readonly type: 'log'; readonly level: 'debug' | 'info' | 'warn' | 'error'; readonly message: string; readonly fields?: LogFields }
   | { readonly type: 'fatal'; readonly error: PlainError }

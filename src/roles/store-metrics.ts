@@ -1,5 +1,5 @@
 import type { Cell, HistogramCell, Metrics } from '../core/metrics.ts'
-import type { StoreSizes } from './store-messages.ts'
+import type { StoreStats } from '../store/duckdb/options.ts'
 import type { Committed } from './store.ts'
 
 /** The store's families of INTERFACES.md B3. */
@@ -9,7 +9,7 @@ export class StoreMetrics {
   readonly #write: HistogramCell
   readonly #endToEnd: HistogramCell
 
-  constructor(metrics: Metrics, sizes: () => StoreSizes) {
+  constructor(metrics: Metrics, sizes: () => StoreStats) {
     this.#metrics = metrics
     this.writeErrors = metrics.counter('kymo_store_write_errors_total', 'Commits to the store that failed and were tried again')
     this.#write = metrics.histogram('kymo_store_write_duration_seconds', 'How long a commit to the store took')

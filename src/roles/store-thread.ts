@@ -10,17 +10,10 @@ import type { HistogramCell, Metrics } from '../core/metrics.ts'
 import type { QueryPage, RangeQuery, SeriesInfo, SeriesMatch, SeriesPage, Store } from '../core/ports.ts'
 import type { SqlQuery, SqlRows, SqlStore } from '../core/sql.ts'
 import type { LogHandle } from '../log/embedded/log.ts'
+import type { StoreStats } from '../store/duckdb/options.ts'
 import type { StoreSnapshot } from '../store/duckdb/snapshot.ts'
 import { StoreMetrics } from './store-metrics.ts'
-import {
-  fromInfoColumns,
-  pagesAhead,
-  type StoreAsk,
-  type StoreCounts,
-  type StoreSizes,
-  type StoreTell,
-  type StoreThreadStart,
-} from './store-messages.ts'
+import { fromInfoColumns, pagesAhead, type StoreAsk, type StoreCounts, type StoreTell, type StoreThreadStart } from './store-messages.ts'
 import type { Committed } from './store.ts'
 
 export interface StoreThreadOptions {
@@ -52,7 +45,7 @@ export interface StoreThread extends Omit<Store, 'commit'>, SqlStore {
   onCommitted(listener: (commit: Committed) => void): () => void
   /** The offset below which everything was committed since the start; undefined before the first commit. */
   readonly next: bigint | undefined
-  stats(): StoreSizes & StoreCounts
+  stats(): StoreStats & StoreCounts
   /** Takes over when days are sealed and how long data is kept; rejects when the thread has ended. */
   reconfigure(settings: StoreSettings): Promise<void>
   /** Erasures that were committed and of which files still have rows, though nobody reads them; each with the number of its series. */
@@ -83,7 +76,7 @@ class Thread implements StoreThread {
   readonly #listeners = new Set<(commit: Committed) => void>()
   readonly #open = Promise.withResolvers<void>()
   readonly #closed = Promise.withResolvers<void>()
-  #sizes: StoreSizes = {
+  #sizes: StoreStats = {
     bytes: 0,
     series: 0,
     running: 0,
@@ -223,7 +216,7 @@ class Thread implements StoreThread {
     return () => void this.#listeners.delete(listener)
   }
 
-  stats(): StoreSizes & StoreCounts {
+  stats(): StoreStats & StoreCounts {
     return { ...this.#sizes, ...this.#counts }
   }
 

@@ -1,8 +1,8 @@
 import { limits } from '../core/limits.ts'
 import type { LogRecord } from '../core/record.ts'
 
-/** Bytes of a row on the log: series 4, time 8, value 8, flags 1. */
-const rowBytes = 21
+/** Bytes that a row is counted as: series 4, time 8, value 8, flags 1. */
+export const rowBytes = 21
 
 /**
  * The records of one write to the log in parts that each are encoded in a few milliseconds (`limits.ingestPartBytesMax`), in their order. As a

@@ -17,6 +17,8 @@ from the same table.
 - A message is taken as a whole or not at all. What is refused leaves no reading, no device and no metric behind.
 - Every refusal names the field by an RFC 6901 pointer into the item, in the answer's \`errors\` and in the dead letter.
 - What is refused is kept in the dead letters with its original bytes, and can be replayed after a fix (\`kymo dlq\`).
+  They are kept for 30 days and up to 64 MiB of them, 262,144 in number: then the oldest go, and \`kymo_dlq_forgotten_total\` counts those that nobody had
+  replayed or dismissed. A refused item of a few bytes is a letter of some 400: two bodies of 100,000 bad items can push out what was there before.
 - An item of an array or a line of NDJSON is judged alone: the answer is 207 when some were taken, and \`results\` names the others.
 - On S2's routes (\`/ingest\` with \`metric\`, \`/ingest/batch\`) what is refused is 400. The seeds' routes answer 200 where ours answers 202.
 - On \`/api/v2/write\` and \`/write\` each line is judged alone; refused ones make the answer 400 in InfluxDB's form, with our codes in \`results\`.

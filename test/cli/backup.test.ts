@@ -251,6 +251,10 @@ describe('snapshots of a running server', () => {
 
   it('killed at any time, kymo backup leaves the server as it was, and the next one succeeds', async () => {
     const repo = path.join(own, 'killed')
+    fs.mkdirSync(path.join(repo, 'objects'), { recursive: true })
+    const first = await runKymo(['backup', repo, '--data', server.data])
+    assert.equal(first.code, 0, first.output)
+    fs.rmSync(repo, { recursive: true })
     for (const ms of [300, 350, 400, 450, 500, 550, 600]) {
       const child = spawn(process.execPath, ['src/cli/bin.js', 'backup', repo, '--data', server.data], { env: cleanEnv(), stdio: 'ignore' })
       setTimeout(() => child.kill('SIGKILL'), ms)

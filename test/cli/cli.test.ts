@@ -88,6 +88,7 @@ test('an unknown command and an unknown option are usage errors with a suggestio
   assert.equal(option.code, 2)
   assert.match(option.stderr, /unknown option '--devcies'\. Did you mean --devices\?/)
   assert.match(option.stderr, /kymo load --help/)
+  assert.match((await kymo(['dlq', 'list', '--limt', '3'])).stderr, /Usage and examples: {2}kymo dlq list --help/)
 })
 
 test('values that are not valid say what is', async () => {
@@ -247,6 +248,7 @@ async function fakeApi(t: { after(fn: () => void): void }): Promise<string> {
         to: null,
         order: 'asc',
         rows: 1,
+        ...(url.searchParams.get('agg') === 'p95' ? { exact: false, relative_error: 0.01, ...(first ? { partial: true } : {}) } : {}),
         truncated: first,
         next_cursor: first ? 'more' : null,
         series: [{ device: 'd,1', metric: 'm' }],
@@ -285,6 +287,11 @@ test('commands that read from a server: pages, problems, and nothing that steers
   assert.match(days.stdout, /^1970-01-01 01:00:00\.000 +d,1 +m +-1$/m)
   const cut = await inProcess('query', ...common, '--limit', '1')
   assert.match(cut.stderr, /1 rows; there are more/)
+  assert.doesNotMatch(cut.stderr, /percentiles/)
+  for (const format of ['table', 'csv', 'ndjson']) {
+    const rough = await inProcess('query', ...common, '--step', '1h', '--agg', 'p95', '--all', '--format', format)
+    assert.match(rough.stderr, /percentiles are within 1 % of a reading, all other columns are exact\n {2}partial: buckets/, format)
+  }
 
   assert.match((await inProcess('dlq', 'list', ...common)).stdout, /7 {2}2026-11-20T12:00:00\.000Z {2}value_invalid {2}waiting +t +3 B {2}\/t: no/)
   const replayed = await inProcess('dlq', 'replay', '7', ...common)

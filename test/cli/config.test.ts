@@ -87,6 +87,7 @@ test('config check: 0 and how many, or 3 and every error with its line; rules be
     return kymo(['config', 'check', file], { KYMO_HTTP_PORT: 'not looked at' })
   }
   assert.match((await check('http: {port: 1}\n')).stdout, /✓ .*k\.yaml: 1 settings, no errors/)
+  assert.match((await kymo(['config', 'check', '--config', file])).stdout, /✓ .*k\.yaml: 1 settings, no errors/)
   const bad = await check('http:\n  prot: 1\nauth: no\n')
   assert.equal(bad.code, 3)
   assert.match(

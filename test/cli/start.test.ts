@@ -172,12 +172,14 @@ test('where tokens are asked for, the lines to paste carry one from the environm
     components: [],
     http: 'http://192.168.1.5:8080',
     mqtt: 'mqtt://192.168.1.5:1883',
+    ws: 'ws://192.168.1.5:8080/mqtt',
     extra: [],
     auth: 'token',
     readyMs: 1,
   }
   const text = bannerLines(facts, createColors(false)).join('\n')
   assert.match(text, /data in \/var\/lib\/kymo ·/)
+  assert.match(text, /^ +WebSocket +ws:\/\/192\.168\.1\.5:8080\/mqtt /m)
   assert.match(text, /mosquitto_pub -h 192\.168\.1\.5 -u kymo -P "\$KYMO_TOKEN" -t/)
   assert.match(text, /-H "authorization: Bearer \$KYMO_TOKEN"/)
   assert.ok(!text.includes('Local use only'))

@@ -381,6 +381,27 @@ export function sessionStoreContract(name: string, open: OpenSessionStore): void
       assert.deepEqual(await all(await under.crash()), [])
     })
 
+    test('a session that ends leaves what of shared subscriptions was not delivered, also over a restart', async () => {
+      const handle = await attach(under.store, 'one')
+      const share = (text: string, qos: 1 | 2, group?: string): number =>
+        under.store.publish({
+          message: messageOf('a', text, { qos }),
+          recipients: [{ session: handle.ref, qos, retain: false, ...(group === undefined ? {} : { group }) }],
+        })
+      share('sent', 1, '$share/g/#')
+      share('begun', 2, '$share/g/#')
+      share('own', 1)
+      share('done', 1, '$share/g/#')
+      for (const [i, delivery] of handle.take(4).entries()) if (i !== 2) handle.sending(delivery, i + 1)
+      handle.done(4)
+      await under.store.whenDurable(share('waits', 2, '$share/h/a'))
+      const store = await under.crash()
+      const left: string[] = []
+      store.onEnded((_, deliveries) => left.push(...deliveries.map(({ group, message }) => `${group} ${textOf(message)}`)))
+      await store.end(tenant, 'one')
+      assert.deepEqual(left, ['$share/g/# sent', '$share/h/a waits'])
+    })
+
     test('tenants do not meet', async () => {
       const options = { clean: false, expiryS: 60, onTaken: () => assert.fail('taken'), onQueued: () => undefined }
       await under.store.attach('a', 'one', options)

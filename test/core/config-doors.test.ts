@@ -18,6 +18,8 @@ test('settings of TLS that cannot work together are named', () => {
     [{ 'mqtt.tls.client_certificates': 'require' }, ['mqtt.tls.client_certificates']],
     [{ ...pair('mqtt'), 'mqtt.tls.client_certificates': 'request' }, ['mqtt.tls.ca_file']],
     [{ ...pair('mqtt'), 'mqtt.tls.client_certificates': 'require', 'mqtt.tls.ca_file': 'ca.pem' }, []],
+    [{ ...pair('mqtt'), 'mqtt.tls.identity': 'cn' }, ['mqtt.tls.identity']],
+    [{ ...pair('mqtt'), 'mqtt.tls.client_certificates': 'request', 'mqtt.tls.ca_file': 'ca.pem', 'mqtt.tls.identity': 'san' }, []],
     [{ ...pair('http'), 'http.tls.ca_file': 'ca.pem' }, ['http.tls.client_certificates']],
   ]
   for (const [flags, expected] of cases) assert.deepEqual(named(flags), expected, JSON.stringify(flags))

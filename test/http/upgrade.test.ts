@@ -63,11 +63,15 @@ test('Host and Origin of an upgrade are checked', async (t) => {
     [own, 'https://evil.example', false],
     [own, 'null', false],
     ['evil.example', undefined, false],
+    [`${own}\r\nHost: ${own}`, undefined, false],
   ] as const) {
     const { socket, text } = await ask(s, [`Host: ${host}`, ws, ...(origin === undefined ? [] : [`Origin: ${origin}`])])
-    assert.match(text, taken ? /^HTTP\/1\.1 101 / : /^HTTP\/1\.1 403 [^]*"code":"host_denied"/, `${host} ${origin}`)
+    const refused = host.includes('\r\n') ? /^HTTP\/1\.1 400 [^]*2 Host headers/ : /^HTTP\/1\.1 403 [^]*"code":"host_denied"/
+    assert.match(text, taken ? /^HTTP\/1\.1 101 / : refused, `${host} ${origin}`)
     socket.destroy()
   }
+  const counted = (result: string): number => s.metrics.counter('kymo_http_upgrades_total', '', { path: '/mqtt', result }).value
+  assert.deepEqual([counted('taken'), counted('refused')], [5, 5])
 })
 
 test('with tokens, too, pages of other origins may not: no token is needed to ask', async (t) => {

@@ -264,3 +264,17 @@ test('messages are counted by direction and QoS', () => {
     ],
   )
 })
+
+test('what several subscribers get in a turn is put together for all of them, and differs where it differs', () => {
+  const world = new World()
+  const both = ['s1', 's2'].map((id) => subscriber(world, id, ['a', 0], ['b', 0]))
+  const [one, other] = [subscriber(world, 's3', ['a', 0]), subscriber(world, 's4', ['a', 0], ['c', 0])]
+  for (const round of ['1', '2']) {
+    const [a, b, c] = ['a', 'b', 'c'].map((topic) => [0, 1].map((i) => publish(topic, `${topic}${round}${i}`)))
+    world.client('p').send(...a!, ...b!, ...c!)
+    const hexOf = (...packets: readonly Uint8Array[]): string[] => packets.map((packet) => hex(packet))
+    for (const line of both) line.expect(...hexOf(...a!, ...b!))
+    one.expect(...hexOf(...a!))
+    other.expect(...hexOf(...a!, ...c!))
+  }
+})

@@ -24,7 +24,7 @@ test('[MQTT-3.1.3-6] [MQTT-3.1.3-7] [MQTT-3.2.2-16] an empty client id is given 
   }
 })
 
-test('[MQTT-3.2.2-2] a session that is asked to stay is told that it does not: expiry 0, session present 0', () => {
+test('[MQTT-3.2.2-3] a session that is asked to stay is told that it does not: expiry 0, session present 0', () => {
   const world = new World()
   const client = connect5(world, 'c', { properties: { sessionExpiryInterval: 60 } })
   assert.equal(client.answer?.properties.sessionExpiryInterval, 0)

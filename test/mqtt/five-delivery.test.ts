@@ -3,19 +3,18 @@ import { test } from 'node:test'
 import { PacketType } from '../../src/wire/mqtt/packets.ts'
 import { encodeProperties } from '../../src/wire/mqtt/v5/writer.ts'
 import { connect5, publish5 } from './client5.ts'
-import { publish, subscribe } from './client-packets.ts'
+import { ack, publish, subscribe } from './client-packets.ts'
 import { World } from './harness.ts'
 
 const { puback, pubrec, pubrel, pubcomp } = PacketType
 
-test('[MQTT-4.3.3-1] to [MQTT-4.3.3-7] QoS 2 out: PUBLISH, PUBREC, PUBREL, PUBCOMP; the packet id is free after that', () => {
+test('[MQTT-4.3.3-4] QoS 2 out: PUBLISH, PUBREC, PUBREL, PUBCOMP; the packet id is free after that', () => {
   const world = new World()
   const [to, from] = [connect5(world, 'to'), connect5(world, 'from')]
   to.subscribe('a', 2)
   from.say('a', '1', { qos: 2, id: 9 })
   from.expect('pubrec 9')
   to.expect('publish a 1 2/1')
-  to.ack(pubcomp, 1)
   to.ack(pubrec, 1)
   to.ack(pubrec, 1)
   to.expect('pubrel 1', 'pubrel 1')
@@ -29,16 +28,36 @@ test('[MQTT-4.3.3-1] to [MQTT-4.3.3-7] QoS 2 out: PUBLISH, PUBREC, PUBREL, PUBCO
   from.expect('pubcomp 9', 'pubcomp 9 92')
 })
 
-test('[MQTT-4.3.3-4] a PUBREC that refuses frees the packet id; PUBACK for a QoS 2 message does not', () => {
+test('[MQTT-4.3.3-4] a PUBREC that refuses frees the packet id; an acknowledgement out of its turn ends the connection, in 3.1.1 too', () => {
   const world = new World()
   const [to, from] = [connect5(world, 'to', { properties: { receiveMaximum: 1 } }), connect5(world, 'from')]
   to.subscribe('a', 2)
   from.say('a', '1', { qos: 2, id: 1 })
   from.say('a', '2', { qos: 2, id: 2 })
-  to.ack(puback, 1)
   to.expect('publish a 1 2/1')
   to.ack(pubrec, 1, 0x97)
   to.expect('publish a 2 2/2')
+  to.ack(puback, 2)
+  to.expect('disconnect 82')
+  let id = 2
+  for (const [qos, wrong] of [
+    [1, 0x50],
+    [1, 0x70],
+    [2, 0x40],
+    [2, 0x70],
+  ] as const) {
+    const old = world.client('old')
+    old.send(subscribe(1, ['a', 2]))
+    from.say('a', 'x', { qos, id: ++id })
+    old.packets()
+    // What is not under way is passed over.
+    old.send(ack(0x40, 9), ack(0x70, 9))
+    old.expect()
+    assert.equal(old.ended, false)
+    old.send(ack(wrong, 1))
+    old.expect()
+    assert.equal(old.ended, true)
+  }
 })
 
 test('[MQTT-3.3.4-9] no more is under way than the client takes, QoS 2 until its PUBCOMP; QoS 0 goes on', () => {
@@ -82,7 +101,7 @@ test('[MQTT-3.3.4-7] a client that exceeds Receive Maximum is told 0x93: QoS 1 t
   assert.equal(client.line.ended, true)
 })
 
-test('[MQTT-3.3.5-2] PUBACK and PUBREC carry a reason: not authorized, reserved, no subscribers, payload format', () => {
+test('[MQTT-3.4.2-1] [MQTT-3.5.2-1] PUBACK and PUBREC carry a reason: not authorized, reserved, no subscribers, payload format', () => {
   const world = new World()
   const client = connect5(world, 'c')
   client.subscribe('a', 1)

@@ -2,7 +2,7 @@ import type { Env, Logger } from '../../src/core/env.ts'
 import { KymoError } from '../../src/core/errors.ts'
 import type { IngestGate, MessageContext } from '../../src/core/gate.ts'
 import { Metrics } from '../../src/core/metrics.ts'
-import type { MqttAuthorizer } from '../../src/doors/mqtt/authorizer.ts'
+import type { ConnectAnswer, MqttAuthorizer } from '../../src/doors/mqtt/authorizer.ts'
 import { Broker } from '../../src/doors/mqtt/broker.ts'
 import type { BrokerOptions } from '../../src/doors/mqtt/broker.ts'
 import type { Connection } from '../../src/doors/mqtt/connection.ts'
@@ -97,16 +97,26 @@ export const testTopics: TelemetryTopics = {
 
 const decoder = new TextDecoder()
 
-/** User "eve" has no access; password "wrong" is wrong; user "a:b" is tenant a; nobody may use topics that begin with "secret". */
+/**
+ * User "eve" has no access; password "wrong" is wrong, of user "slow" known only after a while; user "a:b" is tenant a; nobody may use topics that begin with "secret", or
+ * retain anything below "volatile/".
+ */
 export const testAuthorizer: MqttAuthorizer = {
   connect({ clientId, username, password }) {
     if (username === 'eve') return { ok: false, code: 'not_authorized' }
     if (password !== undefined && decoder.decode(password) === 'wrong') return { ok: false, code: 'bad_credentials' }
     const tenant = username?.includes(':') === true ? username.split(':')[0]! : 'default'
+    if (username === 'slow') return slowly({ ok: true, tenant, id: username, clientId, mayPublish: true, maySubscribe: true })
     return { ok: true, tenant, id: username ?? 'open', clientId, mayPublish: true, maySubscribe: true }
   },
-  publish: (_principal, topic) => !topic.startsWith('secret'),
+  publish: (_principal, topic, retain) => !topic.startsWith('secret') && !(retain && topic.startsWith('volatile/')),
   subscribe: (_principal, filter) => !filter.startsWith('secret'),
+  account: ({ username, password }) => (password === undefined ? undefined : username),
+}
+
+async function slowly(answer: ConnectAnswer): Promise<ConnectAnswer> {
+  await Promise.resolve()
+  return answer
 }
 
 export class World {
@@ -126,17 +136,17 @@ export class World {
       env,
       metrics: this.metrics,
       limits,
-      defer: (flush) => void (this.#deferred = flush),
+      defer: (flush) => void this.#deferred.push(flush),
       ...o,
     })
   }
-  #deferred: (() => void) | undefined
+  #deferred: (() => void)[] = []
 
   /** The end of a turn of the event loop. */
   turn(): void {
-    const flush = this.#deferred
-    this.#deferred = undefined
-    flush?.()
+    const deferred = this.#deferred
+    this.#deferred = []
+    for (const call of deferred) call()
   }
 
   line(address = '10.0.0.1'): Line {

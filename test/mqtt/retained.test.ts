@@ -6,6 +6,8 @@ import type { RetainedTarget } from '../../src/doors/mqtt/retained.ts'
 import type { SubscriptionOptions } from '../../src/doors/mqtt/roster.ts'
 import { TestClock } from '../support/test-clock.ts'
 
+// Statements of MQTT 5: Retain Handling is new there.
+
 const options: SubscriptionOptions = { qos: 1, noLocal: false, retainAsPublished: false, retainHandling: 0, identifier: 0 }
 
 function message(topic: string): SessionMessage {

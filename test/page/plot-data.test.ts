@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { hexDump, moment, visible } from '../../src/page/format.ts'
-import { bucketsOf, PointRing, stepMsOf, withGaps, withPoints } from '../../src/page/plot-data.ts'
+import { clipped, hexDump, moment, visible } from '../../src/page/format.ts'
+import { bucketsOf, PointRing, stepMsOf, stepText, withGaps, withPoints } from '../../src/page/plot-data.ts'
 
 const minute = 60_000
 const buckets = (times: readonly number[]) => ({
@@ -74,6 +74,14 @@ test('a gap is a null between neighbours that are far apart, measured by their u
 
 test('steps as the API names them', () => {
   assert.deepEqual(['500ms', '2s', '15m', '1h', '1d', '1w', undefined, 'auto'].map(stepMsOf), [500, 2_000, 900_000, 3.6e6, 864e5, 6048e5, 1, 1])
+  assert.deepEqual(['500ms', '5s', '15m', '1h', '1w', '1mo', 'auto'].map(stepText), ['500 ms', '5 s', '15 min', '1 h', '1 week', '1 month', 'auto'])
+})
+
+test('a long text is cut where a character ends, and says so', () => {
+  assert.deepEqual(
+    ['short', 'a long text', '\u202ex', 'abcde🌡️f'].map((text) => clipped(text, 7)),
+    ['short', 'a long…', '\\u202ex', 'abcde…'],
+  )
 })
 
 test('what cannot be seen, or turns text around, is written as its code', () => {

@@ -32,7 +32,7 @@ test('a persistent session at QoS 1; acknowledged once durable, in order, in one
   assert.match(String(first[1]), /^kymo-[0-9a-f]{16}$/)
   assert.deepEqual(first.slice(2), [false, 'u', 'geheim'])
   assert.deepEqual(second, ['subscribe', 1, 'telemetry 1', 't/+ 1'])
-  assert.deepEqual(w.pull.status(), { connected: true, detail: 'mqtt://broker.example:1883, 2 of 2 subscriptions' })
+  assert.deepEqual(w.pull.status(), { connected: true, detail: 'mqtt://broker.example:1883, 2 of 2 subscriptions by MQTT 3.1.1' })
   assert.equal(cell(w, 'kymo_mqtt_pull_connected'), 1)
 
   side.send(message(5), message(6, { topic: 'telemetry' }), message(7, { dup: true }), publish('t/d2', '1'))
@@ -108,7 +108,7 @@ test('topics that are no longer wanted are left; what still comes of them is ack
   ])
   side.send(message(9, { topic: 'a' }))
   assert.deepEqual([side.acks, again.gate.taken.length], [[9], 0])
-  assert.equal(again.pull.status().detail, 'mqtt://broker.example:1883, 2 of 2 subscriptions')
+  assert.equal(again.pull.status().detail, 'mqtt://broker.example:1883, 2 of 2 subscriptions by MQTT 3.1.1')
 })
 
 test('while the gate takes nothing, nothing is read, and little is held here', async () => {
@@ -216,7 +216,7 @@ test('refusals are told and tried again slowly: login, own door', async () => {
 test('a subscription that is refused is told, counted as not connected, and asked for again each minute', async () => {
   const w = await openWorld()
   const side = await up(w, { codes: [1, 0x80] })
-  assert.deepEqual(w.pull.status(), { connected: false, detail: 'mqtt://broker.example:1883, 1 of 2 subscriptions; it refuses t/+' })
+  assert.deepEqual(w.pull.status(), { connected: false, detail: 'mqtt://broker.example:1883, 1 of 2 subscriptions by MQTT 3.1.1; it refuses t/+' })
   assert.match(w.logged.join('\n'), /refuses the subscription to t\/\+/)
   side.send(message(1, { topic: 'telemetry' }))
   assert.equal(w.gate.taken.length, 1, 'what is granted comes')

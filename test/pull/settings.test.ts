@@ -6,7 +6,7 @@ import { configLeaves } from '../../src/core/config.ts'
 import { KymoError } from '../../src/core/errors.ts'
 import { Backoff } from '../../src/doors/pull/mqtt/backoff.ts'
 import { configuredPull } from '../../src/doors/pull/mqtt/configured.ts'
-import { covers, pullTopics } from '../../src/doors/pull/mqtt/filters.ts'
+import { besideGroup, covers, pullTopics } from '../../src/doors/pull/mqtt/filters.ts'
 import { isOwnDoor, refuseOwnDoor } from '../../src/doors/pull/mqtt/own-door.ts'
 
 function settings(env: Readonly<Record<string, string>>): ReturnType<typeof configuredPull> {
@@ -46,6 +46,16 @@ test('templates become filters; what another filter covers is left out', () => {
   assert.equal(topics.match('elsewhere').telemetry, false)
   assert.deepEqual(pullTopics(['a/+', 'a/b', 'a/#', 'a/#', 'b']).filters, ['a/#', 'b'])
   assert.throws(() => pullTopics(['a#']), KymoError)
+  assert.deepEqual(pullTopics(['a/{device}', '$share/own/b'], 'kymo').filters, ['$share/kymo/a/+', '$share/own/b'])
+  assert.deepEqual(pullTopics(['a/#', '$share/g/a/b', '$share/g/c/+', '$share/g/c/d', '$share/h/c/d']).filters, [
+    'a/#',
+    '$share/g/c/+',
+    '$share/h/c/d',
+  ])
+  assert.deepEqual(
+    ['a/b', '$share/g/a/b'].map((filter) => besideGroup(filter, 'x')),
+    ['a/b', '$share/g-x/a/b'],
+  )
   for (const [wide, filter] of [
     ['#', 'a'],
     ['#', '+/b'],
@@ -77,6 +87,12 @@ test('settings and the seed’s variables', () => {
   const login = settings({ KYMO_MQTT_PULL_URL: 'mqtts://u:p%40@b', KYMO_MQTT_PULL_PASSWORD: 'other' })
   assert.deepEqual([login?.address.username, login?.address.password, login?.password, login?.address.port], ['u', 'p@', 'other', 8883])
 
+  const usual = settings({ KYMO_MQTT_PULL_URL: 'mqtt://b' })
+  assert.deepEqual([usual?.version, usual?.sessionExpiryS, usual?.inflightMax], ['auto', 7 * 86_400, 16_384])
+  const shared = settings({ KYMO_MQTT_PULL_URL: 'mqtt://b', KYMO_MQTT_PULL_GROUP: 'g', KYMO_MQTT_PULL_TOPICS: 'a', KYMO_MQTT_PULL_VERSION: '3.1.1' })
+  assert.deepEqual([shared?.topics.filters, shared?.version], [['$share/g/a'], '3.1.1'])
+
+  assert.match(refusal({ KYMO_MQTT_PULL_URL: 'mqtt://b', KYMO_MQTT_PULL_GROUP: 'a/b' }), /^mqtt\.pull\.group: is a name without/)
   assert.match(refusal({ KYMO_MQTT_PULL_URL: 'u:geheim@b:1883' }), /^mqtt\.pull\.url: /)
   assert.match(refusal({ KYMO_MQTT_PULL_URL: 'http://b' }), /is not an MQTT address/)
   assert.match(refusal({ KYMO_MQTT_PULL_URL: 'mqtt://b', KYMO_MQTT_PULL_CA_FILE: '/nothing' }), /mqtts:\/\/ only/)

@@ -3,7 +3,7 @@ import type { KymoError } from '../../src/core/errors.ts'
 import type { IngestGate, MessageContext } from '../../src/core/gate.ts'
 import { Metrics } from '../../src/core/metrics.ts'
 import type { MetaDocument, MetaRow, MetaStore } from '../../src/core/ports.ts'
-import { type MqttPull, openMqttPull } from '../../src/doors/pull/mqtt/door.ts'
+import { type MqttPull, type MqttPullOptions, openMqttPull } from '../../src/doors/pull/mqtt/door.ts'
 import { pullTopics } from '../../src/doors/pull/mqtt/filters.ts'
 import type { Link, LinkEvents } from '../../src/doors/pull/mqtt/link.ts'
 import { Framer } from '../../src/wire/mqtt/framer.ts'
@@ -79,6 +79,17 @@ export class BrokerSide implements Link {
         unsupported: () => note('unsupported'),
       },
       1 << 20,
+      {
+        connect5: (c) => note('connect5', c.clientId, c.cleanStart, c.username, c.properties),
+        subscribe5: ({ packetId, subscriptions }) =>
+          note('subscribe', packetId, ...subscriptions.map(({ filter, qos, retainHandling }) => `${filter} ${qos} ${retainHandling}`)),
+        unsubscribe5: (id, list) => note('unsubscribe', id, ...list),
+        acknowledged5: (_, id) => note('puback', id),
+        disconnect5: (code) => note('disconnect', code),
+        publish5: () => note('publish'),
+        oversized5: () => note('oversized'),
+        auth: () => note('auth'),
+      },
     )
   }
   get acks(): number[] {
@@ -162,7 +173,7 @@ export interface World {
   next(): Promise<BrokerSide>
 }
 
-export interface WorldOptions {
+export interface WorldOptions extends Partial<Pick<MqttPullOptions, 'version' | 'inflightMax' | 'keepAliveS'>> {
   readonly topics?: readonly string[]
   readonly meta?: TestMeta
   readonly gate?: TestGate
@@ -184,10 +195,15 @@ export async function openWorld(o: WorldOptions = {}): Promise<World> {
   const metrics = new Metrics()
   const dialled: BrokerSide[] = []
   const pull = await openMqttPull({
-    address: { host: 'broker.example', port: 1883, secure: false, username: 'u', password: 'geheim' },
+    address: { host: 'broker.example', port: 1883, secure: false },
+    username: 'u',
+    password: 'geheim',
+    version: o.version ?? '3.1.1',
+    sessionExpiryS: 3_600,
+    inflightMax: o.inflightMax ?? 16_384,
     topics: pullTopics(o.topics ?? ['telemetry', 't/{device}']),
     clientId: o.clientId ?? '',
-    keepAliveS: 30,
+    keepAliveS: o.keepAliveS ?? 30,
     tls: {},
     packetBytesMax: o.packetBytesMax ?? 4_096,
     gate,

@@ -81,6 +81,7 @@ interface House {
   readonly log: MemoryLog
   readonly gate: TestGate
   readonly env: TestEnv
+  readonly metrics: Metrics
   start(): Promise<DeadLetterService & { stop(): Promise<void> }>
 }
 
@@ -88,7 +89,8 @@ function house(): House {
   const log = new MemoryLog()
   const env = testEnv()
   const gate = new TestGate(log)
-  return { log, gate, env, start: () => startDeadLetters({ log, gate, env, metrics: new Metrics() }) }
+  const metrics = new Metrics()
+  return { log, gate, env, metrics, start: () => startDeadLetters({ log, gate, env, metrics }) }
 }
 
 const ids = (page: { readonly items: readonly { readonly id: string }[] }): string[] => page.items.map((item) => item.id)
@@ -149,6 +151,17 @@ describe('dead letters: list and get', () => {
     assert.equal(await letters.get('default', '3'), undefined)
     const oldest = await letters.list('default', { limit: 1, after: '5' })
     assert.deepEqual([ids(oldest), oldest.next], [['4'], undefined])
+    const forgotten = h.metrics.counter('kymo_dlq_forgotten_total', '')
+    const look = async (): Promise<number> => {
+      for (const { collect } of h.metrics.families.values()) collect?.()
+      await new Promise((resolve) => setImmediate(resolve))
+      for (const { collect } of h.metrics.families.values()) collect?.()
+      return forgotten.value
+    }
+    assert.equal(await look(), 4)
+    await letters.dismiss('default', ['4'])
+    h.log.topic(topic).earliest = 6
+    assert.equal(await look(), 5, 'a letter that was dismissed is missed by nobody')
     await letters.stop()
   })
 

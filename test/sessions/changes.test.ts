@@ -65,8 +65,8 @@ const message = messageOf('a/b', 'hi', { qos: 2, properties: Uint8Array.of(1, 1)
 const will = { id: 9, retain: true, delayS: 30, dueUs: Number.POSITIVE_INFINITY, message: messageOf('w', '') }
 const subscriptions = [subscriptionOf('$share/g/+/ü', { qos: 2, noLocal: true, retainAsPublished: true, retainHandling: 2, identifier: 268_435_455 })]
 const entries = [
-  { seq: 3, received: true, qos: 2, retain: false, identifiers: [], packetId: 65_535 },
-  { seq: 2 ** 40, received: false, qos: 1, retain: true, identifiers: [1, 128], packetId: 0 },
+  { seq: 3, received: true, qos: 2, retain: false, identifiers: [], group: undefined, packetId: 65_535 },
+  { seq: 2 ** 40, received: false, qos: 1, retain: true, identifiers: [1, 128], group: undefined, packetId: 0 },
 ] as const
 
 /** One of each, and the bytes that version 1 has for it: they must never change. */
@@ -96,10 +96,14 @@ const golden: readonly (readonly [(to: Changes) => void, string])[] = [
   [
     (to) =>
       to.message(7, message, true, [
-        { session: 1, qos: 1, retain: false, identifiers: [] },
-        { session: 2, qos: 2, retain: true, identifiers: [5] },
+        { session: 1, qos: 1, retain: false, identifiers: [], group: undefined },
+        { session: 2, qos: 2, retain: true, identifiers: [5], group: undefined },
       ]),
     '0107070e0764656661756c7403612f6202010100008118211d194302686902010002070105',
+  ],
+  [
+    (to) => to.message(7, message, false, [{ session: 1, qos: 1, retain: false, identifiers: [5], group: '$share/g/#' }]),
+    '010707060764656661756c7403612f6202010100008118211d194302686901011401050a2473686172652f672f23',
   ],
   [(to) => to.sending(1, 2, 3), '0108010203'],
   [(to) => to.received(1, 3), '01090103'],
@@ -139,7 +143,12 @@ describe('the journal of sessions', () => {
     const bytes = fc.uint8Array()
     const aMessage = fc.record({ tenant: text, topic: text, qos, payload: bytes, properties: bytes, expiresUs: time })
     const aWill = fc.record({ id: number, retain: fc.boolean(), delayS: number, dueUs: time, message: aMessage })
-    const delivery = { qos: fc.constantFrom(1 as const, 2 as const), retain: fc.boolean(), identifiers: fc.array(number, { maxLength: 3 }) }
+    const delivery = {
+      qos: fc.constantFrom(1 as const, 2 as const),
+      retain: fc.boolean(),
+      identifiers: fc.array(number, { maxLength: 3 }),
+      group: fc.option(text, { nil: undefined }),
+    }
     const subscription = fc.record({
       filter: text,
       qos,

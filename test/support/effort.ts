@@ -6,9 +6,11 @@ import fc from 'fast-check'
  * - KYMO_TEST_SEEDS: simulated histories, in each test that simulates;
  * - KYMO_TEST_KILLS: processes killed, in each test that kills;
  * - KYMO_TEST_RUNS: histories of a real store beside its model;
- * - KYMO_TEST_FUZZ: cases of the fuzz tests whose usual number is `fuzzUnit`; the others do as many times their own usual number.
+ * - KYMO_TEST_FUZZ: cases of the fuzz tests whose usual number is `fuzzUnit`; the others do as many times their own usual number;
+ * - KYMO_TEST_SPEED: how many times as fast as they were recorded the real series run; less takes longer;
+ * - KYMO_TEST_SOAK_S: seconds of steady load.
  */
-type Name = 'KYMO_TEST_SEEDS' | 'KYMO_TEST_KILLS' | 'KYMO_TEST_RUNS' | 'KYMO_TEST_FUZZ'
+type Name = 'KYMO_TEST_SEEDS' | 'KYMO_TEST_KILLS' | 'KYMO_TEST_RUNS' | 'KYMO_TEST_FUZZ' | 'KYMO_TEST_SPEED' | 'KYMO_TEST_SOAK_S'
 
 const fuzzUnit = 20_000
 
@@ -25,6 +27,10 @@ function asked(name: Name): number | undefined {
 }
 
 export const seedCount = (usual: number): number => asked('KYMO_TEST_SEEDS') ?? usual
+
+export const replaySpeed = (usual: number): number => asked('KYMO_TEST_SPEED') ?? usual
+
+export const soakSeconds = (usual: number): number => asked('KYMO_TEST_SOAK_S') ?? usual
 
 export const killCount = (usual: number): number => asked('KYMO_TEST_KILLS') ?? usual
 

@@ -4,6 +4,7 @@ import {
   type AttachOptions,
   type DropReason,
   type DueWill,
+  type LeftDelivery,
   type Publication,
   type QueuePolicy,
   type SessionDelivery,
@@ -23,6 +24,7 @@ interface Item extends SessionDelivery {
   sent: number
   packetId: number
   received: boolean
+  group: string | undefined
 }
 
 interface Session extends SessionRef {
@@ -66,7 +68,7 @@ export class ModelSessions implements SessionStore {
   readonly #nowUs: () => number
   readonly #limits: SessionLimits
   readonly #whenFull: QueuePolicy
-  readonly #ended = new Set<(session: SessionRef) => void>()
+  readonly #ended = new Set<(session: SessionRef, left: readonly LeftDelivery[]) => void>()
   readonly #dropped: Record<DropReason, number> = {
     queue_messages: 0,
     queue_bytes: 0,
@@ -183,12 +185,12 @@ export class ModelSessions implements SessionStore {
     if (inbound !== undefined && sender?.inbound.includes(inbound.packetId) === true) return this.#ticket()
     const kept = copy(message)
     const told: Session[] = []
-    for (const { session: ref, qos, retain: flag, identifiers = [] } of recipients) {
+    for (const { session: ref, qos, retain: flag, identifiers = [], group } of recipients) {
       const session = this.#sessions.find(({ id }) => id === ref.id)
       if (session === undefined) this.#dropped.ended++
       else if (!told.includes(session) && this.#room(session, bytesOf(kept))) {
         const item = { seq: ++this.#numbers, qos, retain: flag, identifiers: identifiers.slice(), message: kept, ticket: this.durable }
-        session.items.push({ ...item, sent: 0, packetId: 0, received: false })
+        session.items.push({ ...item, sent: 0, packetId: 0, received: false, group })
         told.push(session)
       }
     }
@@ -231,7 +233,7 @@ export class ModelSessions implements SessionStore {
     for (const due of this.#dues.slice()) listener(due)
   }
 
-  onEnded(listener: (session: SessionRef) => void): () => void {
+  onEnded(listener: (session: SessionRef, left: readonly LeftDelivery[]) => void): () => void {
     this.#ended.add(listener)
     return () => void this.#ended.delete(listener)
   }
@@ -297,7 +299,10 @@ export class ModelSessions implements SessionStore {
     this.#due(session)
     session.o = undefined
     this.#sessions = this.#sessions.filter((one) => one !== session)
-    for (const listener of this.#ended) listener(session)
+    const sent = session.items.filter((item) => item.sent > 0 && item.qos === 1).toSorted((a, b) => a.sent - b.sent)
+    const left = [...sent, ...session.items.filter((item) => item.sent === 0)]
+    const shared = left.flatMap(({ group, message }) => (group === undefined ? [] : [{ group, message }]))
+    for (const listener of this.#ended) listener(session, shared)
   }
 
   #leave(session: Session, expiryS: number): void {

@@ -13,12 +13,18 @@ export interface RawMqttOptions {
   readonly password?: string
   readonly cleanSession?: boolean
   readonly keepAliveS?: number
+  /** From the first packet on: a session that is present has something to say right behind CONNACK. */
+  readonly onPublish?: (message: ReceivedPublish) => void
+  /** PUBREC, PUBREL and PUBCOMP, by their packet types. */
+  readonly onExactly?: (type: number, packetId: number) => void
+  /** PUBACK is for the test to send. */
+  readonly acksLater?: boolean
 }
 
 export interface Publish {
   readonly topic: string
   readonly payload: Uint8Array | string
-  readonly qos?: 0 | 1
+  readonly qos?: 0 | 1 | 2
   readonly packetId?: number
   readonly dup?: boolean
   readonly retain?: boolean
@@ -69,11 +75,14 @@ export class RawMqtt {
   onPublish: (message: ReceivedPublish) => void = () => undefined
   onClose: () => void = () => undefined
   readonly socket: net.Socket
+  readonly #options: RawMqttOptions
   #rest: Buffer = Buffer.alloc(0)
   #waiting = new Map<number, (body: Buffer) => void>()
 
-  private constructor(socket: net.Socket) {
+  private constructor(socket: net.Socket, options: RawMqttOptions) {
     this.socket = socket
+    this.#options = options
+    if (options.onPublish !== undefined) this.onPublish = options.onPublish
     socket.setNoDelay(true)
     socket.on('data', (chunk) => this.#read(chunk))
     socket.on('error', () => socket.destroy())
@@ -87,7 +96,7 @@ export class RawMqtt {
   static async connect(options: RawMqttOptions): Promise<RawMqtt> {
     const socket = net.connect({ host: options.host ?? '127.0.0.1', port: options.port })
     await once(socket, 'connect')
-    const client = new RawMqtt(socket)
+    const client = new RawMqtt(socket, options)
     const flags = ((options.cleanSession ?? true) ? 2 : 0) | (options.username === undefined ? 0 : 0x80) | (options.password === undefined ? 0 : 0x40)
     const keepAlive = Buffer.alloc(2)
     keepAlive.writeUInt16BE(options.keepAliveS ?? 60, 0)
@@ -146,17 +155,23 @@ export class RawMqtt {
       const qos = (first >> 1) & 3
       const packetId = qos > 0 ? body.readUInt16BE(end) : 0
       const payload = Buffer.from(body.subarray(end + (qos > 0 ? 2 : 0)))
-      if (qos === 1) this.socket.write(packet(0x40, body.subarray(end, end + 2)))
+      if (qos === 1 && this.#options.acksLater !== true) this.socket.write(packet(0x40, body.subarray(end, end + 2)))
       this.onPublish({ topic: body.toString('utf8', 2, end), payload, qos, packetId, dup: (first & 8) !== 0, retain: (first & 1) !== 0 })
-    } else this.#waiting.get(type)?.(Buffer.from(body))
+    } else if (type > 4 && type < 8) this.#options.onExactly?.(type, body.readUInt16BE(0))
+    else this.#waiting.get(type)?.(Buffer.from(body))
   }
 
   publish(message: Publish): void {
     this.socket.write(encodePublish(message))
   }
 
+  /** PUBACK, PUBREC, PUBREL or PUBCOMP, by its packet type. */
+  ack(type: 4 | 5 | 6 | 7, packetId: number): void {
+    this.socket.write(packet((type << 4) | (type === 6 ? 2 : 0), Buffer.from([packetId >> 8, packetId & 255])))
+  }
+
   /** Gives the granted QoS, 0x80 for a refusal. */
-  async subscribe(filter: string, qos: 0 | 1 = 0): Promise<number> {
+  async subscribe(filter: string, qos: 0 | 1 | 2 = 0): Promise<number> {
     const answer = this.#next(9)
     this.socket.write(packet(0x82, Buffer.from([0, 1]), text(filter), Buffer.from([qos])))
     const body = await answer
@@ -172,7 +187,8 @@ export class RawMqtt {
   /** DISCONNECT, then closes. */
   async end(): Promise<void> {
     if (this.closed) return
-    const closed = once(this.socket, 'close')
+    // A server that is killed meanwhile resets the connection: that is an end too.
+    const closed = new Promise((resolve) => this.socket.once('close', resolve))
     this.socket.end(packet(0xe0))
     this.socket.resume()
     await closed

@@ -28,6 +28,10 @@ export class TestClock implements Clock {
     this.#timers = this.#timers.filter((timer) => !timer.cancelled)
     this.#now = until
   }
+  /** The process that set them is gone: none of its timers runs. */
+  forget(): void {
+    this.#timers = []
+  }
   get timers(): number {
     return this.#timers.filter((timer) => !timer.cancelled).length
   }

@@ -9,6 +9,7 @@ import mqtt from 'mqtt'
 import { createLogger, nodeClock, nodeEnv, nodeRandom } from '../../src/core/env/node-env.ts'
 import type { Env, Logger } from '../../src/core/env.ts'
 import { Metrics } from '../../src/core/metrics.ts'
+import { createTokenAuthorizer } from '../../src/doors/mqtt/authorizer.ts'
 import type { ConnectRequest, MqttAuthorizer } from '../../src/doors/mqtt/authorizer.ts'
 import { openMqttDoor, type MqttDoor } from '../../src/doors/mqtt/door.ts'
 import { openCertificates, type Certificates as Keeper } from '../../src/doors/tls/certificates.ts'
@@ -270,6 +271,22 @@ describe('TLS at the doors', { skip: without('openssl') }, () => {
       await until(() => count(s.metrics, 'kymo_tls_handshakes_total', 'failed') === (kind === 'require' ? 3 : 2))
       assert.equal(s.said.length, 1, s.said.join('\n'))
     }
+  })
+
+  it('a certificate names its client: no other client id is let in with it', async (t) => {
+    const s = secured(t, made.pair('named'), 'request')
+    const tokens = {
+      any: true,
+      verify: () => undefined,
+      create: () => Promise.reject(new Error()),
+      list: () => Promise.resolve([]),
+      revoke: () => Promise.resolve(false),
+    }
+    const door = await openMqtt(t, s, { authorizer: createTokenAuthorizer({ tokens, open: false, identity: 'cn' }) })
+    const device = credentials(made.pair('client', { subject: '/O=Example/CN=c' }))
+    assert.equal(await connectWith(door, device), '20 02 00 00')
+    assert.equal(await connectWith(door, credentials(made.pair('sensor-8', { subject: '/O=Example/CN=sensor-8' }))), '20 02 00 02')
+    assert.equal(await connectWith(door, {}), '20 02 00 05')
   })
 
   it('TLS spoken to a plain port is told and counted, at both doors', async (t) => {

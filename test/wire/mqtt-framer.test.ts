@@ -179,8 +179,23 @@ test('[MQTT-1.5.3-1] [MQTT-1.5.3-2] strings are well-formed UTF-8 without NUL, w
     assert.equal(violated(packet(0x10, field('MQTT'), [4, 0x82, 0, 0], field('c'), field(bytes))), statement, `user name ${text}`)
     assert.equal(violated(packet(0x10, field('MQTT'), [4, 6, 0, 0], field('c'), field(bytes), field(''))), statement, `will topic ${text}`)
   }
-  for (const text of ['c2 80', 'df bf', 'e0 a0 80', 'ed 9f bf', 'ee 80 80', 'ef bb bf', 'ef bf bf', 'f0 90 80 80', 'f4 8f bf bf']) {
+  for (const text of ['c2 a0', 'df bf', 'e0 a0 80', 'ed 9f bf', 'ee 80 80', 'ef bb bf', 'ef bf bd', 'ef b7 b0', 'f0 90 80 80', 'f4 8f bf bd']) {
     assert.equal(violated(publish(bytesOf(text), 'x')), undefined, text)
+  }
+})
+
+test('names hold no control characters, and nothing that is no character; a password and a payload may', () => {
+  for (const text of ['01', '0a', '1f', '61 7f', 'c2 80', 'c2 9f', 'ef b7 90', 'ef b7 af', 'ef bf be', 'ef bf bf', 'f0 9f bf be', 'f4 8f bf bf']) {
+    const bytes = bytesOf(text)
+    const statement = 'section 1.5.3'
+    assert.equal(violated(publish(bytes, 'x')), statement, `topic ${text}`)
+    assert.equal(violated(packet(0x82, [0, 1], field(bytes), [0])), statement, `filter ${text}`)
+    assert.equal(violated(packet(0xa2, [0, 1], field(bytes))), statement, `filter to leave ${text}`)
+    assert.equal(violated(packet(0x10, field('MQTT'), [4, 2, 0, 0], field(bytes))), statement, `client id ${text}`)
+    assert.equal(violated(packet(0x10, field('MQTT'), [4, 0x82, 0, 0], field('c'), field(bytes))), statement, `user name ${text}`)
+    assert.equal(violated(packet(0x10, field('MQTT'), [4, 6, 0, 0], field('c'), field(bytes), field(bytes))), statement, `will topic ${text}`)
+    assert.equal(violated(packet(0x10, field('MQTT'), [4, 0xc2, 0, 0], field('c'), field('u'), field(bytes))), undefined, `password ${text}`)
+    assert.equal(violated(publish('t', bytes)), undefined, `payload ${text}`)
   }
 })
 

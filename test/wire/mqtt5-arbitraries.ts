@@ -3,7 +3,10 @@ import type { Subscription5 } from '../../src/wire/mqtt/v5/packets.ts'
 import type { Properties } from '../../src/wire/mqtt/v5/properties.ts'
 
 export const text: fc.Arbitrary<string> = fc.string({ unit: 'binary', maxLength: 12 }).filter((t) => !t.includes('\0') && t.isWellFormed())
-export const topic: fc.Arbitrary<string> = text.filter((t) => t !== '' && !/[#+]/.test(t))
+/** Whether it has what a name is refused for (sections 1.5.4 and 5.4.9). */
+export const isName = (t: string): boolean => !/[\0-\u001f\u007f-\u009f]|\p{Noncharacter_Code_Point}/u.test(t)
+export const name: fc.Arbitrary<string> = text.filter(isName)
+export const topic: fc.Arbitrary<string> = name.filter((t) => t !== '' && !/[#+]/.test(t))
 const filter: fc.Arbitrary<string> = fc.oneof(
   topic.filter((t) => !t.startsWith('$share')),
   topic.map((t) => `${t.replaceAll('$', 'x')}/+/#`),

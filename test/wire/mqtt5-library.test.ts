@@ -113,9 +113,9 @@ test('CONNECT and CONNACK: MQTT.js means what we mean', () => {
   })
   const connect = fc.record(
     {
-      clientId: made.text.filter((t) => t !== ''),
+      clientId: made.name.filter((t) => t !== ''),
       keepAliveS: fc.nat(65_535),
-      username: made.text.filter((t) => t !== ''),
+      username: made.name.filter((t) => t !== ''),
       password: made.binary.filter((b) => b.length > 0),
       will,
     },

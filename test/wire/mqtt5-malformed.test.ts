@@ -110,7 +110,7 @@ table(
     ['response topic twice', publish("08 08 00 01 'a' 08 00 01 'a'", { length: '0d' }), 'section 2.2.2.2 82'],
     ['correlation data twice', publish("08 09 00 01 'a' 09 00 01 'a'", { length: '0d' }), 'section 2.2.2.2 82'],
     ['a response topic with a wildcard', publish("06 08 00 03 'a/#'", { length: '0b' }), 'MQTT-3.3.2-14 82'],
-    ['an empty response topic', publish('03 08 00 00', { length: '08' }), 'MQTT-4.7.3-1 81'],
+    ['a response topic with a control character', publish("06 08 00 03 'a' 07 'b'", { length: '0b' }), 'section 1.5.4 81'],
     ['a content type that is no UTF-8', publish('04 03 00 01 ff', { length: '09' }), 'MQTT-1.5.4-1 81'],
     ['a user property’s name with NUL', publish("07 26 00 01 00 00 01 'v'", { length: '0c' }), 'MQTT-1.5.4-2 81'],
     ['a user property’s value that is no UTF-8', publish("07 26 00 01 'k' 00 01 fe", { length: '0c' }), 'MQTT-1.5.4-1 81'],

@@ -33,6 +33,12 @@ export interface Unreadable {
 
 const marker = 'kymo-backup.json'
 
+/** What a `make` that was killed leaves before its marker stands: its folders, with nothing in them. */
+function isLeftOver(dir: string, name: string): boolean {
+  if (name.startsWith('kymo.') || name === `${marker}.tmp`) return true
+  return (name === 'objects' || name === 'backups') && fs.readdirSync(path.join(dir, name)).length === 0
+}
+
 /** A directory with backups: what they are made of stands once under `objects/`, named by its SHA-256. */
 export class Repository {
   readonly dir: string
@@ -54,13 +60,12 @@ export class Repository {
     return new Repository(path.resolve(dir))
   }
 
-  /** Makes it where there is nothing yet. Throws `restore_refused` for a directory of something else. */
+  /** Makes it where there is nothing yet. Throws `usage` for a directory of something else. */
   static make(dir: string): Repository {
     if (fs.existsSync(path.join(dir, marker))) return Repository.open(dir)
     try {
       fs.mkdirSync(dir, { recursive: true, mode: 0o750 })
-      const names = fs.readdirSync(dir).filter((name) => !name.startsWith('kymo.') && name !== `${marker}.tmp`)
-      if (names.length > 0)
+      if (!fs.readdirSync(dir).every((name) => isLeftOver(dir, name)))
         throw new KymoError('usage', { detail: `${dir} is not empty and holds no backups. Name a directory of its own for them.` })
       fs.mkdirSync(path.join(dir, 'objects'), { recursive: true, mode: 0o750 })
       fs.mkdirSync(path.join(dir, 'backups'), { recursive: true, mode: 0o750 })

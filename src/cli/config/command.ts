@@ -32,8 +32,8 @@ export function declare(command: Command, terminal: Terminal): void {
   jsonOption(show).action((options: ConfigOptions, self: Command) => showAll(options, self.args, terminal))
 
   const check = command.command('check').description('read a file and name all that is wrong with it; exit code 3 when anything is')
-  jsonOption(check.argument('[file]', 'KYMO_CONFIG, else ./kymo.yaml')).action((file: string | undefined, options: ConfigOptions) =>
-    checkOne(file, options, terminal),
+  jsonOption(check.argument('[file]', 'KYMO_CONFIG, else ./kymo.yaml').option('--config <file>', 'the same, as the other commands take it')).action(
+    (file: string | undefined, options: ConfigOptions) => checkOne(file ?? options.config, options, terminal),
   )
 
   const docs = command.command('docs').description('print the reference of all settings')

@@ -45,18 +45,32 @@ export function openTextOutput(file: string, terminal: Terminal): TextOutput {
   return file === '-' ? toTerminal(terminal) : toFile(file)
 }
 
-function toTerminal(terminal: Terminal): TextOutput {
+type Write = (text: string) => Promise<void> | undefined
+
+/** Small texts together into writes of 64 Ki characters; `rest` takes what is left. */
+function gathered(send: Write): { readonly write: Write; readonly rest: () => string } {
   let held = ''
+  const rest = (): string => {
+    const out = held
+    held = ''
+    return out
+  }
   return {
     write(text) {
       held += text
-      if (held.length < gatherChars) return undefined
-      const out = held
-      held = ''
-      return terminal.write(out)
+      return held.length < gatherChars ? undefined : send(rest())
     },
+    rest,
+  }
+}
+
+function toTerminal(terminal: Terminal): TextOutput {
+  const { write, rest } = gathered((text) => terminal.write(text))
+  return {
+    write,
     async end() {
-      if (held !== '') await terminal.write(held)
+      const left = rest()
+      if (left !== '') await terminal.write(left)
     },
     abandon: () => undefined,
   }
@@ -70,24 +84,18 @@ function toFile(file: string): TextOutput {
   const done = pack === undefined ? finished(disk) : pipeline(pack, disk)
   let failed: unknown
   done.catch((error: unknown) => (failed = error))
-  let held = ''
   const drained = (): Promise<void> => {
     if (failed !== undefined) return Promise.reject(unwritable(file, failed))
     return Promise.race([new Promise<void>((resolve) => head.once('drain', resolve)), done]).catch((error: unknown) => {
       throw unwritable(file, error)
     })
   }
+  const { write, rest } = gathered((text) => (head.write(text) ? undefined : drained()))
   return {
-    write(text) {
-      held += text
-      if (held.length < gatherChars) return undefined
-      const out = held
-      held = ''
-      return head.write(out) ? undefined : drained()
-    },
+    write,
     async end() {
       try {
-        head.end(held)
+        head.end(rest())
         await done
         publish(file)
       } catch (thrown) {

@@ -289,7 +289,7 @@ export const errorGuide: Readonly<Partial<Record<Code, Guide>>> = {
   },
   too_many_sessions: {
     cause: 'Clients connect with sessions that outlive their connection (Clean Session 0, or a Session Expiry Interval) under ever new client ids.',
-    fix: 'Keep the client id of a device the same over its connections, give sessions an expiry, and end those that nobody needs.',
+    fix: 'Keep the client id of a device the same over its connections, give sessions an expiry, and end those that nobody needs. mqtt.sessions.per_tenant_max sets how many there may be.',
   },
   dead_letter_truncated: {
     cause: 'The message was too large; only its first bytes were kept as evidence.',

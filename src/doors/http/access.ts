@@ -1,4 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { IncomingMessage } from 'node:http'
 import { KymoError } from '../../core/errors.ts'
 import type { Principal } from '../../core/services.ts'
 import { corsAllows, corsHeaders } from './headers.ts'
@@ -24,6 +25,14 @@ export function checkHost(host: string | undefined, bound: string): void {
       detail: `The Host "${host.slice(0, 100)}" is not a name of this machine. Call it by the address that it printed.`,
     })
   }
+}
+
+/** RFC 9112 3.2: exactly one Host. Of several Node shows the first, and a proxy before it may have looked at the last. */
+export function checkOneHost({ httpVersionMajor, httpVersionMinor, rawHeaders }: IncomingMessage): void {
+  let hosts = 0
+  for (let i = 0; i < rawHeaders.length; i += 2) if (rawHeaders[i]!.length === 4 && rawHeaders[i]!.toLowerCase() === 'host') hosts++
+  if (hosts === 1 || (hosts === 0 && httpVersionMajor === 1 && httpVersionMinor === 0)) return
+  throw new KymoError('request_invalid', { detail: `The request has ${hosts} Host headers; send one.` })
 }
 
 export function checkOrigin(origin: string | undefined, host: string | undefined): void {
@@ -98,6 +107,7 @@ export function accessHook(context: HttpContext): (request: FastifyRequest, repl
 
   return (request, reply, done) => {
     try {
+      checkOneHost(request.raw)
       const url = request.routeOptions.url
       if (context.cors !== undefined) {
         // A preflight has no credentials; what rebinds DNS asks as well.

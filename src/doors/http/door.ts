@@ -54,6 +54,8 @@ function createServer({ limits, handler, tls, env, metrics, hello, upgrades }: S
     connectionsCheckingInterval: Math.max(50, Math.min(5_000, limits.headersTimeoutMs / 2)),
     keepAliveTimeout: limits.keepAliveMs,
     noDelay: true,
+    // Refused in access.ts, with problem details: Node's own answer has no body.
+    requireHostHeader: false,
     ...upgradeOptions(upgrades),
   }
   let server: http.Server
@@ -72,6 +74,8 @@ function createServer({ limits, handler, tls, env, metrics, hello, upgrades }: S
   }
   server.maxConnections = limits.connectionsMax
   server.timeout = limits.socketIdleMs
+  // An expectation that is not known may be ignored (RFC 9110 10.1.1); Node's own 417 has no body.
+  server.on('checkExpectation', handler)
   server.on('clientError', (error, socket) => answerBadClient(error, socket as Socket, hello))
   return server
 }

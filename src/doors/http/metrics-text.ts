@@ -67,12 +67,14 @@ export function processMetrics(metrics: Metrics): () => void {
   const resident = metrics.gauge('process_resident_memory_bytes', 'Resident memory in bytes.')
   const files = metrics.gauge('process_open_fds', 'Open file descriptors.')
   const heap = metrics.gauge('nodejs_heap_size_used_bytes', 'Used heap of the main thread in bytes.')
+  const heapTotal = metrics.gauge('nodejs_heap_size_total_bytes', 'Heap of the main thread in bytes, with what is free in it.')
   const external = metrics.gauge('nodejs_external_memory_bytes', 'Memory outside the heap that the main thread holds, in bytes.', {}, () => {
     const usage = process.cpuUsage()
     cpu.value = (usage.user + usage.system) / 1e6
     const memory = process.memoryUsage()
     resident.value = memory.rss
     heap.value = memory.heapUsed
+    heapTotal.value = memory.heapTotal
     external.value = memory.external
     files.value = openFiles()
   })

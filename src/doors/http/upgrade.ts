@@ -2,7 +2,7 @@ import type http from 'node:http'
 import type { Socket } from 'node:net'
 import { asKymoError, KymoError } from '../../core/errors.ts'
 import { isLoopbackAddress, peerOf } from '../address.ts'
-import { checkHost, checkOrigin } from './access.ts'
+import { checkHost, checkOneHost, checkOrigin } from './access.ts'
 import { corsAllows } from './headers.ts'
 import type { HttpContext, Upgrade } from './options.ts'
 import { answerBare } from './problem.ts'
@@ -20,6 +20,8 @@ function upgradeOf(upgrades: readonly Upgrade[], request: http.IncomingMessage):
 export function upgradeOptions(upgrades: readonly Upgrade[]): http.ServerOptions {
   return { shouldUpgradeCallback: (request) => upgradeOf(upgrades, request) !== undefined }
 }
+
+const upgradesHelp = 'Requests to speak another protocol (MQTT over WebSocket at /mqtt): handed to its door, or refused before that.'
 
 /**
  * Hands connections over that ask to speak another protocol, once Host, Origin and rate are as for a request. They no longer count as connections
@@ -39,16 +41,22 @@ export function takeUpgrades(server: http.Server, upgrades: readonly Upgrade[], 
     socket.on('error', () => {
       // What follows is `close`.
     })
+    const upgrade = upgradeOf(upgrades, request)
+    const count = (result: 'taken' | 'refused'): void => {
+      context.metrics.counter('kymo_http_upgrades_total', upgradesHelp, { path: upgrade?.path ?? 'unmatched', result }).value++
+    }
     try {
+      checkOneHost(request)
       const { host, origin } = request.headers
       if (context.auth === 'loopback') checkHost(host, context.host)
       if (!corsAllows(context, origin)) checkOrigin(origin, host)
       checkRate(context, socket.remoteAddress ?? '')
       if (context.state.draining) throw new KymoError('shutting_down')
-      const upgrade = upgradeOf(upgrades, request)
       if (upgrade === undefined) throw new KymoError('not_found')
       upgrade.accept(request, socket, head)
+      count('taken')
     } catch (thrown) {
+      count('refused')
       answerBare(socket, asKymoError(thrown))
       socket.once('finish', () => socket.destroy())
     }

@@ -22,6 +22,7 @@ const connackCodes: Readonly<Record<number, ConnackCode>> = {
   [ReasonCode.clientIdentifierNotValid]: ConnackCode.identifierRejected,
   [ReasonCode.badUserNameOrPassword]: ConnackCode.badCredentials,
   [ReasonCode.notAuthorized]: ConnackCode.notAuthorized,
+  [ReasonCode.topicNameInvalid]: ConnackCode.notAuthorized,
 }
 
 export function accepted({ level, packetBytesMax }: Terms, sessionPresent: boolean, properties: Properties): Uint8Array | undefined {

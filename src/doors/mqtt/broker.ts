@@ -2,28 +2,27 @@ import type { Env } from '../../core/env.ts'
 import { KymoError } from '../../core/errors.ts'
 import type { IngestGate } from '../../core/gate.ts'
 import type { Metrics } from '../../core/metrics.ts'
-import type { SessionMessage } from '../../core/session-store.ts'
-import type { Will } from '../../wire/mqtt/packets.ts'
-import type { Will5 } from '../../wire/mqtt/v5/packets.ts'
+import type { Routing } from '../../core/routing.ts'
+import type { SessionMessage, SessionStore } from '../../core/session-store.ts'
 import { checkTopicName, encodeText } from '../../wire/mqtt/text.ts'
-import { peerOf } from '../address.ts'
 import { AuthThrottle } from '../auth-throttle.ts'
 import type { MqttAuthorizer, MqttPrincipal } from './authorizer.ts'
 import { Budget } from './budget.ts'
 import type { Connection } from './connection.ts'
 import { createCounters } from './counters.ts'
 import type { MqttCounters } from './counters.ts'
-import { Fifo } from './fifo.ts'
-import { isArray, MessageArray } from '../../wire/message-array.ts'
-import { contextOf } from './host.ts'
 import type { HostedSession, MqttHost, TelemetryTopics, Waiting } from './host.ts'
 import { defaultMqttLimits } from './limits.ts'
 import type { MqttLimits } from './limits.ts'
 import { deliverTo } from './fanout.ts'
-import { Outgoing, willProperties } from './message.ts'
+import { KeptSessions } from './kept-sessions.ts'
+import { noneKept, Outgoing, storedMessage } from './message.ts'
 import type { Subscriber } from './message.ts'
+import { Effort } from './effort.ts'
+import { Neighbours } from './neighbours.ts'
 import { sparing } from '../tls/listener.ts'
 import { OversizedThrottle } from './oversized-throttle.ts'
+import { Peers } from './peers.ts'
 import { RetainedFeeds } from './retained.ts'
 import { createMqttSession } from './session.ts'
 import type { MqttSession } from './session.ts'
@@ -31,6 +30,8 @@ import type { Presence } from './shared.ts'
 import { Subscriptions } from './subscriptions.ts'
 import { SysTopics } from './sys-topics.ts'
 import type { SysFigures } from './sys-topics.ts'
+import { Wills } from './wills.ts'
+import { Joiner } from './writer.ts'
 import type { PacketWriter } from './writer.ts'
 
 /** How often held publishes are offered again when the gate says nothing. */
@@ -47,16 +48,12 @@ export interface BrokerOptions {
   readonly throttle?: AuthThrottle | undefined
   /** Topics below `$SYS`, for the clients of tenant `default`; absent: none. */
   readonly sys?: { readonly version: string; readonly intervalMs: number } | undefined
+  /** Where retained messages are kept; absent: there are none. */
+  readonly store?: SessionStore | undefined
+  /** The way to other processes, whose clients subscribe as well; absent: there are none. */
+  readonly routing?: Routing | undefined
   /** Calls back once what is ready now has been read: answers are written together then. */
   readonly defer: (flush: () => void) => void
-}
-
-interface HeldWill {
-  readonly principal: MqttPrincipal
-  readonly will: Will
-  readonly device: string | undefined
-  /** Of a will that is an array: how far it was taken. */
-  readonly array: MessageArray | undefined
 }
 
 /** Who the figures of the whole server are for. */
@@ -87,7 +84,13 @@ export class Broker implements MqttHost {
   readonly held: Budget
   readonly partial: Budget
   readonly sending: Budget
+  readonly joiner = new Joiner()
+  readonly effort: Effort
   readonly retained: RetainedFeeds
+  readonly store: SessionStore | undefined
+  readonly kept: KeptSessions
+  readonly neighbours: Neighbours | undefined
+  readonly wills: Wills
   readonly #sys: SysTopics | undefined
   #connects = 0
   #clientsMax = 0
@@ -97,12 +100,10 @@ export class Broker implements MqttHost {
   readonly #subscriptions: Budget
   readonly #trees = new Map<string, Subscriptions<Subscriber>>()
   readonly #sessions = new Set<HostedSession>()
-  readonly #addresses = new Map<HostedSession, string>()
-  readonly #perAddress = new Map<string, number>()
+  readonly #peers: Peers
   readonly #clients = new Map<string, HostedSession>()
   #waiting: Waiting[] = []
   #scheduled: PacketWriter[] = []
-  readonly #heldWills = new Fifo<HeldWill>()
   #timerRuns = false
   #closed = false
   readonly #unlisten: () => void
@@ -117,12 +118,22 @@ export class Broker implements MqttHost {
     this.logger = o.env.logger.child({ component: 'mqtt' })
     this.limits = { ...defaultMqttLimits, ...o.limits }
     this.counters = createCounters(o.metrics)
+    this.#defer = o.defer
+    this.store = o.store
+    const { store, counters, logger, clock } = this
+    const trees = (tenant: string): Subscriptions<Subscriber> => this.subscriptions(tenant)
+    this.kept = new KeptSessions({ store, counters, logger, clock, trees })
+    const { routing } = o
+    this.neighbours = routing === undefined ? undefined : new Neighbours({ routing, trees, store, kept: this.kept, counters, clock, logger })
+    this.wills = new Wills(this, this.logger)
+    this.#peers = new Peers(clock, this.limits)
     this.throttle = o.throttle ?? new AuthThrottle(this.clock, this.limits)
     this.#say = sparing(this.clock, this.logger)
     this.oversized = new OversizedThrottle(this.clock, this.limits)
     this.held = new Budget(this.limits.holdTotalBytesMax)
     this.partial = new Budget(this.limits.partialTotalBytesMax)
     this.sending = new Budget(this.limits.sendTotalBytesMax)
+    this.effort = new Effort(this.limits.effortPerTurn, () => this.#defer(() => this.effort.next()))
     this.#nodes = new Budget(this.limits.subscriptionNodesMax)
     this.#subscriptions = new Budget(this.limits.subscriptionsMax)
     this.retained = new RetainedFeeds({
@@ -131,7 +142,6 @@ export class Broker implements MqttHost {
       perTurn: this.limits.retainedPerTurn,
     })
     if (o.sys !== undefined) {
-      const { clock } = this
       this.#sys = new SysTopics({
         ...o.sys,
         clock,
@@ -139,8 +149,15 @@ export class Broker implements MqttHost {
         publish: (topic, text) => this.publish(topic, text, 0, sysTenant),
       })
     }
-    this.#defer = o.defer
-    this.#unlisten = o.gate.onDurable((durable) => this.#settle(durable))
+    const unlisten = [
+      o.gate.onDurable((durable) => this.#settle(durable)),
+      o.store?.onDurable(() => this.#settle(this.gate.durable)),
+      o.store?.onEnded((ref, left) => this.kept.ended(ref, left)),
+      this.neighbours?.onDurable(() => this.#settle(this.gate.durable)),
+    ]
+    this.#unlisten = () => {
+      for (const stop of unlisten) stop?.()
+    }
   }
 
   get connections(): number {
@@ -149,16 +166,14 @@ export class Broker implements MqttHost {
 
   /** A new connection; undefined when there are too many: close it. */
   accept(connection: Connection): MqttSession | undefined {
-    const peer = peerOf(connection.remoteAddress)
-    const fromPeer = this.#perAddress.get(peer) ?? 0
-    if (this.#closed || this.#sessions.size >= this.limits.connectionsMax || fromPeer >= this.limits.connectionsPerAddressMax) {
-      this.counters.closed.connections.value++
+    const refusal = this.#closed ? 'connections' : this.#peers.refusal(connection.remoteAddress)
+    if (refusal !== undefined) {
+      this.counters.closed[refusal].value++
       return undefined
     }
     const session = createMqttSession(this, connection)
     this.#sessions.add(session)
-    this.#addresses.set(session, peer)
-    this.#perAddress.set(peer, fromPeer + 1)
+    this.#peers.enter(session, connection.remoteAddress)
     this.counters.connections.value = this.#sessions.size
     return session
   }
@@ -175,6 +190,14 @@ export class Broker implements MqttHost {
     const match = tree?.match(topic)
     if (match === undefined || match.nodes.length === 0) return
     deliverTo(match, new Outgoing(topic, name, qos, false, payload, 0, payload.length), undefined)
+    this.kept.keep(storedMessage(tenant, topic, qos, payload, noneKept, this.clock))
+  }
+
+  /** Takes up what the store has kept: sessions that are away, and wills that are due. To be called once, before anybody connects. */
+  async restore(): Promise<void> {
+    await this.kept.restore()
+    await this.neighbours?.join()
+    this.store?.onWill((will) => this.wills.due(will))
   }
 
   /** Ends the connections that were let in with this token; returns how many. */
@@ -210,11 +233,14 @@ export class Broker implements MqttHost {
   subscriptions(tenant: string): Subscriptions<Subscriber> {
     let tree = this.#trees.get(tenant)
     if (tree === undefined) {
+      const { neighbours } = this
       tree = new Subscriptions<Subscriber>({
         nodes: this.#nodes,
         subscriptions: this.#subscriptions,
         cacheMax: this.limits.matchCacheMax,
         presence,
+        effort: this.effort,
+        changed: neighbours === undefined ? undefined : (filter, subscriber, added) => neighbours.changed(tenant, filter, subscriber, added),
       })
       this.#trees.set(tenant, tree)
     }
@@ -231,6 +257,7 @@ export class Broker implements MqttHost {
     const writers = this.#scheduled
     this.#scheduled = []
     for (const writer of writers) writer.turn()
+    this.joiner.forget()
   }
 
   wait(waiting: Waiting): void {
@@ -238,13 +265,14 @@ export class Broker implements MqttHost {
       waiting.listed = true
       this.#waiting.push(waiting)
     }
-    if (this.held.used > 0) this.#offerLater()
+    if (this.held.used > 0) this.offerLater()
   }
 
   register(session: HostedSession, principal: MqttPrincipal): void {
     const key = `${principal.tenant}\n${principal.clientId}`
     const before = this.#clients.get(key)
     this.#clients.set(key, session)
+    this.#peers.connected(session)
     this.#connects++
     this.#clientsMax = Math.max(this.#clientsMax, this.#clients.size)
     before?.takenOver()
@@ -253,34 +281,20 @@ export class Broker implements MqttHost {
   ended(session: HostedSession): void {
     if (!this.#sessions.delete(session)) return
     this.counters.connections.value = this.#sessions.size
-    const peer = this.#addresses.get(session)!
-    this.#addresses.delete(session)
-    const left = this.#perAddress.get(peer)! - 1
-    if (left === 0) this.#perAddress.delete(peer)
-    else this.#perAddress.set(peer, left)
+    this.#peers.left(session)
     if (session.principal === undefined) return
     const key = `${session.principal.tenant}\n${session.principal.clientId}`
     if (this.#clients.get(key) === session) this.#clients.delete(key)
   }
 
-  publishWill(principal: MqttPrincipal, will: Will | Will5): void {
-    if (!this.authorizer.publish(principal, will.topic)) {
-      this.counters.dropped.denied.value++
-      return
-    }
-    const found = this.topics.match(will.topic)
-    const { payload } = will
-    if (found.telemetry && payload.length === 0 && will.retain) this.counters.dropped.empty_retained.value++
-    else if (found.telemetry && found.refused === undefined) {
-      const array = isArray(payload, 0, payload.length) ? new MessageArray(payload, 0, payload.length, this.limits.arrayItemsMax) : undefined
-      const held: HeldWill = { principal, will, device: found.device, array }
-      if (this.#heldWills.length > 0 || !this.#submitWill(held)) this.#holdWill(held)
-    }
-    const match = this.subscriptions(principal.tenant).match(will.topic)
-    if (match.nodes.length === 0) return
-    const { forwarded, expiresMs } = willProperties(will, this.clock)
-    const name = encodeText(will.topic)
-    deliverTo(match, new Outgoing(will.topic, name, will.qos, will.retain, payload, 0, payload.length, forwarded, expiresMs), undefined)
+  offerLater(): void {
+    if (this.#timerRuns || this.#closed) return
+    this.#timerRuns = true
+    this.clock.after(offerAgainMs, () => {
+      this.#timerRuns = false
+      if (!this.#closed) this.#settle(this.gate.durable)
+      if (this.wills.waiting > 0) this.offerLater()
+    })
   }
 
   tlsOnPlain(remoteAddress: string): void {
@@ -292,18 +306,20 @@ export class Broker implements MqttHost {
     const sys = tenant === sysTenant ? this.#sys?.retained(filter) : undefined
     if (sys !== undefined && sys.length > 0)
       yield sys.map((told) => ({ ...told, tenant, qos: 0, properties: none, expiresUs: Number.POSITIVE_INFINITY }))
+    if (this.store !== undefined) yield* this.store.retained(tenant, filter)
   }
 
   #figures(): SysFigures {
     const { received, sent, dropped } = this.counters
     const sum = (cells: readonly { readonly value: number }[]): number => cells.reduce((total, { value }) => total + value, 0)
     const trees = [...this.#trees.values()]
+    const kept = this.store?.figures()
     return {
-      clients: { connected: this.#clients.size, disconnected: 0, maximum: this.#clientsMax },
+      clients: { connected: this.#clients.size, disconnected: kept === undefined ? 0 : kept.sessions - kept.attached, maximum: this.#clientsMax },
       subscriptions: trees.reduce((total, { size }) => total + size, 0),
       sharedSubscriptions: trees.reduce((total, { shared }) => total + shared, 0),
-      retained: 0,
-      stored: undefined,
+      retained: kept?.retained ?? 0,
+      stored: kept === undefined ? undefined : { messages: kept.deliveries + kept.retained, bytes: kept.messageBytes },
       publish: { received: sum(received), sent: sum(sent), dropped: sum(Object.values(dropped)) },
       connections: this.#connects,
     }
@@ -318,49 +334,8 @@ export class Broker implements MqttHost {
       one.listed = false
       if (one.settle(durable)) this.wait(one)
     }
-    this.#submitHeldWills()
+    this.wills.offer()
     this.flush()
-  }
-
-  /** False: the gate takes nothing at the moment. */
-  #submitWill({ principal, will, device, array }: HeldWill): boolean {
-    try {
-      if (array !== undefined) {
-        array.offer(this.gate, contextOf(principal, will.topic, device), this.limits.arrayItemsPerTurn)
-        return array.done
-      }
-      return this.gate.submit(contextOf(principal, will.topic, device), will.payload, 0, will.payload.length) !== 0
-    } catch (thrown) {
-      this.logger.error('mqtt will failed', { client: principal.clientId, error: String(thrown) })
-      return true
-    }
-  }
-
-  #holdWill(held: HeldWill): void {
-    if (this.#heldWills.length >= this.limits.heldWillsMax || this.held.exceeded) {
-      this.counters.dropped.overload.value++
-      return
-    }
-    this.#heldWills.push(held)
-    this.held.used += held.will.payload.length
-    this.#offerLater()
-  }
-
-  #submitHeldWills(): void {
-    for (let next = this.#heldWills.peek(); next !== undefined && this.#submitWill(next); next = this.#heldWills.peek()) {
-      this.#heldWills.shift()
-      this.held.used -= next.will.payload.length
-    }
-  }
-
-  #offerLater(): void {
-    if (this.#timerRuns || this.#closed) return
-    this.#timerRuns = true
-    this.clock.after(offerAgainMs, () => {
-      this.#timerRuns = false
-      if (!this.#closed) this.#settle(this.gate.durable)
-      if (this.#heldWills.length > 0) this.#offerLater()
-    })
   }
 
   #acknowledged(drainMs: number): Promise<void> {
@@ -372,14 +347,15 @@ export class Broker implements MqttHost {
     return new Promise((resolve) => {
       const done = (): void => {
         timer.cancel()
-        unlisten()
+        for (const stop of stops) stop?.()
         resolve()
       }
       const timer = this.clock.after(drainMs, done)
       // Behind our own listener: acknowledgements of this write are out when it is called.
-      const unlisten = this.gate.onDurable(() => {
+      const look = (): void => {
         if (!open()) done()
-      })
+      }
+      const stops = [this.gate.onDurable(look), this.store?.onDurable(look), this.neighbours?.onDurable(look)]
     })
   }
 }

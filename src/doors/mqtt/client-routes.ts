@@ -3,6 +3,7 @@ import { ReasonCode } from '../../wire/mqtt/v5/reason.ts'
 import type { MqttPrincipal } from './authorizer.ts'
 import type { MqttHost } from './host.ts'
 import { contextOf } from './host.ts'
+import { isReserved } from './filter.ts'
 import type { Route } from './routes.ts'
 import { RouteCache } from './routes.ts'
 
@@ -21,13 +22,19 @@ export class ClientRoutes {
   }
 
   /** The route of a topic that is remembered and that the client may use. */
-  named(bytes: Uint8Array, start: number, end: number): Route | undefined {
-    const route = this.#byName.find(bytes, start, end)
+  named(bytes: Uint8Array, start: number, end: number, retain: boolean): Route | undefined {
+    const found = this.#byName.find(bytes, start, end)
+    const route = retain ? (found?.retained ?? found) : found
     return route === undefined || route.use === 'denied' ? undefined : route
   }
 
   /** The route of the topic bytes[start, end), or of the alias when that is empty. Undefined: the topic is longer or deeper than the limit. */
-  of(bytes: Uint8Array, start: number, end: number, alias: number): Route | undefined {
+  of(bytes: Uint8Array, start: number, end: number, alias: number, retain: boolean): Route | undefined {
+    const route = this.#of(bytes, start, end, alias)
+    return retain ? (route?.retained ?? route) : route
+  }
+
+  #of(bytes: Uint8Array, start: number, end: number, alias: number): Route | undefined {
     if (alias === 0) return this.#byName.find(bytes, start, end) ?? this.#learn(bytes, start, end)
     if (start === end) return this.#byAlias?.[alias]
     const route = this.#byName.find(bytes, start, end) ?? this.#learn(bytes, start, end)
@@ -39,10 +46,10 @@ export class ClientRoutes {
     const { limits, topics, authorizer } = this.#host
     if (end - start > limits.topicBytesMax || levelsOf(bytes, start, end) > limits.topicLevelsMax) return undefined
     const topic = decodeText(bytes, start, end)
-    const allowed = authorizer.publish(this.#principal, topic)
+    const allowed = isReserved(topic) || authorizer.publish(this.#principal, topic, false)
     const found = topics.match(topic)
     const use = allowed ? useOf(topic, found) : 'denied'
-    const route: Route = {
+    const common = {
       topic,
       topicBytes: copyBytes(bytes, start, end),
       use,
@@ -51,14 +58,18 @@ export class ClientRoutes {
       reasonCode: reasonOf(topic, use),
       match: this.#host.subscriptions(this.#principal.tenant).match(topic),
     }
+    const unretained = allowed && use !== 'reserved' && !authorizer.publish(this.#principal, topic, true)
+    const retained: Route | undefined = unretained
+      ? { ...common, use: 'denied', reasonCode: ReasonCode.notAuthorized, retained: undefined }
+      : undefined
+    const route: Route = { ...common, retained }
     this.#byName.add(route)
     return route
   }
 }
 
 function useOf(topic: string, found: { readonly telemetry: boolean; readonly refused?: string }): Route['use'] {
-  // Topics of the server's own: a client's messages there would pass for the server's (section 4.7.2).
-  if (topic.startsWith('$SYS/') || topic.startsWith('$share/')) return 'reserved'
+  if (isReserved(topic)) return 'reserved'
   if (found.refused !== undefined) return 'misfit'
   return found.telemetry ? 'telemetry' : 'routed'
 }

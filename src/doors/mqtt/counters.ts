@@ -38,6 +38,8 @@ const closeReasons = [
   'denied',
   'overload',
   'connections',
+  'connect_rate',
+  'silent',
   'revoked',
   'kicked',
   'shutdown',
@@ -54,6 +56,7 @@ export interface MqttCounters {
   readonly dropped: Readonly<Record<DropReason, Cell>>
   readonly closed: Readonly<Record<CloseReason, Cell>>
   readonly authFailures: Cell
+  readonly authUnseen: Cell
   connected(level: 3 | 4 | 5, transport: Transport): Cell
   /** Times that a client was not read for a while because it sent faster than it may. */
   readonly slowed: Cell
@@ -75,6 +78,9 @@ export function createCounters(metrics: Metrics): MqttCounters {
     slowed: metrics.counter('kymo_mqtt_slowed_total', 'Times that a client was read later because it sent faster than mqtt.client_*_per_s.'),
     tlsOnPlain: metrics.counter('kymo_tls_on_plain_total', 'Connections that spoke TLS on a port that has none.', { door: 'mqtt' }),
     authFailures: metrics.counter('kymo_auth_failures_total', 'Requests and connections refused for their credentials.', { transport: 'mqtt' }),
+    authUnseen: metrics.counter('kymo_auth_unseen_total', 'Credentials that were refused without a look, or at once: too many had failed before.', {
+      transport: 'mqtt',
+    }),
     connected: (level, transport) =>
       metrics.counter('kymo_mqtt_connects_total', 'MQTT clients that were let in, by version of the protocol.', {
         protocol: protocols[level],

@@ -7,6 +7,7 @@ import { KymoError } from '../../core/errors.ts'
 import type { IngestGate } from '../../core/gate.ts'
 import type { Metrics } from '../../core/metrics.ts'
 import type { MqttService } from '../../core/services.ts'
+import type { SessionStore } from '../../core/session-store.ts'
 import type { AuthThrottle } from '../auth-throttle.ts'
 import { guard, serverOptions, type TlsListener } from '../tls/listener.ts'
 import type { MqttAuthorizer } from './authorizer.ts'
@@ -31,6 +32,8 @@ export interface MqttDoorOptions {
   readonly throttle?: AuthThrottle
   /** Topics below `$SYS` (see SysTopics), for the clients of tenant `default`; absent: none. */
   readonly sys?: { readonly version: string; readonly intervalMs: number } | undefined
+  /** Where retained messages are kept; absent: nothing is retained. Closed by who opened it, after the door. */
+  readonly store?: SessionStore
   /** False: only `tls`. */
   readonly plain?: boolean
   readonly tls?: TlsListener & { readonly port: number }
@@ -80,6 +83,7 @@ export async function openMqttDoor(o: MqttDoorOptions): Promise<MqttDoor> {
     else connection.open(session)
   }
   const socketOptions = { noDelay: true, keepAlive: true, keepAliveInitialDelay: probeMs, pauseOnConnect: true }
+  await broker.restore()
   const servers: Server[] = []
   const open = async (server: Server, port: number): Promise<AddressInfo> => {
     const bound = await listen(server, o.host, port)
@@ -113,7 +117,7 @@ export async function openMqttDoor(o: MqttDoorOptions): Promise<MqttDoor> {
     port: first.port,
     tlsPort: secure?.port,
     connections: () => broker.connections,
-    operator: createOperator(broker),
+    operator: createOperator(broker, o.store),
     upgrade: createUpgrade(webSockets, (connection) => broker.accept(connection)),
     publish: (topic, payload, qos, tenant = 'default') => broker.publish(topic, payload, qos, tenant),
     disconnect: (principalId) => broker.disconnect(principalId),

@@ -7,6 +7,8 @@ export const endCodes: Readonly<Record<CloseReason, number | undefined>> = {
   closed: undefined,
   refused: undefined,
   connections: undefined,
+  connect_rate: undefined,
+  silent: undefined,
   connect_timeout: undefined,
   keep_alive: ReasonCode.keepAliveTimeout,
   packet_timeout: ReasonCode.implementationSpecificError,

@@ -10,6 +10,8 @@ export interface Publication<S> {
   readonly retain: boolean
   /** Absent: the server's own, or a will whose session is gone. */
   readonly publisher?: S | undefined
+  /** Shared subscriptions get nothing of it. */
+  readonly unshared?: true
 }
 
 /**
@@ -32,6 +34,10 @@ class Plan<S> {
   readonly #retain: boolean[] = []
   readonly #identifiers: (readonly number[])[] = []
   readonly #groups: (SharedGroup<S> | undefined)[] = []
+
+  get length(): number {
+    return this.#length
+  }
 
   put(one: Subscription<S>, group: SharedGroup<S> | undefined): void {
     const at = this.#length++
@@ -93,6 +99,7 @@ export function deliverEach<S>(match: Match<S>, publication: Publication<S>, del
   try {
     for (const { roster } of nodes) {
       if (roster === undefined) continue
+      match.effort.units += roster.list.length
       for (const one of roster.list) {
         const { holder } = one
         if ((one.options & noLocalBit) !== 0 && holder.subscriber === publisher) continue
@@ -104,12 +111,13 @@ export function deliverEach<S>(match: Match<S>, publication: Publication<S>, del
       }
     }
     for (const { groups } of nodes) {
-      if (groups === undefined) continue
+      if (groups === undefined || publication.unshared === true) continue
       for (const group of groups.values()) {
         const one = group.next(qos)
         if (one !== undefined) plan.put(one, group)
       }
     }
+    match.effort.units += plan.length * 2
     plan.run(publication, deliver)
   } finally {
     plan.clear()
@@ -127,13 +135,13 @@ export function deliverTo(match: Match<Subscriber>, message: Outgoing, publisher
   const { qos, retain } = message
   const { nodes } = match
   const lone = nodes.length === 1 && nodes[0]!.groups === undefined ? nodes[0]!.roster : undefined
-  if (lone !== undefined && lone.list.length === 1) {
-    // Most messages that somebody listens to at all have one listener: nothing is to be merged or shared.
-    const { holder, options, identifiers } = lone.list[0]!
-    if ((options & noLocalBit) !== 0 && holder.subscriber === publisher) return
-    const granted = qosOf(options & qosMask)
-    const kept = retain && (options & retainAsPublishedBit) !== 0
-    holder.subscriber.deliver(message, granted < qos ? granted : qos, kept, identifiers.length === 0 ? undefined : identifiers)
+  if (lone !== undefined) {
+    // Most messages match one filter, most often of one subscriber: nothing is to be merged or shared.
+    const { list } = lone
+    match.effort.units += list.length * 3
+    if (list.length === 1) deliverFor(list[0]!, message, publisher)
+    // A copy: a delivery may end subscriptions.
+    else for (const one of list.slice()) deliverFor(one, message, publisher)
     return
   }
   deliverEach(match, { qos, retain, publisher }, (subscriber, granted, kept, identifiers, group) =>
@@ -141,16 +149,47 @@ export function deliverTo(match: Match<Subscriber>, message: Outgoing, publisher
   )
 }
 
+/** A message that matches one subscription of a subscriber. */
+function deliverFor({ holder, options, identifiers }: Subscription<Subscriber>, message: Outgoing, publisher: Subscriber | undefined): void {
+  const { subscriber } = holder
+  if ((options & noLocalBit) !== 0 && subscriber === publisher) return
+  const { qos, retain } = message
+  const granted = qosOf(options & qosMask)
+  const kept = retain && (options & retainAsPublishedBit) !== 0
+  subscriber.deliver(message, granted < qos ? granted : qos, kept, identifiers.length === 0 ? undefined : identifiers)
+}
+
+/** Hands a message that another process took to those who subscribe here by filters of their own, and stand for nobody elsewhere. */
+export function deliverHere(match: Match<Subscriber>, message: Outgoing): void {
+  const { qos, retain } = message
+  deliverEach(match, { qos, retain, unshared: true }, (subscriber, granted, kept, identifiers) => {
+    if (subscriber.elsewhere !== true) subscriber.deliver(message, granted, kept, identifiers)
+  })
+}
+
 /**
  * Gives messages of shared subscriptions that `from` has not acknowledged to other members: at QoS 1 also what was sent (MQTT 5, section 4.8.2).
- * Where there is no other member a message is lost, as its subscription is.
+ * Where there is no other member a message is lost, as its subscription is. `after` is called behind each.
  */
-export function handOver(parcels: readonly Parcel[], from: Subscriber): void {
-  for (const { group, topic, topicBytes, qos, retain, bytes, payloadAt, forwarded, expiresMs } of parcels) {
-    const next = group?.next(qos, from)
-    if (next === undefined) continue
-    const { qos: most, retainAsPublished, identifier } = optionsOf(next)
+export function handOver(parcels: readonly Parcel[], from: Subscriber, after: (message: Outgoing, parcel: Parcel) => void): void {
+  for (const parcel of parcels) {
+    const { group, topic, topicBytes, qos, retain, bytes, payloadAt, forwarded, expiresMs } = parcel
     const message = new Outgoing(topic, topicBytes, qos, retain, bytes, payloadAt, bytes.length, forwarded, expiresMs)
-    next.holder.subscriber.deliver(message, most < qos ? most : qos, retain && retainAsPublished, identifier === 0 ? undefined : [identifier], group)
+    if (group !== undefined && deliverShared(message, group, from)) after(message, parcel)
   }
+}
+
+/** Gives a message to a member of a group, not to `except` and not to whom it `skips`. False: there is none. */
+export function deliverShared(
+  message: Outgoing,
+  group: SharedGroup<Subscriber>,
+  except?: Subscriber,
+  skips?: (member: Subscriber) => boolean,
+): boolean {
+  const { qos, retain } = message
+  const next = group.next(qos, except, skips)
+  if (next === undefined) return false
+  const { qos: most, retainAsPublished, identifier } = optionsOf(next)
+  next.holder.subscriber.deliver(message, most < qos ? most : qos, retain && retainAsPublished, identifier === 0 ? undefined : [identifier], group)
+  return true
 }

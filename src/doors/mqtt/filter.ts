@@ -28,6 +28,11 @@ export function matchesFilter(filter: string, topic: string): boolean {
   }
 }
 
+/** Topics of the server's own: a client's messages there would pass for the server's (section 4.7.2). */
+export function isReserved(topic: string): boolean {
+  return topic.startsWith('$SYS/') || topic.startsWith('$share/')
+}
+
 /** A shared subscription (MQTT 5, section 4.8.2), taken from 3.1.1 as well. */
 export interface Share {
   readonly group: string

@@ -1,18 +1,23 @@
 import type { Clock, Logger, Random } from '../../core/env.ts'
 import type { IngestGate, MessageContext } from '../../core/gate.ts'
+import type { SessionStore } from '../../core/session-store.ts'
 import type { Will } from '../../wire/mqtt/packets.ts'
 import type { Will5 } from '../../wire/mqtt/v5/packets.ts'
 import type { AuthThrottle } from '../auth-throttle.ts'
 import type { MqttAuthorizer, MqttPrincipal } from './authorizer.ts'
 import type { Budget } from './budget.ts'
+import type { Effort } from './effort.ts'
 import type { Transport } from './connection.ts'
 import type { MqttCounters } from './counters.ts'
+import type { KeptSessions } from './kept-sessions.ts'
 import type { MqttLimits } from './limits.ts'
 import type { Subscriber } from './message.ts'
+import type { Neighbours } from './neighbours.ts'
+import type { PeerConnection } from './peers.ts'
 import type { RetainedFeeds } from './retained.ts'
 import type { Subscriptions } from './subscriptions.ts'
 import type { OversizedThrottle } from './oversized-throttle.ts'
-import type { PacketWriter } from './writer.ts'
+import type { Joiner, PacketWriter } from './writer.ts'
 
 /** Which topics are telemetry, and what device a topic names. */
 export interface TelemetryTopics {
@@ -44,7 +49,7 @@ export interface SessionFacts {
 }
 
 /** A session as its host knows it. */
-export interface HostedSession {
+export interface HostedSession extends PeerConnection {
   readonly principal: MqttPrincipal | undefined
   /** Publishes taken and not yet acknowledged. */
   readonly unacknowledged: number
@@ -59,6 +64,12 @@ export interface HostedSession {
   /** No more is read. */
   drain(): void
   shutdown(): void
+}
+
+/** Takes wills whose time has come. */
+export interface WillSink {
+  /** The connection of a session that ends with it is lost. */
+  publish(principal: MqttPrincipal, will: Will | Will5): void
 }
 
 /** What all sessions of a door share. */
@@ -77,20 +88,29 @@ export interface MqttHost {
   readonly held: Budget
   readonly partial: Budget
   readonly sending: Budget
+  readonly effort: Effort
   readonly retained: RetainedFeeds
+  /** Undefined: nothing is retained, and sessions end with their connection. */
+  readonly store: SessionStore | undefined
+  readonly kept: KeptSessions
+  /** Undefined: there are no other processes. */
+  readonly neighbours: Neighbours | undefined
+  readonly wills: WillSink
   subscriptions(tenant: string): Subscriptions<Subscriber>
+  readonly joiner: Joiner
   schedule(writer: PacketWriter): void
   wait(waiting: Waiting): void
   /** Makes the session the one of its client id. */
   register(session: HostedSession, principal: MqttPrincipal): void
   ended(session: HostedSession): void
-  publishWill(principal: MqttPrincipal, will: Will | Will5): void
+  /** What is held is offered again soon, when nothing else tells that it can be. */
+  offerLater(): void
   /** A client spoke TLS on the port that has none. */
   tlsOnPlain(remoteAddress: string): void
 }
 
 /** What the gate is told about messages of one client on one topic. */
-export function contextOf(principal: MqttPrincipal, topic: string, device: string | undefined): MessageContext {
+export function contextOf(principal: Pick<MqttPrincipal, 'tenant' | 'clientId'>, topic: string, device: string | undefined): MessageContext {
   return {
     transport: 'mqtt',
     tenant: principal.tenant,

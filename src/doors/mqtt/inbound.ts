@@ -1,28 +1,32 @@
-import { isUtf8 } from 'node:buffer'
 import type { Timer } from '../../core/env.ts'
 import { KymoError } from '../../core/errors.ts'
+import { isArray, MessageArray } from '../../wire/message-array.ts'
 import { copyBytes } from '../../wire/mqtt/text.ts'
+import type { PacketSink5 } from '../../wire/mqtt/v5/packets.ts'
 import type { PublishProperties } from '../../wire/mqtt/v5/publish.ts'
 import { ReasonCode } from '../../wire/mqtt/v5/reason.ts'
-import { isArray, MessageArray } from '../../wire/message-array.ts'
+import { arrivalOn, HeldArrivals, noBytes } from './arrival.ts'
+import type { Arrival } from './arrival.ts'
 import type { MqttPrincipal } from './authorizer.ts'
 import { ClientRoutes } from './client-routes.ts'
 import type { CloseReason } from './counters.ts'
-import { Fifo } from './fifo.ts'
-import type { MqttHost, Waiting } from './host.ts'
+import { nobody } from './durable.ts'
 import { deliverTo } from './fanout.ts'
-import { weightOf } from './held.ts'
-import type { Held } from './held.ts'
-import { keepProperties, noneKept, Outgoing } from './message.ts'
-import type { KeptProperties, Qos, Subscriber } from './message.ts'
+import type { MqttHost, Waiting } from './host.ts'
+import type { Kept } from './keeping.ts'
+import { keepProperties, Outgoing } from './message.ts'
+import type { Subscriber } from './message.ts'
 import { keepOversized } from './oversized-publish.ts'
 import { Receipts } from './receipts.ts'
+import { refusedCode } from './refused-code.ts'
+import { qosOf } from './roster.ts'
 import type { Route } from './routes.ts'
+import { storeArrival } from './store-publish.ts'
 import type { Subscriptions } from './subscriptions.ts'
 import type { Terms } from './terms.ts'
 import type { PacketWriter } from './writer.ts'
 
-const nothing = new Uint8Array(0)
+const [retainFlag, dupFlag] = [0x01, 0x08]
 
 /** What the publishing side asks of its session. */
 export interface InboundControl {
@@ -33,52 +37,59 @@ export interface InboundControl {
   failed(thrown: unknown): void
 }
 
+/** Whose publishes they are. */
+export interface Publisher {
+  readonly principal: MqttPrincipal
+  readonly terms: Terms
+  readonly address: string
+  readonly writer: PacketWriter
+  /** The client's own subscriber: a subscription with No Local passes over what it publishes. */
+  readonly self: Subscriber
+  /** Of a session that the store keeps. */
+  readonly kept: Pick<Kept, 'handle' | 'waits'> | undefined
+}
+
 /**
- * One client's PUBLISHes: telemetry to the gate, everything to subscribers, acknowledgements in order. Telemetry is acknowledged
- * once its ticket is durable, never before.
+ * One client's PUBLISHes. Each goes through the stages of an `Arrival`: telemetry to the gate, everything to subscribers, what is retained or queued to
+ * the session store; then it is acknowledged, in order, once all of that is durable and never before. What cannot go on waits in `#hold`, and what comes
+ * behind it overtakes it only in being delivered.
  */
 export class Inbound implements Waiting {
   listed = false
   readonly #host: MqttHost
+  readonly #client: Publisher
   readonly #control: InboundControl
+  readonly #five: boolean
   readonly #subscriptions: Subscriptions<Subscriber>
   readonly #routes: ClientRoutes
-  readonly #five: boolean
-  /** The client's own subscriber: a subscription with No Local passes over what it publishes. */
-  readonly #self: Subscriber
   readonly #receipts: Receipts
-  readonly #hold = new Fifo<Held>()
-  #holdBytes = 0
+  readonly #hold: HeldArrivals
+  /** QoS 2 of a session that is kept, behind the gate: see `#exactly`. */
+  readonly #exact: HeldArrivals
+  /** The publish that is being read: one object for all of them. */
+  #inHand: Arrival | undefined
   /** Messages of arrays that may still be decoded in this turn, and the timer that begins the next one when there are none. */
   #itemsLeft: number
   #nextTurn: Timer | undefined
-  readonly #address: string
   #paused = false
   #closed = false
 
-  constructor(
-    host: MqttHost,
-    principal: MqttPrincipal,
-    terms: Terms,
-    control: InboundControl,
-    address: string,
-    writer: PacketWriter,
-    self: Subscriber,
-  ) {
+  constructor(host: MqttHost, client: Publisher, control: InboundControl) {
     this.#host = host
-    this.#five = terms.level === 5
-    this.#self = self
-    this.#address = address
-    this.#itemsLeft = host.limits.arrayItemsPerTurn
+    this.#client = client
     this.#control = control
-    this.#receipts = new Receipts(terms, writer)
-    this.#subscriptions = host.subscriptions(principal.tenant)
-    this.#routes = new ClientRoutes(host, principal)
+    this.#five = client.terms.level === 5
+    this.#itemsLeft = host.limits.arrayItemsPerTurn
+    this.#receipts = new Receipts(client.terms, client.writer, client.kept?.handle.inbound)
+    this.#hold = new HeldArrivals(host.held, host.clock)
+    this.#exact = new HeldArrivals(host.held, host.clock)
+    this.#subscriptions = host.subscriptions(client.principal.tenant)
+    this.#routes = new ClientRoutes(host, client.principal)
   }
 
-  /** Publishes that the gate took and that are not yet acknowledged. */
+  /** Publishes that were taken and that are not yet acknowledged. */
   get unacknowledged(): number {
-    return this.#receipts.waiting
+    return this.#receipts.waiting + this.#exact.length
   }
 
   publish(
@@ -91,65 +102,76 @@ export class Inbound implements Waiting {
     start: number,
     end: number,
   ): void {
-    const qos = (flags >> 1) & 3
-    let route = properties.alias === 0 ? this.#routes.named(bytes, topicStart, topicEnd) : undefined
-    route ??= this.#route(bytes, topicStart, topicEnd, properties.alias)
+    const retain = (flags & retainFlag) !== 0
+    let route = properties.alias === 0 ? this.#routes.named(bytes, topicStart, topicEnd, retain) : undefined
+    route ??= this.#route(bytes, topicStart, topicEnd, properties.alias, retain)
     if (route === undefined) return
+    const qos = (flags >> 1) & 3
     this.#host.counters.received[qos]!.value++
+    if (retain && this.#five && this.#host.store === undefined) {
+      return this.#control.end('protocol', 'RETAIN where none is available. [MQTT-3.2.2-14]', ReasonCode.retainNotSupported)
+    }
     if (qos !== 0 && (qos === 2 || this.#five) && !this.#admits(qos, packetId)) return
+    const arrival = (this.#inHand ??= arrivalOn(route))
+    arrival.route = route
+    arrival.flags = flags
+    arrival.packetId = packetId
+    arrival.bytes = bytes
+    arrival.start = start
+    arrival.end = end
+    arrival.properties = properties
+    arrival.ticket = 0
+    arrival.routed = 0
+    arrival.recipients = nobody
     const telemetry = route.use === 'telemetry' || route.use === 'misfit'
     // No bytes and RETAIN: nothing is measured, a retained message is cleared (section 3.3.1.3).
-    const clears = start === end && (flags & 0x01) !== 0
-    if (telemetry && !clears) {
-      if (this.#hold.length === 0 && this.#offer(route, flags, packetId, bytes, properties, start, end)) return
-      if (qos > 0) return this.#keep(route, flags, packetId, copyBytes(bytes, start, end), keepProperties(bytes, properties, this.#host.clock))
-      // The store cannot take it; those who listen at this moment still can.
-      this.#host.counters.dropped.overload.value++
-      this.#deliver(route, flags, bytes, properties, start, end)
-      return
+    if (telemetry && (start < end || !retain)) {
+      arrival.stage = 'offer'
+      arrival.reasonCode = ReasonCode.success
+    } else {
+      if (telemetry) this.#host.counters.dropped.empty_retained.value++
+      const refused = refusedCode(route, this.#host.counters.dropped, bytes, properties, start, end)
+      arrival.stage = refused === undefined ? 'route' : 'answer'
+      arrival.reasonCode = refused ?? ReasonCode.noMatchingSubscribers
     }
-    if (telemetry) this.#host.counters.dropped.empty_retained.value++
-    const reasonCode = this.#pass(route, flags, bytes, properties, start, end)
-    if (qos === 0) return
-    if (this.#hold.length > 0) this.#keep(undefined, flags, packetId, nothing, noneKept, reasonCode)
-    else this.#acknowledge(flags, packetId, 0, reasonCode)
+    if (!this.#advance(arrival, this.#hold.length === 0)) this.#keep(this.#hold, arrival)
+    // Nothing of the chunk is kept alive.
+    arrival.bytes = noBytes
+    arrival.array = undefined
   }
 
   /**
    * A publish over the packet limit, of which the beginning is there; the connection ends over it. Telemetry is kept in the dead letters, as
    * far as its address did not send too many such.
    */
-  oversized(
-    bytes: Uint8Array,
-    flags: number,
-    topicStart: number,
-    topicEnd: number,
-    packetId: number,
-    properties: PublishProperties,
-    start: number,
-    end: number,
-    payloadBytes: number,
-  ): void {
-    const route = this.#route(bytes, topicStart, topicEnd, properties.alias)
+  oversized(...packet: Parameters<PacketSink5['oversized5']>): void {
+    const [bytes, flags, topicStart, topicEnd, packetId, properties, start, end, payloadBytes] = packet
+    const route = this.#route(bytes, topicStart, topicEnd, properties.alias, (flags & retainFlag) !== 0)
     if (route === undefined) return
     this.#host.counters.received[(flags >> 1) & 3]!.value++
     if (route.use !== 'telemetry' && route.use !== 'misfit') return
-    const { context } = route
-    context.packetId = packetId
-    context.dup = (flags & 0x08) !== 0
-    keepOversized(this.#host, this.#address, context, bytes.subarray(start, end), payloadBytes)
+    describe(route, flags, packetId)
+    keepOversized(this.#host, this.#client.address, route.context, bytes.subarray(start, end), payloadBytes)
   }
 
   /** PUBREL. */
   released(packetId: number): void {
-    this.#receipts.released(packetId)
+    const { kept } = this.#client
+    if (kept === undefined) return this.#receipts.released(packetId)
+    kept.waits.push(
+      () => kept.handle.release(packetId),
+      () => this.#receipts.released(packetId),
+    )
   }
 
   settle(durable: number): boolean {
     if (this.#closed) return false
-    this.#receipts.settle(durable)
+    this.#receipts.settle(durable, this.#secondDurable)
     try {
-      while (this.#hold.length > 0 && this.#nextTurn === undefined && this.#offerHeld()) continue
+      for (let one = this.#exact.peek(); one !== undefined && this.#completes(one); one = this.#exact.peek()) this.#exact.shift()
+      for (let one = this.#hold.peek(); one !== undefined && this.#nextTurn === undefined && this.#advance(one, true); one = this.#hold.peek()) {
+        this.#hold.shift()
+      }
     } catch (thrown) {
       this.#control.failed(thrown)
       return false
@@ -158,77 +180,77 @@ export class Inbound implements Waiting {
       this.#paused = false
       this.#control.resumeReading()
     }
-    return !this.#closed && this.#receipts.waiting + this.#hold.length > 0
+    return !this.#closed && this.#receipts.waiting + this.#hold.length + this.#exact.length > 0
   }
 
   /** Held publishes are given up: they were never acknowledged, so their client sends them again. */
   dropHeld(): void {
     this.#host.counters.dropped.shutdown.value += this.#hold.length
-    this.#releaseHold()
+    this.#hold.clear()
   }
 
   close(): void {
     this.#closed = true
     this.#nextTurn?.cancel()
-    this.#releaseHold()
+    this.#hold.clear()
+    this.#exact.clear()
   }
 
-  /** Hands a publish to the gate; false: overloaded, nothing was taken. */
-  #offer(
-    route: Route,
-    flags: number,
-    packetId: number,
-    bytes: Uint8Array,
-    properties: PublishProperties | KeptProperties,
-    start: number,
-    end: number,
-  ): boolean {
-    const { gate } = this.#host
-    const { context } = route
-    context.packetId = packetId
-    context.dup = (flags & 0x08) !== 0
-    let ticket: number
-    if (route.use === 'telemetry') {
-      if (isArray(bytes, start, end)) return this.#offerArray(route, flags, packetId, bytes, properties, start, end)
-      ticket = gate.submit(context, bytes, start, end)
-      if (ticket === 0) return false
-      if (gate.refusal !== undefined) this.#host.counters.dropped.refused.value++
-    } else {
-      const error = new KymoError('topic_invalid', { detail: route.refused ?? '' })
-      ticket = gate.deadLetter(context, error, copyBytes(bytes, start, end), end - start)
-      if (ticket === 0) return false
-      this.#host.counters.dropped.refused.value++
+  // --- the stages ---
+
+  /** Does with a publish what can be done now; false: it is to be held at its stage. `first`: nothing that came before it is held. */
+  #advance(arrival: Arrival, first: boolean): boolean {
+    if (arrival.stage === 'offer') {
+      if (!first || !this.#offer(arrival)) {
+        if (arrival.packetId !== 0 || arrival.array !== undefined) return false
+        // QoS 0: the gate cannot take it; those who listen at this moment still can.
+        this.#host.counters.dropped.overload.value++
+      }
+      arrival.stage = 'route'
     }
-    this.#taken(route, flags, packetId, ticket, bytes, properties, start, end)
+    if (this.#client.kept !== undefined && (arrival.flags & 6) === 4) {
+      if (first) this.#exactly(arrival)
+      return first
+    }
+    if (arrival.stage === 'route') {
+      const { neighbours } = this.#host
+      // Where messages of a topic may have to wait for other processes, none of them overtakes another.
+      if (neighbours !== undefined && arrival.packetId !== 0 && (!first || neighbours.overloaded)) return false
+      this.#deliver(arrival)
+    }
+    if (arrival.stage === 'answer' && arrival.packetId === 0) return true
+    if (!first || (arrival.stage === 'store' && !this.#store(arrival))) return false
+    if (arrival.packetId !== 0 && arrival.stage === 'answer') this.#acknowledge(arrival, 0)
     return true
   }
 
-  /** As `#offer`, for an array. Of one that is taken in part the rest is held, and counts as handed over. */
-  #offerArray(
-    route: Route,
-    flags: number,
-    packetId: number,
-    bytes: Uint8Array,
-    properties: PublishProperties | KeptProperties,
-    start: number,
-    end: number,
-  ): boolean {
-    const array = new MessageArray(bytes, start, end, this.#host.limits.arrayItemsMax)
-    this.#offerItems(route, array)
-    if (array.done) this.#taken(route, flags, packetId, array.ticket, bytes, properties, start, end)
-    else if (array.taken === 0) return false
-    else {
-      const payload = copyBytes(bytes, start, end)
-      this.#keep(route, flags, packetId, payload, keepProperties(bytes, properties, this.#host.clock), ReasonCode.success, array.moved(payload))
-    }
-    return true
-  }
-
-  #offerItems(route: Route, array: MessageArray): void {
+  /** Hands a publish to the gate; false: overloaded, nothing was taken, or not all of an array (it is `arrival.array` then). */
+  #offer(arrival: Arrival): boolean {
     const { gate, counters } = this.#host
-    this.#itemsLeft -= array.offer(gate, route.context, this.#itemsLeft)
+    const { route, flags, packetId, bytes, start, end } = arrival
+    const { context } = route
+    describe(route, flags, packetId)
+    if (route.use !== 'telemetry') {
+      const error = new KymoError('topic_invalid', { detail: route.refused ?? '' })
+      arrival.ticket = gate.deadLetter(context, error, copyBytes(bytes, start, end), end - start)
+      if (arrival.ticket !== 0) counters.dropped.refused.value++
+    } else if (arrival.array !== undefined || isArray(bytes, start, end)) return this.#offerArray(arrival)
+    else {
+      arrival.ticket = gate.submit(context, bytes, start, end)
+      if (arrival.ticket !== 0 && gate.refusal !== undefined) counters.dropped.refused.value++
+    }
+    return arrival.ticket !== 0
+  }
+
+  #offerArray(arrival: Arrival): boolean {
+    const { gate, counters, limits } = this.#host
+    const array = arrival.array ?? new MessageArray(arrival.bytes, arrival.start, arrival.end, limits.arrayItemsMax)
+    this.#itemsLeft -= array.offer(gate, arrival.route.context, this.#itemsLeft)
     counters.dropped.refused.value += array.refused
     if (this.#itemsLeft <= 0) this.#endTurn()
+    arrival.ticket = array.ticket
+    arrival.array = array.done || array.taken === 0 ? undefined : array
+    return array.done
   }
 
   /** Others get their turn: no more of this client is read or offered until then. */
@@ -241,77 +263,88 @@ export class Inbound implements Waiting {
     this.#pauseWhenFull()
   }
 
-  #taken(
-    route: Route,
-    flags: number,
-    packetId: number,
-    ticket: number,
-    bytes: Uint8Array,
-    properties: PublishProperties | KeptProperties,
-    start: number,
-    end: number,
-  ): void {
-    if (packetId !== 0) this.#acknowledge(flags, packetId, ticket, ReasonCode.success)
-    this.#deliver(route, flags, bytes, properties, start, end)
+  /** To those who subscribe; sessions that are kept are then its `recipients`. */
+  #deliver(arrival: Arrival): void {
+    const { route, flags, bytes, properties, start, end } = arrival
+    const { match } = route
+    this.#subscriptions.refresh(match)
+    if (match.nodes.length > 0) {
+      const { forwarded, expiresMs } = keepProperties(bytes, properties, this.#host.clock)
+      const retain = (flags & retainFlag) !== 0
+      const message = new Outgoing(route.topic, route.topicBytes, qosOf((flags >> 1) & 3), retain, bytes, start, end, forwarded, expiresMs)
+      deliverTo(match, message, this.#client.self)
+      arrival.recipients = this.#host.kept.gathered()
+      arrival.routed = this.#host.neighbours?.taken() ?? 0
+      arrival.reasonCode = ReasonCode.success
+    }
+    const stored = arrival.recipients.length > 0 || ((flags & retainFlag) !== 0 && this.#host.store !== undefined)
+    arrival.stage = stored ? 'store' : 'answer'
   }
 
-  #offerHeld(): boolean {
-    const held = this.#hold.peek()!
-    const { route, flags, packetId, payload, properties } = held
-    if (route?.use === 'telemetry' && isArray(payload, 0, payload.length)) {
-      const array = (held.array ??= new MessageArray(payload, 0, payload.length, this.#host.limits.arrayItemsMax))
-      route.context.packetId = packetId
-      route.context.dup = (flags & 0x08) !== 0
-      this.#offerItems(route, array)
-      if (!array.done) return false
-      this.#taken(route, flags, packetId, array.ticket, payload, properties, 0, payload.length)
-    } else if (route === undefined) this.#acknowledge(flags, packetId, 0, held.reasonCode)
-    else if (!this.#offer(route, flags, packetId, payload, properties, 0, payload.length)) return false
-    this.#hold.shift()
-    const weight = weightOf(held)
-    this.#holdBytes -= weight
-    this.#host.held.used -= weight
+  /** Keeps what is to be kept and acknowledges it; false: the session store takes nothing at the moment. */
+  #store(arrival: Arrival): boolean {
+    const { flags, packetId } = arrival
+    const kept = (flags & 6) === 4 ? this.#client.kept : undefined
+    const second = storeArrival(this.#host, this.#client.principal.tenant, arrival, kept?.handle)
+    if (second === 0) return false
+    // Telemetry was taken all the same.
+    if (second === undefined && arrival.ticket === 0) arrival.reasonCode = ReasonCode.quotaExceeded
+    if (packetId !== 0) this.#acknowledge(arrival, second ?? 0)
     return true
   }
 
-  #keep(
-    route: Route | undefined,
-    flags: number,
-    packetId: number,
-    payload: Uint8Array,
-    properties: KeptProperties,
-    reasonCode: number = ReasonCode.success,
-    array?: MessageArray,
-  ): void {
+  /**
+   * QoS 2 of a session that the store keeps (ADR 20). Its packet id is remembered in the same step in which subscribers get the message, and not before
+   * the gate has its reading on the disk: whatever is killed or lost in between, the client sends it again, and either the id is known or nobody has
+   * had it, but for the gate, which knows it by itself.
+   */
+  #exactly(arrival: Arrival): void {
+    if (this.#exact.length > 0 || !this.#completes(arrival)) this.#keep(this.#exact, arrival)
+  }
+
+  #completes(arrival: Arrival): boolean {
+    const { gate, store, neighbours } = this.#host
+    if (arrival.ticket > gate.durable || store?.overloaded === true || neighbours?.overloaded === true) return false
+    if (arrival.stage === 'route') {
+      this.#deliver(arrival)
+      arrival.stage = 'store'
+    }
+    if (arrival.stage === 'store') return this.#store(arrival)
+    this.#acknowledge(arrival, 0)
+    return true
+  }
+
+  /** What is durable of the tickets that acknowledgements wait for beside the gate's: those of the session store, and of the ways to other processes. */
+  get #secondDurable(): number {
+    return this.#host.neighbours?.durable ?? this.#host.store?.durable ?? 0
+  }
+
+  /** `stored`: the ticket of the session store. */
+  #acknowledge({ flags, packetId, ticket, routed, reasonCode }: Arrival, stored: number): void {
+    const { gate, neighbours } = this.#host
+    const second = neighbours === undefined ? stored : neighbours.both(stored, routed)
+    if (!this.#receipts.acknowledge(flags, packetId, ticket, gate.durable, reasonCode, second, second === 0 ? 0 : this.#secondDurable)) return
+    if (!this.listed) this.#host.wait(this)
+    this.#pauseWhenFull()
+  }
+
+  // --- bounds ---
+
+  #keep(to: HeldArrivals, arrival: Arrival): void {
     const { held } = this.#host
-    const kept: Held = { route, flags, packetId, payload, properties, reasonCode, array }
-    this.#hold.push(kept)
-    const weight = weightOf(kept)
-    this.#holdBytes += weight
-    held.used += weight
+    to.keep(arrival)
     this.#host.wait(this)
     if (held.used > held.max * 2) this.#control.end('overload', 'More is held for durability than fits.')
     else this.#pauseWhenFull()
   }
 
-  #releaseHold(): void {
-    this.#host.held.used -= this.#holdBytes
-    this.#holdBytes = 0
-    this.#hold.clear()
-  }
-
-  #acknowledge(flags: number, packetId: number, ticket: number, reasonCode: number): void {
-    if (!this.#receipts.acknowledge(flags, packetId, ticket, this.#host.gate.durable, reasonCode)) return
-    if (!this.listed) this.#host.wait(this)
-    this.#pauseWhenFull()
-  }
-
   #full(share: number): boolean {
     const { limits, held } = this.#host
+    const publishes = this.#receipts.waiting + this.#hold.length + this.#exact.length
     return (
       // A client of MQTT 5 was told; if it sends more all the same, it is to be seen.
-      (!this.#five && (this.#receipts.waiting + this.#hold.length) * share >= limits.receiveInflightMax) ||
-      this.#holdBytes * share >= limits.holdBytesMax ||
+      (!this.#five && publishes * share >= limits.receiveInflightMax) ||
+      (this.#hold.bytes + this.#exact.bytes) * share >= limits.holdBytesMax ||
       (this.#hold.length > 0 && held.exceeded) ||
       this.#nextTurn !== undefined
     )
@@ -330,7 +363,7 @@ export class Inbound implements Waiting {
       this.#receipts.repeat(packetId)
       return false
     }
-    if (this.#five && this.#receipts.open + this.#hold.length >= receiveInflightMax) {
+    if (this.#five && this.#receipts.open + this.#hold.length + this.#exact.length >= receiveInflightMax) {
       this.#control.end('protocol', 'More publishes are unacknowledged than Receive Maximum. [MQTT-3.3.4-7]', ReasonCode.receiveMaximumExceeded)
       return false
     }
@@ -343,39 +376,9 @@ export class Inbound implements Waiting {
     return true
   }
 
-  /** A message that is no telemetry. Returns what its publisher is told. */
-  #pass(route: Route, flags: number, bytes: Uint8Array, properties: PublishProperties, start: number, end: number): number {
-    const { dropped } = this.#host.counters
-    if (route.use === 'denied') {
-      dropped.denied.value++
-      return route.reasonCode
-    }
-    if (route.use === 'reserved') {
-      dropped.reserved_topic.value++
-      return route.reasonCode
-    }
-    if (properties.payloadFormat === 1 && !isUtf8(bytes.subarray(start, end))) {
-      dropped.payload_format.value++
-      return ReasonCode.payloadFormatInvalid
-    }
-    return this.#deliver(route, flags, bytes, properties, start, end) ? ReasonCode.success : ReasonCode.noMatchingSubscribers
-  }
-
-  /** Returns whether anybody subscribes to the topic. */
-  #deliver(route: Route, flags: number, bytes: Uint8Array, properties: PublishProperties | KeptProperties, start: number, end: number): boolean {
-    const { match } = route
-    this.#subscriptions.refresh(match)
-    if (match.nodes.length === 0) return false
-    const { forwarded, expiresMs } = keepProperties(bytes, properties, this.#host.clock)
-    const qos = ((flags >> 1) & 3) as Qos
-    const message = new Outgoing(route.topic, route.topicBytes, qos, (flags & 1) !== 0, bytes, start, end, forwarded, expiresMs)
-    deliverTo(match, message, this.#self)
-    return true
-  }
-
   /** Undefined when the connection ends over the topic. */
-  #route(bytes: Uint8Array, start: number, end: number, alias: number): Route | undefined {
-    const route = this.#routes.of(bytes, start, end, alias)
+  #route(bytes: Uint8Array, start: number, end: number, alias: number, retain: boolean): Route | undefined {
+    const route = this.#routes.of(bytes, start, end, alias, retain)
     if (route === undefined) {
       this.#control.end('limit', 'A topic is longer or deeper than the limit.', ReasonCode.topicNameInvalid)
       return undefined
@@ -388,4 +391,10 @@ export class Inbound implements Waiting {
     }
     return route
   }
+}
+
+/** Tells the gate by what a redelivery would be recognised. */
+function describe({ context }: Route, flags: number, packetId: number): void {
+  context.packetId = packetId
+  context.dup = (flags & dupFlag) !== 0
 }

@@ -11,7 +11,17 @@ export interface MqttLimits {
   readonly connectPacketBytesMax: number
   readonly connectionsMax: number
   readonly connectionsPerAddressMax: number
+  /** Connections that have not sent CONNECT. */
+  readonly silentPerAddressMax: number
+  readonly silentMax: number
+  /** Of one address; 0: no limit. */
+  readonly connectsPerS: number
+  readonly connectsBurst: number
+  readonly connectAddressesMax: number
   readonly clientIdBytesMax: number
+  /** Of sessions of 3.1.1 that are to stay, and the longest of all, in seconds; 4,294,967,295: they never end. */
+  readonly sessionExpiryS: number
+  readonly sessionExpirySMax: number
   readonly receiveInflightMax: number
   readonly sendInflightMax: number
   readonly sendQueueMax: number
@@ -19,12 +29,14 @@ export interface MqttLimits {
   readonly sendTotalBytesMax: number
   readonly socketBufferBytesMax: number
   readonly subscriptionsPerClientMax: number
+  readonly subscriptionLevelsPerClientMax: number
   readonly topicBytesMax: number
   readonly topicLevelsMax: number
   readonly routesPerClientMax: number
   readonly matchCacheMax: number
   readonly subscriptionNodesMax: number
   readonly subscriptionsMax: number
+  readonly effortPerTurn: number
   readonly retainedPerTurn: number
   readonly holdBytesMax: number
   readonly holdTotalBytesMax: number
@@ -58,7 +70,14 @@ export const defaultMqttLimits: MqttLimits = {
   connectPacketBytesMax: limits.mqttConnectPacketBytesMax,
   connectionsMax: limits.mqttConnectionsMax,
   connectionsPerAddressMax: limits.mqttConnectionsPerAddressMax,
+  silentPerAddressMax: limits.mqttSilentPerAddressMax,
+  silentMax: limits.mqttSilentMax,
+  connectsPerS: limits.mqttConnectsPerS,
+  connectsBurst: limits.mqttConnectsBurst,
+  connectAddressesMax: limits.mqttConnectAddressesMax,
   clientIdBytesMax: limits.mqttClientIdBytesMax,
+  sessionExpiryS: limits.mqttSessionExpiryS,
+  sessionExpirySMax: limits.mqttSessionExpirySMax,
   receiveInflightMax: limits.mqttReceiveInflightMax,
   sendInflightMax: limits.mqttSendInflightMax,
   sendQueueMax: limits.mqttSendQueueMax,
@@ -66,12 +85,14 @@ export const defaultMqttLimits: MqttLimits = {
   sendTotalBytesMax: limits.mqttSendTotalBytesMax,
   socketBufferBytesMax: limits.mqttSocketBufferBytesMax,
   subscriptionsPerClientMax: limits.mqttSubscriptionsPerClientMax,
+  subscriptionLevelsPerClientMax: limits.mqttSubscriptionLevelsPerClientMax,
   topicBytesMax: limits.mqttTopicBytesMax,
   topicLevelsMax: limits.mqttTopicLevelsMax,
   routesPerClientMax: limits.mqttRoutesPerClientMax,
   matchCacheMax: limits.mqttMatchCacheMax,
   subscriptionNodesMax: limits.mqttSubscriptionNodesMax,
   subscriptionsMax: limits.mqttSubscriptionsMax,
+  effortPerTurn: limits.mqttEffortPerTurn,
   retainedPerTurn: limits.mqttRetainedPerTurn,
   holdBytesMax: limits.mqttHoldBytesMax,
   holdTotalBytesMax: limits.mqttHoldTotalBytesMax,

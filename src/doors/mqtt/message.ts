@@ -1,4 +1,5 @@
 import type { Clock } from '../../core/env.ts'
+import type { SessionMessage } from '../../core/session-store.ts'
 import { encodePublish } from '../../wire/mqtt/encode.ts'
 import type { EncodedPublish } from '../../wire/mqtt/encode.ts'
 import { encodePublish5 } from '../../wire/mqtt/v5/deliver.ts'
@@ -16,6 +17,8 @@ export type Qos = 0 | 1 | 2
 export interface Subscriber {
   /** False: its session goes on without a connection. The tree is told when it changes (`Subscriptions.moved`). */
   readonly connected: boolean
+  /** It stands for the subscribers of another process. */
+  readonly elsewhere?: true
   /** Whether a message of a shared subscription is better given to another. Must cost next to nothing. */
   readiness(): Readiness
   /**
@@ -56,6 +59,9 @@ export class Outgoing {
   readonly #start: number
   readonly #end: number
   #last: Parcel | undefined
+  /** Of QoS 0, in 3.1.1 and in 5, without and with RETAIN. */
+  #plain: Uint8Array | undefined
+  #plainForm = -1
   #others: Parcel[] | undefined
 
   constructor(
@@ -80,6 +86,11 @@ export class Outgoing {
     this.#end = end
   }
 
+  /** Borrowed. */
+  get payload(): Uint8Array {
+    return this.#bytes.subarray(this.#start, this.#end)
+  }
+
   /** The PUBLISH for one kind of receiver. */
   parcel(five: boolean, qos: Qos, retain: boolean, identifiers: readonly number[] | undefined): Parcel {
     const last = this.#last
@@ -90,6 +101,18 @@ export class Outgoing {
     if (last !== undefined && (this.#others?.length ?? 0) < formsMax) (this.#others ??= []).push(last)
     this.#last = made
     return made
+  }
+
+  /** The PUBLISH of QoS 0 for receivers without subscription identifiers: bytes that all of them share. */
+  plain(five: boolean, retain: boolean): Uint8Array {
+    const form = (five ? 2 : 0) | (retain ? 1 : 0)
+    if (this.#plain !== undefined && this.#plainForm === form) return this.#plain
+    this.#plainForm = form
+    const { topicBytes, forwarded: passed } = this
+    this.#plain = five
+      ? encodePublish5(topicBytes, this.#bytes, this.#start, this.#end, { qos: 0, retain, forwarded: passed }).bytes
+      : encodePublish(topicBytes, this.#bytes, this.#start, this.#end, 0, retain).bytes
+    return this.#plain
   }
 
   #encode(five: boolean, qos: Qos, retain: boolean, identifiers: readonly number[] | undefined): Parcel {
@@ -163,6 +186,19 @@ export function keepProperties(bytes: Uint8Array, properties: PublishProperties 
   if (properties.start === properties.end) return noneKept
   const expiresMs = properties.expiryS < 0 ? Number.POSITIVE_INFINITY : clock.monotonicMs() + properties.expiryS * 1000
   return { forwarded: forwarded(bytes, properties.start, properties.end), expiresMs }
+}
+
+/** A publication as the session store keeps it; its bytes are lent. */
+export function storedMessage(
+  tenant: string,
+  topic: string,
+  qos: Qos,
+  payload: Uint8Array,
+  { forwarded: { bytes: properties }, expiresMs }: KeptProperties,
+  clock: Clock,
+): SessionMessage {
+  const expiresUs = expiresMs === Number.POSITIVE_INFINITY ? expiresMs : clock.nowUs() + Math.round((expiresMs - clock.monotonicMs()) * 1000)
+  return { tenant, topic, qos, payload, properties, expiresUs }
 }
 
 /** Of a will that is published now: its life begins. */

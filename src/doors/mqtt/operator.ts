@@ -105,7 +105,8 @@ export function createOperator(
     async disconnect(tenant, clientId, { session: ends }) {
       const session = broker.client(tenant, clientId)
       session?.kick()
-      const ended = ends && ((await stored?.end(tenant, clientId)) ?? session !== undefined)
+      // One that is not kept ends with its connection.
+      const ended = ends && ((await stored?.end(tenant, clientId)) === true || session !== undefined)
       if (session === undefined && !ended) return undefined
       return { disconnected: session !== undefined, session_ended: ended }
     },

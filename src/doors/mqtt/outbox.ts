@@ -30,6 +30,8 @@ export class Outbox implements Subscriber {
   readonly #host: MqttHost
   readonly #writer: PacketWriter
   readonly #terms: Terms
+  readonly #five: boolean
+  readonly #aliased: boolean
   readonly #queue = new Fifo<Parcel>()
   #queueBytes = 0
   /** Sent at QoS 1 and 2 and not done with, by packet id. */
@@ -45,6 +47,8 @@ export class Outbox implements Subscriber {
     this.#host = host
     this.#writer = writer
     this.#terms = terms
+    this.#five = terms.level === 5
+    this.#aliased = terms.topicAliasMax > 0
     this.#congested = congested
     // Not beyond the client's Receive Maximum [MQTT-3.3.4-9].
     this.#inflightMax = Math.min(host.limits.sendInflightMax, terms.receiveMaximum)
@@ -66,7 +70,10 @@ export class Outbox implements Subscriber {
   }
 
   deliver(message: Outgoing, qos: Qos, retain: boolean, identifiers: readonly number[] | undefined, group?: SharedGroup<Subscriber>): void {
-    const form = message.parcel(this.#terms.level === 5, qos, retain, identifiers)
+    if (qos === 0 && identifiers === undefined && (!this.#five || (!this.#aliased && message.forwarded.expiryAt < 0))) {
+      return this.#deliverPlain(message.plain(this.#five, retain))
+    }
+    const form = message.parcel(this.#five, qos, retain, identifiers)
     const parcel = group === undefined || qos === 0 ? form : { ...form, group }
     // Longer than the client takes: it is not sent, and counts as delivered [MQTT-3.1.2-24] [MQTT-3.1.2-25].
     if (parcel.bytes.length > this.#terms.packetBytesMax) {
@@ -81,32 +88,56 @@ export class Outbox implements Subscriber {
     }
   }
 
-  /** PUBACK, which frees the packet id whatever its reason. An id that is not in flight, or not at QoS 1, is ignored. */
-  acknowledged(packetId: number): void {
-    const parcel = this.#inflight?.get(packetId)
-    if (parcel === undefined || parcel === 'received' || parcel.qos !== 1) return
-    this.#done(packetId, parcel)
+  /** At QoS 0, as bytes that this client shares with others. */
+  #deliverPlain(bytes: Uint8Array): void {
+    const { counters } = this.#host
+    if (bytes.length > this.#terms.packetBytesMax) counters.dropped.too_large.value++
+    else if (this.#full()) counters.dropped.slow_subscriber.value++
+    else {
+      this.#sent(0, bytes.length)
+      this.#writer.send(bytes)
+    }
   }
 
-  /** PUBREC: the message has arrived; PUBREL follows [MQTT-4.3.3-5], unless the client has refused the message [MQTT-4.3.3-4]. */
-  received(packetId: number, reasonCode: number): void {
+  /** PUBACK, which frees the packet id whatever its reason. One that is not in flight is ignored. False: it is, and at QoS 2. */
+  acknowledged(packetId: number): boolean {
     const parcel = this.#inflight?.get(packetId)
-    if (parcel === undefined || (parcel !== 'received' && parcel.qos !== 2)) {
+    if (parcel === undefined) return true
+    if (parcel === 'received' || parcel.qos !== 1) return false
+    this.#done(packetId, parcel)
+    return true
+  }
+
+  /**
+   * PUBREC: the message has arrived; PUBREL follows [MQTT-4.3.3-5], unless the client has refused the message [MQTT-4.3.3-4]. False: it is one of
+   * QoS 1.
+   */
+  received(packetId: number, reasonCode: number): boolean {
+    const parcel = this.#inflight?.get(packetId)
+    if (parcel === undefined) {
       if (reasonCode < 0x80) this.#release(packetId, ReasonCode.packetIdentifierNotFound)
-      return
+      return true
     }
-    if (reasonCode >= 0x80) return this.#done(packetId, parcel)
+    if (parcel !== 'received' && parcel.qos !== 2) return false
+    if (reasonCode >= 0x80) {
+      this.#done(packetId, parcel)
+      return true
+    }
     if (parcel !== 'received') {
       this.#weigh(-parcel.bytes.length)
       this.#inflight!.set(packetId, 'received')
     }
     this.#release(packetId, ReasonCode.success)
+    return true
   }
 
-  /** PUBCOMP: the packet id is free. One that comes before PUBREC is ignored. */
-  completed(packetId: number): void {
+  /** PUBCOMP: the packet id is free. False: PUBREC is still to come. */
+  completed(packetId: number): boolean {
     const parcel = this.#inflight?.get(packetId)
-    if (parcel === 'received') this.#done(packetId, parcel)
+    if (parcel === undefined) return true
+    if (parcel !== 'received') return false
+    this.#done(packetId, parcel)
+    return true
   }
 
   /** The network took all that waited. */
@@ -201,29 +232,46 @@ export class Outbox implements Subscriber {
     return false
   }
 
-  #transmit(parcel: Parcel, packetId: number): void {
-    this.#host.counters.sent[parcel.qos].value++
-    this.sent++
+  /** Whether the client takes more at the moment; when not, `drained` follows. */
+  flows(): boolean {
+    return !this.#full()
+  }
+
+  /** Sends one whose packet id is kept elsewhere. */
+  transmit(parcel: Parcel, packetId: number, dup: boolean): void {
+    this.#transmit(parcel, packetId, dup)
+  }
+
+  #transmit(parcel: Parcel, packetId: number, dup = false): void {
+    this.#sent(parcel.qos, parcel.bytes.length)
     if (parcel.five && (this.#terms.topicAliasMax > 0 || parcel.forwarded.expiryAt >= 0)) {
-      this.#transmitOwn(parcel, packetId)
+      this.#transmitOwn(parcel, packetId, dup)
     } else if (packetId === 0) {
       this.#writer.send(parcel.bytes)
     } else if (parcel.bytes.length <= copyBytesMax) {
-      this.#writer.send(withPacketId(parcel, packetId, false))
+      this.#writer.send(withPacketId(parcel, packetId, dup))
     } else {
-      this.#writer.send(headWithPacketId(parcel, packetId, false))
+      this.#writer.send(headWithPacketId(parcel, packetId, dup))
       this.#writer.send(parcel.bytes.subarray(parcel.idAt + 2))
     }
   }
 
+  #sent(qos: Qos, bytes: number): void {
+    this.#host.counters.sent[qos].value++
+    this.sent++
+    // A kilobyte more takes the network about as long as a message.
+    this.#host.effort.units += bytes >> 10
+  }
+
   /** With a head of the client's own: its topic alias, and what is left of the message's life [MQTT-3.3.2-6]. */
-  #transmitOwn(parcel: Parcel, packetId: number): void {
+  #transmitOwn(parcel: Parcel, packetId: number, dup: boolean): void {
     const { qos, retain, identifiers, forwarded, bytes, payloadAt, expiresMs, topic } = parcel
     const payload = bytes.subarray(payloadAt)
     const leftMs = expiresMs - this.#host.clock.monotonicMs()
     const options = {
       qos,
       retain,
+      dup,
       packetId,
       forwarded,
       ...(identifiers === undefined ? {} : { subscriptionIdentifiers: identifiers }),

@@ -18,10 +18,13 @@ export class Receipts {
   /** Of these: PUBREC was sent. */
   #unreleased = 0
 
-  constructor(terms: Terms, writer: PacketWriter) {
+  /** `received`: QoS 2 packet ids that were received before, and not released. */
+  constructor(terms: Terms, writer: PacketWriter, received: readonly number[] = []) {
     this.#terms = terms
     this.#five = terms.level === 5
     this.#writer = writer
+    if (received.length > 0) this.#exactlyOnce = new Map(received.map((packetId) => [packetId, true]))
+    this.#unreleased = received.length
   }
 
   /** Acknowledgements that wait. */
@@ -55,22 +58,25 @@ export class Receipts {
     this.#exactlyOnce.set(packetId, false)
   }
 
-  /** Acknowledges once `ticket` is durable and all before it are acknowledged; ticket 0: nothing of its own. Returns whether that is still to come. */
-  acknowledge(flags: number, packetId: number, ticket: number, durable: number, reasonCode: number): boolean {
+  /**
+   * Acknowledges once `ticket` is durable at the gate and `second` in the session store, and all before it are acknowledged; 0: nothing of its own
+   * there. Returns whether that is still to come.
+   */
+  acknowledge(flags: number, packetId: number, ticket: number, durable: number, reasonCode: number, second = 0, stored = 0): boolean {
     const type = (flags & 0x04) === 0 ? PacketType.puback : PacketType.pubrec
     const said = this.#five ? reasonCode : ReasonCode.success
-    if (this.#acks.count === 0 && ticket <= durable) {
+    if (this.#acks.count === 0 && ticket <= durable && second <= stored) {
       if (type === PacketType.pubrec) this.#received(packetId, said)
       this.#writer.send(said === ReasonCode.success ? encodeAck(type, packetId) : acknowledgement(this.#terms, type, packetId, said))
       return false
     }
-    this.#acks.push((said << 20) | (type << 16) | packetId, ticket)
+    this.#acks.push((said << 20) | (type << 16) | packetId, ticket, second)
     return true
   }
 
   /** Sends what is due. */
-  settle(durable: number): void {
-    const ready = this.#acks.ready(durable)
+  settle(durable: number, stored: number): void {
+    const ready = this.#acks.ready(durable, stored)
     if (ready === 0) return
     const bytes = Buffer.allocUnsafe(ready * ackBytes)
     let at = 0

@@ -43,6 +43,8 @@ export interface RetainedFeedsOptions {
 
 /** Messages that one client gets before the next one has its turn. */
 const perFeed = 32
+/** Reading a page counts as so many messages: the store looks at a thousand levels at most. */
+const pageCost = 64
 /** Between turns, so that everything else gets its own. */
 const turnMs = 1
 /** A client without room is asked again so often, whatever it tells: what it lacked may be something that all clients share. */
@@ -113,8 +115,7 @@ export class RetainedFeeds {
     while (left > 0) {
       const feed = this.#ready.shift()
       if (feed === undefined) return
-      const sent = feed.send(Math.min(left, perFeed))
-      left -= Math.max(1, sent)
+      left -= feed.send(Math.min(left, perFeed))
     }
     if (this.#ready.length > 0) this.#schedule()
   }
@@ -177,13 +178,13 @@ class Feed implements RetainedFeed {
     for (let i = reading.at; i < reading.page.length; i++) if (reading.page[i]?.topic === topic) reading.page[i] = undefined
   }
 
-  /** Its turn: sends so many at most; returns how many. */
+  /** Its turn: sends so many at most; returns how many messages' time it took. */
   send(max: number): number {
     this.#state = 'waiting'
     const reading = this.#reading
     if (reading === undefined) {
       this.#next()
-      return 0
+      return pageCost
     }
     let sent = 0
     while (reading.at < reading.page.length) {
@@ -195,17 +196,17 @@ class Feed implements RetainedFeed {
         }
         if (!this.#target.room()) {
           this.#askAgain = this.#feeds.o.clock.after(askAgainMs, () => this.resume())
-          return sent
+          return sent + 1
         }
         this.#target.take(message, reading.options)
         sent++
         // The client may have ended over it, or its subscription.
-        if (this.#reading !== reading) return sent
+        if (this.#reading !== reading) return sent + 1
       }
       reading.at++
     }
     void this.#read(reading)
-    return sent
+    return sent + pageCost
   }
 
   #unblock(): void {

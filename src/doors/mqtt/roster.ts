@@ -16,6 +16,8 @@ export interface SubscriptionOptions {
 export interface Node<S> {
   readonly parent: Node<S> | undefined
   readonly level: string
+  /** How many levels its filter has. */
+  readonly depth: number
   /** Levels below it: `+`, `#`, and others; of those one, or several. */
   any: Node<S> | undefined
   rest: Node<S> | undefined
@@ -31,6 +33,8 @@ export interface Holder<S> {
   readonly subscriber: S
   first: Subscription<S> | undefined
   count: number
+  /** Of the filters of all of them. */
+  levels: number
   /** Of the last message that it is met for, and its place among those who get it. */
   mark: number
   place: number
@@ -124,14 +128,17 @@ const askedMax = 256
 /** Those who divide the messages of one filter among them (MQTT 5, section 4.8.2). Connected members stand in front. */
 export class SharedGroup<S> {
   readonly name: string
+  /** As it is subscribed to: `$share/name/…`. */
+  readonly filter: string
   readonly roster = new Roster<S>()
   readonly #presence: Presence<S>
   #connected = 0
   #nextConnected = 0
   #nextAway = 0
 
-  constructor(name: string, presence: Presence<S>) {
+  constructor(name: string, filter: string, presence: Presence<S>) {
     this.name = name
+    this.filter = filter
     this.#presence = presence
   }
 
@@ -162,17 +169,17 @@ export class SharedGroup<S> {
    * that is kept (QoS 1 and 2), members who are away; else one that is full. Undefined: nobody can have it. `except` is passed over: with it a
    * message whose member has gone is handed over. At QoS 1 that is allowed as soon as the connection is lost and expected when the session ends;
    * at QoS 2 it is forbidden once the delivery has begun [MQTT-4.8.2-4] [MQTT-4.8.2-5], and so it is for what a member has refused
-   * [MQTT-4.8.2-6].
+   * [MQTT-4.8.2-6]. `skips`: of whom nobody is asked either.
    */
-  next(qos: number, except?: S): Subscription<S> | undefined {
+  next(qos: number, except?: S, skips?: (subscriber: S) => boolean): Subscription<S> | undefined {
     const connected = this.#connected
-    const there = this.#best(0, connected, this.#nextConnected, except, false)
+    const there = this.#best(0, connected, this.#nextConnected, except, false, skips)
     if (there.one !== undefined && there.readiness !== 'full') {
       this.#nextConnected = there.one.at + 1
       return there.one
     }
     // At QoS 0 nothing is kept for who is not there.
-    const gone: Found<S> = qos === 0 ? none : this.#best(connected, this.roster.list.length - connected, this.#nextAway, except, true)
+    const gone: Found<S> = qos === 0 ? none : this.#best(connected, this.roster.list.length - connected, this.#nextAway, except, true, skips)
     if (gone.one !== undefined && (gone.readiness !== 'full' || there.one === undefined)) {
       this.#nextAway = gone.one.at - connected + 1
       return gone.one
@@ -182,12 +189,12 @@ export class SharedGroup<S> {
   }
 
   /** Of `count` members from `first` on, beginning with the one whose turn it is. `kept`: only those for whom messages are kept. */
-  #best(first: number, count: number, turn: number, except: S | undefined, kept: boolean): Found<S> {
+  #best(first: number, count: number, turn: number, except: S | undefined, kept: boolean, skips: ((subscriber: S) => boolean) | undefined): Found<S> {
     let best: Found<S> = none
     for (let i = 0, asked = Math.min(count, askedMax); i < asked; i++) {
       const one = this.roster.list[first + ((turn + i) % count)]!
       const { subscriber } = one.holder
-      if (subscriber === except || (kept && (one.options & qosMask) === 0)) continue
+      if (subscriber === except || skips?.(subscriber) === true || (kept && (one.options & qosMask) === 0)) continue
       const readiness = this.#presence.readiness(subscriber)
       if (best.one === undefined || rank[readiness] < rank[best.readiness]) best = { one, readiness }
       if (rank[readiness] === 0) break

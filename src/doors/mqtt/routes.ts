@@ -14,6 +14,8 @@ export interface Route {
   readonly refused: string | undefined
   /** Of `reserved` and `denied`: what a client of MQTT 5 is told. */
   readonly reasonCode: number
+  /** What holds for messages with RETAIN, where that is another: the client may publish here and retain nothing. */
+  readonly retained: Route | undefined
   /** To be brought up to date before each use. */
   readonly match: Match<Subscriber>
 }

@@ -78,7 +78,8 @@ function subscribeOne(
   const options = { qos, noLocal, retainAsPublished, retainHandling, identifier }
   const added = tree.add(filter, subscriber, options)
   if (added === undefined) return tooMany
-  if (added === 'new' && tree.count(subscriber) > limits.subscriptionsPerClientMax) {
+  const over = tree.count(subscriber) > limits.subscriptionsPerClientMax || tree.levels(subscriber) > limits.subscriptionLevelsPerClientMax
+  if (added === 'new' && over) {
     tree.remove(filter, subscriber)
     return tooMany
   }

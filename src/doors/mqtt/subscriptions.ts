@@ -10,6 +10,12 @@ export interface Match<S> {
   /** Empty: nobody has subscribed. */
   readonly nodes: readonly Node<S>[]
   readonly version: number
+  readonly effort: Work
+}
+
+/** Counts units of work; see Effort. */
+export interface Work {
+  units: number
 }
 
 interface MutableMatch<S> extends Match<S> {
@@ -31,6 +37,9 @@ export interface TreeOptions<S> {
   /** Topics, and filters that match them, that are remembered. */
   readonly cacheMax: number
   readonly presence: Presence<S>
+  readonly effort?: Work
+  /** A subscription has come or gone; `filter` as it is subscribed to. */
+  readonly changed?: ((filter: string, subscriber: S, added: boolean) => void) | undefined
 }
 
 /** So many changes are looked at one by one; after more of them a topic is matched anew, which costs about as much. A power of 2. */
@@ -51,6 +60,7 @@ export class Subscriptions<S> {
   version = 0
   readonly #root = createNode<S>(undefined, '')
   readonly #o: TreeOptions<S>
+  readonly #effort: Work
   readonly #holders = new Map<S, Holder<S>>()
   readonly #cache = new Map<string, MutableMatch<S>>()
   readonly #changes: Change<S>[] = []
@@ -60,6 +70,7 @@ export class Subscriptions<S> {
 
   constructor(o: TreeOptions<S>) {
     this.#o = o
+    this.#effort = o.effort ?? { units: 0 }
   }
 
   /**
@@ -70,6 +81,7 @@ export class Subscriptions<S> {
     const share = isShared(filter) ? shareOf(filter) : undefined
     if (share === undefined && isShared(filter)) return undefined
     const levels = (share?.filter ?? filter).split('/')
+    this.#effort.units += levels.length
     let node = this.#find(levels)
     let holder = this.#holders.get(subscriber)
     const options = optionsByte(o)
@@ -87,18 +99,20 @@ export class Subscriptions<S> {
     if (!isUsed(node)) this.#changed(node, true)
     const group = share === undefined ? undefined : this.#groupOf(node, share.group)
     if (holder === undefined) {
-      holder = { subscriber, first: undefined, count: 0, mark: 0, place: 0 }
+      holder = { subscriber, first: undefined, count: 0, levels: 0, mark: 0, place: 0 }
       this.#holders.set(subscriber, holder)
     }
     const subscription: Subscription<S> = { holder, node, group, options, identifiers, at: 0, before: undefined, after: holder.first }
     if (holder.first !== undefined) holder.first.before = subscription
     holder.first = subscription
     holder.count++
+    holder.levels += node.depth
     if (group === undefined) (node.roster ??= new Roster()).add(subscription)
     else group.add(subscription)
     this.size++
     if (group !== undefined) this.shared++
     subscriptions.used++
+    this.#o.changed?.(filter, subscriber, true)
     return 'new'
   }
 
@@ -107,7 +121,9 @@ export class Subscriptions<S> {
     const holder = this.#holders.get(subscriber)
     const share = isShared(filter) ? shareOf(filter) : undefined
     if (holder === undefined || (share === undefined && isShared(filter))) return false
-    const node = this.#find((share?.filter ?? filter).split('/'))
+    const levels = (share?.filter ?? filter).split('/')
+    this.#effort.units += levels.length
+    const node = this.#find(levels)
     const subscription = rosterOf(node, share?.group)?.find(holder)
     if (subscription === undefined) return false
     this.#drop(subscription)
@@ -123,6 +139,12 @@ export class Subscriptions<S> {
     return count
   }
 
+  /** The members of `$share/group/filter`; undefined: there are none. */
+  group(filter: string): SharedGroup<S> | undefined {
+    const share = shareOf(filter)
+    return share === undefined ? undefined : this.#find(share.filter.split('/'))?.groups?.get(share.group)
+  }
+
   /** The subscriber has connected, or is no longer: shared subscriptions prefer those who are there. */
   moved(subscriber: S): void {
     for (let at = this.#holders.get(subscriber)?.first; at !== undefined; at = at.after) at.group?.moved(at)
@@ -131,14 +153,18 @@ export class Subscriptions<S> {
   /** Its subscriptions as they were added, in no order. */
   *of(subscriber: S): Generator<SubscriptionOptions & { readonly filter: string }, void, undefined> {
     for (let at = this.#holders.get(subscriber)?.first; at !== undefined; at = at.after) {
-      const filter = filterOf(at.node)
-      yield { ...optionsOf(at), filter: at.group === undefined ? filter : `$share/${at.group.name}/${filter}` }
+      yield { ...optionsOf(at), filter: at.group?.filter ?? filterOf(at.node) }
     }
   }
 
   /** How many subscriptions a subscriber has. */
   count(subscriber: S): number {
     return this.#holders.get(subscriber)?.count ?? 0
+  }
+
+  /** Levels of the filters of a subscriber. */
+  levels(subscriber: S): number {
+    return this.#holders.get(subscriber)?.levels ?? 0
   }
 
   /** What matches a topic, now. */
@@ -148,7 +174,7 @@ export class Subscriptions<S> {
       this.refresh(known)
       return known
     }
-    const match: MutableMatch<S> = { topic, nodes: this.#walk(topic), version: this.version }
+    const match: MutableMatch<S> = { topic, nodes: this.#walk(topic), version: this.version, effort: this.#effort }
     this.#seen = this.version
     if (this.size === 0) return match
     const weight = 1 + match.nodes.length + Math.floor(topic.length / cachedCharacters)
@@ -185,7 +211,7 @@ export class Subscriptions<S> {
     if (this.size === 0) return nothing
     const found: Node<S>[] = []
     // Wildcards at the first level do not match topics of the server's own [MQTT-4.7.2-1].
-    collect(this.#root, topic.split('/'), 0, !topic.startsWith('$'), found)
+    this.#effort.units += collect(this.#root, topic.split('/'), 0, !topic.startsWith('$'), found)
     return found.length === 0 ? nothing : found
   }
 
@@ -216,7 +242,7 @@ export class Subscriptions<S> {
     node.groups ??= new Map()
     let group = node.groups.get(name)
     if (group === undefined) {
-      group = new SharedGroup(name, this.#o.presence)
+      group = new SharedGroup(name, `$share/${name}/${filterOf(node)}`, this.#o.presence)
       node.groups.set(name, group)
       this.#o.nodes.used++
     }
@@ -225,9 +251,11 @@ export class Subscriptions<S> {
 
   #drop(subscription: Subscription<S>): void {
     const { holder, node, group, before, after } = subscription
+    this.#o.changed?.(group?.filter ?? filterOf(node), holder.subscriber, false)
     if (before === undefined) holder.first = after
     else before.after = after
     if (after !== undefined) after.before = before
+    holder.levels -= node.depth
     if (--holder.count === 0) this.#holders.delete(holder.subscriber)
     if (group === undefined) {
       node.roster!.delete(subscription)
@@ -275,6 +303,7 @@ function createNode<S>(parent: Node<S> | undefined, level: string): Node<S> {
   return {
     parent,
     level,
+    depth: parent === undefined ? 0 : parent.depth + 1,
     any: undefined,
     rest: undefined,
     only: undefined,
@@ -338,14 +367,17 @@ function detach<S>(parent: Node<S>, child: Node<S>): void {
   }
 }
 
-function collect<S>(at: Node<S>, levels: readonly string[], depth: number, wildcards: boolean, found: Node<S>[]): void {
+/** Returns how many nodes were looked at. */
+function collect<S>(at: Node<S>, levels: readonly string[], depth: number, wildcards: boolean, found: Node<S>[]): number {
   // "#" includes the level above it (section 4.7.1.2).
   if (wildcards && at.rest !== undefined) found.push(at.rest)
   if (depth === levels.length) {
     if (isUsed(at)) found.push(at)
-    return
+    return 1
   }
   const named = namedOf(at, levels[depth]!)
-  if (named !== undefined) collect(named, levels, depth + 1, true, found)
-  if (wildcards && at.any !== undefined) collect(at.any, levels, depth + 1, true, found)
+  let looked = 1
+  if (named !== undefined) looked += collect(named, levels, depth + 1, true, found)
+  if (wildcards && at.any !== undefined) looked += collect(at.any, levels, depth + 1, true, found)
+  return looked
 }

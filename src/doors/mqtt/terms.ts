@@ -23,6 +23,9 @@ export const terms311: Terms = {
   problemInformation: false,
 }
 
+/** Of every client of 3.1. */
+export const terms31: Terms = { ...terms311, level: 3 }
+
 /** What the CONNECT of a client of MQTT 5 says. */
 export function terms5({ receiveMaximum, maximumPacketSize, topicAliasMaximum, requestProblemInformation }: Properties): Terms {
   return {

@@ -6,21 +6,60 @@ const copyBytesMax = 16 * 1024
 /** With this much gathered the end of the turn is not waited for: the network may be ready to take it. */
 const gatherBytesMax = 64 * 1024
 
+/**
+ * Puts parts together. Subscribers of one filter are sent the same ones in a turn: what was made for the first serves the others as well, until the end
+ * of the turn.
+ */
+export class Joiner {
+  #parts: readonly Uint8Array[] = []
+  #joined: Uint8Array | undefined
+
+  /** parts[from, to), which have `bytes` together. */
+  join(parts: readonly Uint8Array[], from: number, to: number, bytes: number): Uint8Array {
+    const whole = from === 0 && to === parts.length
+    if (whole && this.#joined !== undefined && this.#same(parts)) return this.#joined
+    const joined = Buffer.allocUnsafe(bytes)
+    let at = 0
+    for (let i = from; i < to; i++) {
+      joined.set(parts[i]!, at)
+      at += parts[i]!.length
+    }
+    if (whole) {
+      this.#parts = parts
+      this.#joined = joined
+    }
+    return joined
+  }
+
+  forget(): void {
+    this.#parts = []
+    this.#joined = undefined
+  }
+
+  #same(parts: readonly Uint8Array[]): boolean {
+    if (parts.length !== this.#parts.length) return false
+    for (let i = 0; i < parts.length; i++) if (parts[i] !== this.#parts[i]) return false
+    return true
+  }
+}
+
 /** Gathers what one connection sends within a turn of the event loop into few writes. */
 export class PacketWriter {
   readonly #connection: Connection
   readonly #schedule: (writer: PacketWriter) => void
   readonly #budget: Budget
+  readonly #joiner: Joiner
   #parts: Uint8Array[] = []
   #bytes = 0
   #scheduled = false
   #accounted = 0
 
   /** `schedule` has `turn` called before the turn of the event loop is over. Waiting bytes count against `budget`. */
-  constructor(connection: Connection, schedule: (writer: PacketWriter) => void, budget: Budget) {
+  constructor(connection: Connection, schedule: (writer: PacketWriter) => void, budget: Budget, joiner: Joiner) {
     this.#connection = connection
     this.#schedule = schedule
     this.#budget = budget
+    this.#joiner = joiner
   }
 
   /** Bytes that wait here or in the network's buffer. */
@@ -81,13 +120,7 @@ export class PacketWriter {
       let bytes = 0
       while (to < parts.length && parts[to]!.length <= copyBytesMax) bytes += parts[to++]!.length
       if (to - from > 1) {
-        const joined = Buffer.allocUnsafe(bytes)
-        let at = 0
-        for (let i = from; i < to; i++) {
-          joined.set(parts[i]!, at)
-          at += parts[i]!.length
-        }
-        this.#connection.write(joined)
+        this.#connection.write(this.#joiner.join(parts, from, to, bytes))
       } else if (to - from === 1) {
         this.#connection.write(parts[from]!)
       }

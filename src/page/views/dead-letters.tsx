@@ -73,7 +73,8 @@ export function DeadLettersView() {
         <span className="soft">{figure(waiting)} wait</span>
       </PageHead>
       <p className="lead">
-        Messages that could not be used, with their original bytes. After a fix they can be sent again; nothing is lost meanwhile.
+        Messages that could not be used, with their original bytes. After a fix they can be sent again. They are kept for 30 days, and up to 64 MiB of
+        them.
       </p>
       <div className="toolbar">
         <Choice

@@ -1,11 +1,12 @@
 import { useMemo, useState } from 'react'
+import { isCode } from '../api.ts'
 import type { Device } from '../api.ts'
 import { visible } from '../format.ts'
 import { useAsk, useLive } from '../hooks.ts'
 import { LiveMetrics } from '../live-metrics.ts'
 import { Ago, Choice, Empty, Loading, Name, PageHead, Problem } from '../parts/common.tsx'
 import { RangePicker } from '../parts/range-picker.tsx'
-import { rangeHash, rangeOf } from '../range.ts'
+import { lengthMs, rangeHash, rangeOf } from '../range.ts'
 import { go, hashOf } from '../route.ts'
 import type { Route } from '../route.ts'
 import { StateOf } from './devices.tsx'
@@ -15,7 +16,7 @@ import { MetricPanel } from './metric-panel.tsx'
 const searchFrom = 8
 
 export function DeviceView({ id, route }: { readonly id: string; readonly route: Route }) {
-  const range = rangeOf(route.query)
+  const [openedMs] = useState(() => Date.now())
   const table = route.query.get('view') === 'table'
   const device = useAsk(`device ${id}`, (api, signal) => api.devices.get({ id }, { signal }), { everyMs: 5_000 })
   const latest = useAsk(`latest ${id}`, async (api, signal) => (await api.readings.getDeviceLatest({ id }, { signal })).items ?? [], {
@@ -30,14 +31,22 @@ export function DeviceView({ id, route }: { readonly id: string; readonly route:
   })
   if (device.data === undefined) {
     if (device.error === undefined) return <Loading />
+    const unknown = isCode(device.error, 'device_not_found')
     return (
       <>
         <PageHead title={<Name of={id} />} />
-        <Problem error={device.error} again={device.again} />
+        {unknown ? (
+          <Empty title="No device has this id">It appears here by itself with its first message.</Empty>
+        ) : (
+          <Problem error={device.error} again={device.again} />
+        )}
         <a href="#/devices">All devices</a>
       </>
     )
   }
+  // Of a device that is new an hour is an empty chart with a stroke at its end.
+  const isNew = openedMs - Date.parse(device.data.created_at) < lengthMs({ preset: '15m' })
+  const range = rangeOf(route.query, isNew ? '15m' : '1h')
   const found = (latest.data ?? []).filter(({ metric }) => metric.toLowerCase().includes(filter.toLowerCase()))
   return (
     <>

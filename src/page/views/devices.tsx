@@ -1,6 +1,6 @@
 import { useId, useState } from 'react'
 import type { Device, Reading } from '../api.ts'
-import { figure, reading as readingText, visible } from '../format.ts'
+import { clipped, figure, reading as readingText, visible } from '../format.ts'
 import { useAsk, useNow, useSettled } from '../hooks.ts'
 import { latestOf } from '../latest.ts'
 import { Ago, Empty, Loading, Name, PageHead, Problem } from '../parts/common.tsx'
@@ -155,7 +155,7 @@ function Values({ of }: { readonly of: readonly Reading[] }) {
             <Name of={metric} />
           </span>{' '}
           <b>
-            {visible(readingText(value)).slice(0, 40)}
+            {clipped(readingText(value), 40)}
             {unit !== undefined && ` ${visible(unit)}`}
           </b>
         </li>

@@ -1,11 +1,11 @@
 import { useEffect, useMemo, useRef, useState } from 'react'
 import type { Reading } from '../api.ts'
-import { moment, reading as readingText, visible } from '../format.ts'
+import { clipped, moment, reading as readingText, visible } from '../format.ts'
 import { useAccess, useAsk, useNow } from '../hooks.ts'
 import type { LiveMetrics } from '../live-metrics.ts'
 import { Chart } from '../parts/chart.tsx'
 import { Loading, Name, Problem } from '../parts/common.tsx'
-import { bucketsOf, noBuckets, PointRing, stepMsOf, withPoints } from '../plot-data.ts'
+import { bucketsOf, noBuckets, PointRing, stepMsOf, stepText, withPoints } from '../plot-data.ts'
 import type { Buckets, Point } from '../plot-data.ts'
 import { lengthMs, rangeParameters } from '../range.ts'
 import type { Range } from '../range.ts'
@@ -89,7 +89,7 @@ function Head({ newest, said }: { readonly newest: Reading; readonly said: strin
         <Name of={newest.metric} />
       </h2>
       <p className="now" title={moment(Date.parse(newest.time), zone)}>
-        {visible(readingText(newest.value)).slice(0, 60)}
+        {clipped(readingText(newest.value), 60)}
         {newest.unit !== undefined && <span className="unit">{visible(newest.unit)}</span>}
       </p>
       <p className="said soft">{said}</p>
@@ -151,7 +151,7 @@ function NumberPanel(props: PanelProps) {
   const at = point === undefined ? -1 : buckets.time.indexOf(point)
   const banded = buckets.count.some((count) => count > 1)
   const flag = typeof latest.value === 'boolean'
-  const summary = flag ? `share that is true, per ${data.step}` : banded ? `mean and range per ${data.step}` : 'a reading each'
+  const summary = flag ? `share that is true, per ${stepText(data.step)}` : banded ? `mean and range per ${stepText(data.step)}` : 'a reading each'
   const said = at >= 0 ? bucketText(buckets, at, zone) : buckets.time.length === 0 ? 'no readings in this time' : summary
   return (
     <>

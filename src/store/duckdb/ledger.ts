@@ -165,7 +165,7 @@ export class Ledger {
       fromUs: timesUs.reduce((a, b) => Math.min(a, b)),
       toUs: timesUs.reduce((a, b) => Math.max(a, b)) + 1,
     })
-    const sql = `WITH w AS (SELECT unnest([${series.join(',')}]::UINTEGER[]) AS series, unnest([${timesUs.join(',')}]::BIGINT[]) AS us)
+    const sql = `WITH w AS (SELECT ${integers(series, 'UINTEGER')} AS series, ${integers(timesUs, 'BIGINT')} AS us)
       SELECT series, arg_max(text, seq) FROM (
         SELECT t.series, t.text, 0::UBIGINT AS seq FROM (${union(texts)}) t JOIN w ON t.series = w.series AND t.ts = make_timestamp(w.us)
         UNION ALL SELECT l.series, l.text, l.seq FROM (${union(late)}) l JOIN w ON l.series = w.series AND l.ts = make_timestamp(w.us))

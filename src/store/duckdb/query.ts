@@ -1,6 +1,5 @@
 import type { DuckDBConnection, DuckDBDataChunk, DuckDBResult } from '@duckdb/node-api'
 import { isBucketed } from '../../core/buckets.ts'
-import { isTimeZone } from '../../core/calendar.ts'
 import { KymoError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
 import type { QueryPage, RangeQuery } from '../../core/ports.ts'
@@ -12,7 +11,8 @@ import { needsOf, planRange, windowedRowsMax, type RangePlan, type Window } from
 import { columnsOf, rangeSql, tellsPartial } from './range-sql.ts'
 import { hot } from './schema.ts'
 import type { SeriesState } from './series-state.ts'
-import { abortError, interruptAgainMs, type QuerySlots } from './slots.ts'
+import { abortError, checkQuery } from '../query-checks.ts'
+import { interruptAgainMs, type QuerySlots } from './slots.ts'
 import type { Turn } from './turn.ts'
 
 export interface QueryParts {
@@ -100,16 +100,6 @@ async function nextPage(plan: RangePlan, result: DuckDBResult, signal: AbortSign
   if (chunk === null || chunk.rowCount === 0) return undefined
   if (signal.aborted) throw abortError(signal)
   return toPage(plan, chunk)
-}
-
-function checkQuery(query: RangeQuery): void {
-  const { stepUs, calendar } = query
-  if (calendar !== undefined && (stepUs !== undefined || !isTimeZone(calendar.timeZone)))
-    throw new KymoError('request_invalid', { detail: 'Buckets are of a step, or of the calendar of a time zone that is known here.' })
-  if (query.gaps !== undefined && !isBucketed(query)) throw new KymoError('request_invalid', { detail: 'Only buckets have gaps.' })
-  if (stepUs !== undefined && (!Number.isSafeInteger(stepUs) || stepUs <= 0))
-    throw new KymoError('request_invalid', { detail: 'The step must be a whole number of microseconds above 0.' })
-  if (!(query.fromUs <= query.toUs)) throw new KymoError('request_invalid', { detail: 'The range ends before it begins.' })
 }
 
 interface Begun {

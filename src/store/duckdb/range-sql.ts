@@ -34,9 +34,10 @@ function rawSql(plan: RangePlan, sources: Sources, limit: number): string {
   const { ids, texts } = plan
   const direction = plan.query.order === 'asc' ? 'ASC' : 'DESC'
   const found = plan.parts.map((part) => rows(part, sources, texts)).join('\nUNION ALL\n')
-  const limited = `SELECT r.series, m.rank, r.ts, r.v, r.flags${texts ? ', r.src, r.text, r.meta' : ''} FROM (${found}) r
+  const columns = texts ? 'r.series, m.rank, r.ts, r.v, r.flags, r.src, r.text, r.meta' : 'm.rank, r.ts, r.v, r.flags'
+  const limited = `SELECT ${columns} FROM (${found}) r
     JOIN m ON m.series = r.series ${afterClause(plan, 'r.ts', 'm.rank')} ORDER BY r.ts ${direction}, m.rank ${direction} LIMIT ${limit}`
-  if (!texts) return `WITH m AS (${ranks(ids)}) SELECT rank, ts, v, flags FROM (${limited}) ORDER BY ts ${direction}, rank ${direction}`
+  if (!texts) return `WITH m AS (${ranks(ids)}) ${limited}`
   const words = union(sources.rows(undefined, plan).texts)
   return `WITH m AS (${ranks(ids)}), q AS (${limited})
     SELECT q.rank, q.ts, q.v, q.flags, coalesce(q.text, x.text) AS text, coalesce(q.meta, x.meta) AS meta FROM q LEFT JOIN (

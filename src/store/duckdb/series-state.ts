@@ -1,4 +1,7 @@
 import { KymoError } from '../../core/errors.ts'
+import type { KeepMinutes } from '../levels.ts'
+
+export type { KeepMinutes }
 
 const none = Number.POSITIVE_INFINITY
 const never = Number.NEGATIVE_INFINITY
@@ -41,13 +44,6 @@ export const field = {
 } as const
 export const levelWidth = 4
 export const stateWidth = 23
-
-/** When the minutes of a series are kept: from one with `dense` readings on, until `minutes` in a row had `sparse` or fewer. */
-export interface KeepMinutes {
-  readonly dense: number
-  readonly sparse: number
-  readonly minutes: number
-}
 
 /** In `minutes_kept`: from here on minutes are not kept. No bucket begins there. */
 export const notKept = 1

@@ -2,6 +2,7 @@ import type { DuckDBConnection } from '@duckdb/node-api'
 import type { Clock } from '../../core/env.ts'
 import { KymoError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
+import { abortError } from '../query-checks.ts'
 
 /** An interrupt that comes before the engine has begun is lost. */
 export const interruptAgainMs = 10
@@ -130,11 +131,4 @@ export class QuerySlots {
       entry!.start(this.#take(entry!.light)!)
     }
   }
-}
-
-/** Why a query was given up: the reason that the signal carries, or that its time was over. */
-export function abortError(signal: AbortSignal): KymoError {
-  return signal.reason instanceof KymoError
-    ? signal.reason
-    : new KymoError('query_deadline', { detail: 'The query was given up.', cause: signal.reason })
 }

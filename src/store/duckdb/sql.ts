@@ -1,8 +1,6 @@
 /** Pieces of statements. Only numbers that Kymo itself made enter a text; what comes from outside never does. */
 
-/** The widths of rollups, and their length in microseconds. */
-export type Level = 'minute' | 'hour'
-export const stepOf = { minute: 60e6, hour: 3600e6 } as const
+export { stepOf, type Level } from '../levels.ts'
 /** Beyond every time that a reading can have, and exact as a number. */
 export const lastTimeUs = Number.MAX_SAFE_INTEGER
 
@@ -12,9 +10,10 @@ export function timestamp(us: number): string {
   return `make_timestamp(${us}::BIGINT)`
 }
 
+/** As one text that is cast: as a list of expressions, 100,000 numbers took 165 ms to bind instead of 22, and a statement has it up to a dozen times. */
 export function integers(values: ArrayLike<number>, type: 'UINTEGER' | 'BIGINT'): string {
   for (let i = 0; i < values.length; i++) if (!Number.isSafeInteger(values[i])) throw new RangeError(`${values[i]} is not an integer`)
-  return `unnest([${Array.prototype.join.call(values, ',')}]::${type}[])`
+  return `unnest('[${Array.prototype.join.call(values, ',')}]'::${type}[])`
 }
 
 /** Aggregates of `readings`-shaped rows as the columns of a rollup row. An M2 of one row is 0 as `var_pop` is. */

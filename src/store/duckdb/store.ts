@@ -4,32 +4,24 @@ import type { Batch } from '../../core/batch.ts'
 import type { Env } from '../../core/env.ts'
 import { KymoError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
-import type { Erasing, OperatorState, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, SeriesPage, Store } from '../../core/ports.ts'
+import type { OperatorState, QueryPage, RangeQuery, SeriesInfo, SeriesMatch, SeriesPage, Store } from '../../core/ports.ts'
 import type { SqlQuery, SqlRows, SqlStore } from '../../core/sql.ts'
-import { catchUp } from './catch-up.ts'
+import { Commits } from './commits.ts'
 import { Checkpoints, defaultCheckpointBytes, holdMs } from './checkpoints.ts'
 import { Database, engineError } from './database.ts'
-import { Dictionary } from './dictionary.ts'
-import { StoreFiles, type SourcesLease } from './files.ts'
+import { StoreFiles } from './files.ts'
 import { HotWriter, type CommitArgument } from './hot-writer.ts'
-import { spanName, type ErasedSeries, type SpanRow } from './ledger.ts'
 import { latestOf } from './latest.ts'
-import { loadState } from './load.ts'
 import { defaultMemoryMb, type DuckdbOptions, type StoreStats } from './options.ts'
 import { runRange, type QueryParts } from './query.ts'
-import { Ranges } from './recompute.ts'
 import { bytesOf, keepAll, type Expiry } from './retention.ts'
 import { Rotations } from './rotations.ts'
 import { RuleSeries } from './rules.ts'
-import { hot } from './schema.ts'
-import type { Drop } from './sealed/drop.ts'
-import { field, keepMinutes, SeriesState, stateWidth } from './series-state.ts'
-import { abortError, QuerySlots } from './slots.ts'
+import { field, keepMinutes, stateWidth } from './series-state.ts'
+import { abortError } from '../query-checks.ts'
+import { QuerySlots } from './slots.ts'
 import { runSql } from './sql/run.ts'
-import { writeManifest } from './sealed/manifest-file.ts'
-import { withFrozen, type Manifest } from './sealed/manifest.ts'
 import type { StoreSnapshot } from './snapshot.ts'
-import { Stage } from './stage.ts'
 import { Upkeep } from './upkeep.ts'
 import { Turn } from './turn.ts'
 
@@ -41,33 +33,18 @@ export class DuckdbStore implements Store, SqlStore {
   readonly #sketchedFromUs: number | undefined
   readonly #memoryLimitBytes: number
   readonly #database: Database
-  readonly #writer: DuckDBConnection
   readonly #admin: DuckDBConnection
   readonly #files: StoreFiles
   readonly #upkeep: Upkeep
   readonly #checkpoints: Checkpoints
-  #hot: HotWriter
+  readonly #commits: Commits
   readonly #slots: QuerySlots
   readonly #turn = new Turn()
   readonly #rotations: Rotations
-  readonly #dictionary = new Dictionary()
-  readonly #state = new SeriesState()
-  readonly #stage: Stage
-  #spans = new Map<string, SpanRow>()
   /** Which series go by which rule of retention. */
-  readonly #rules = new RuleSeries(this.#dictionary)
-  /** Of devices that were erased, and of whom files still have rows. */
-  #erased: readonly ErasedSeries[] = []
-  #gen = 0
+  readonly #rules: RuleSeries
   /** Bytes that retention has removed since the start. */
   readonly #expired: Record<Expiry['reason'], number> = { age: 0, size: 0 }
-  #rowsAtMark = 0
-  /** When the hot file began, and the store's commits then. */
-  #hotSinceMs: number
-  #genAtRotation = 0
-  /** Of the commit under way: until its transaction has ended. */
-  readonly #leases: SourcesLease[] = []
-  #failed: KymoError | undefined
   #closing: Promise<void> | undefined
 
   private constructor(
@@ -82,13 +59,9 @@ export class DuckdbStore implements Store, SqlStore {
     this.#sketchedFromUs = o.sketchedFromUs
     this.#memoryLimitBytes = (o.memoryLimitMb ?? defaultMemoryMb) * 1e6
     this.#database = database
-    this.#writer = writer
     this.#admin = admin
-    this.#hot = hotWriter
     this.#slots = slots
-    this.#stage = new Stage(this.#dictionary, this.#state, hotWriter.tables, new Ranges(), o.keepMinutes ?? keepMinutes)
     this.#files = new StoreFiles(admin, database.dir, database.found, o.attachedMax, database.unsketched)
-    this.#hotSinceMs = o.env.clock.monotonicMs()
     this.#checkpoints = new Checkpoints({
       env: o.env,
       database,
@@ -97,9 +70,21 @@ export class DuckdbStore implements Store, SqlStore {
       turn: this.#turn,
       bytes: o.checkpointBytes ?? defaultCheckpointBytes,
       reserveBytes: o.reserveBytes ?? limits.diskReserveBytes,
-      failed: () => this.#failed !== undefined,
-      fail: (error) => (this.#failed = error),
+      failed: () => this.#commits.failed !== undefined,
+      fail: (error) => (this.#commits.failed = error),
     })
+    this.#commits = new Commits({
+      env: o.env,
+      database,
+      connection: writer,
+      hotWriter,
+      files: this.#files,
+      turn: this.#turn,
+      checkpoints: this.#checkpoints,
+      keepMinutes: o.keepMinutes ?? keepMinutes,
+      check: () => this.#check(),
+    })
+    this.#rules = new RuleSeries(this.#commits.dictionary)
     this.#rotations = new Rotations({
       env: o.env,
       database,
@@ -107,8 +92,8 @@ export class DuckdbStore implements Store, SqlStore {
       checkpoints: this.#checkpoints,
       slots,
       turn: this.#turn,
-      needed: () => this.#gen !== this.#genAtRotation,
-      rotate: () => this.#rotateNow(),
+      needed: () => this.#commits.sinceRotation,
+      rotate: () => this.#commits.rotate(),
     })
     this.#upkeep = new Upkeep({
       dir: database.dir,
@@ -125,12 +110,12 @@ export class DuckdbStore implements Store, SqlStore {
         this.#turn.run(async () => {
           await Promise.resolve()
           for (const one of expiries) this.#expired[one.reason] += one.bytes
-          this.#forget(manifest)
+          this.#commits.noteExpired(manifest)
         }),
-      erased: () => this.#erased,
+      erased: () => this.#commits.erased,
       thin: () => ({ drops: this.#rules.drops(o.retention?.rules ?? [], o.env.clock.nowUs()), version: this.#rules.version }),
-      thinning: (drops) => this.#thinning(drops),
-      purged: (ids) => this.#purged(ids),
+      thinning: (drops) => this.#commits.noteThinning(drops),
+      purged: (ids) => this.#commits.notePurged(ids),
       detach: async (catalog) => void (await admin.run(`DETACH ${catalog}`)),
       ...(o.exitAfter === undefined ? {} : { exitAfter: o.exitAfter }),
     })
@@ -150,10 +135,8 @@ export class DuckdbStore implements Store, SqlStore {
       for (let i = 0; i < limits.queryInFlightMax; i++) readers.push(await database.connect())
       const hotWriter = await HotWriter.open(writer)
       store = new DuckdbStore(o, database, writer, await database.connect(), hotWriter, new QuerySlots(readers))
-      await store.#load()
-      // Its age counts from when it was made, however often the process was started since.
-      const ageMs = Math.max(0, (o.env.clock.nowUs() - (await hotWriter.ledger.createdUs())) / 1000)
-      store.#hotSinceMs -= Math.min(ageMs, o.sealAfterMs ?? limits.hotAgeMaxMs)
+      await store.#commits.load()
+      await store.#commits.takeAge(o.sealAfterMs ?? limits.hotAgeMaxMs)
       return store
     } catch (thrown) {
       if (store !== undefined) await Promise.all([store.#upkeep.close(), store.#files.close()])
@@ -163,42 +146,16 @@ export class DuckdbStore implements Store, SqlStore {
   }
 
   commit(c: CommitArgument, signal: AbortSignal): Promise<void> {
-    return this.#turn.run(async () => {
-      if (signal.aborted) throw abortError(signal)
-      this.#check()
-      const known = this.#spans.get(spanName(c.span))
-      if (known !== undefined && known.next !== c.span.first) {
-        throw new KymoError('span_conflict', {
-          detail: `Offset ${c.span.first} of ${c.span.topic} was offered; the store expects ${known.next}.`,
-          facts: { first: String(c.span.first), next: String(known.next) },
-        })
-      }
-      this.#checkpoints.checkRoom()
-      try {
-        await this.#transaction(c, known)
-      } catch (thrown) {
-        throw await this.#rollback(thrown)
-      } finally {
-        for (const lease of this.#leases.splice(0)) lease.release()
-      }
-      if (known !== undefined) known.next = c.span.next
-      else this.#spans.set(spanName(c.span), { log: c.span.log, topic: c.span.topic, partition: c.span.partition, next: c.span.next })
-      await this.#checkpoints.whenDue()
-    })
+    return this.#commits.commit(c, signal)
   }
 
   resume(log: string, topic: string, partition: number): Promise<{ readonly next: bigint; readonly states: readonly OperatorState[] } | undefined> {
-    return this.#turn.run(async () => {
-      this.#check()
-      const span = this.#spans.get(spanName({ log, topic, partition }))
-      if (span === undefined) return undefined
-      return { next: span.next, states: await this.#hot.ledger.states(log, topic, partition) }
-    })
+    return this.#commits.resume(log, topic, partition)
   }
 
   /** Has another log of this topic and partition been stored? Then operators that start empty must be seeded from `series`. */
   knowsAnotherLog(log: string, topic: string, partition: number): boolean {
-    return [...this.#spans.values()].some((span) => span.topic === topic && span.partition === partition && span.log !== log)
+    return this.#commits.knowsAnotherLog(log, topic, partition)
   }
 
   async *query(q: RangeQuery, signal: AbortSignal): AsyncGenerator<QueryPage, void, void> {
@@ -215,7 +172,7 @@ export class DuckdbStore implements Store, SqlStore {
     return this.#turn.run(() => {
       if (signal.aborted) throw abortError(signal)
       this.#check()
-      return latestOf({ dictionary: this.#dictionary, state: this.#state, files: this.#files, ledger: this.#hot.ledger }, match)
+      return latestOf({ dictionary: this.#commits.dictionary, state: this.#commits.state, files: this.#files, ledger: this.#commits.ledger }, match)
     })
   }
 
@@ -223,12 +180,12 @@ export class DuckdbStore implements Store, SqlStore {
     return this.#turn.run(async () => {
       if (signal.aborted) throw abortError(signal)
       this.#check()
-      const { cells } = this.#state
+      const { cells } = this.#commits.state
       await Promise.resolve()
-      return Array.from(this.#dictionary.page(this.#dictionary.match(match), page), (id) => {
+      return Array.from(this.#commits.dictionary.page(this.#commits.dictionary.match(match), page), (id) => {
         const at = id * stateWidth
         const lastUs = Math.max(cells[at + field.last]!, cells[at + field.lateLast]!)
-        return { key: this.#dictionary.keys[id]!, firstUs: cells[at + field.first]!, lastUs }
+        return { key: this.#commits.dictionary.keys[id]!, firstUs: cells[at + field.first]!, lastUs }
       })
     })
   }
@@ -238,10 +195,10 @@ export class DuckdbStore implements Store, SqlStore {
     const { manifest, frozen } = this.#files.view
     return {
       bytes: this.#database.hotBytes + frozen.reduce((sum, file) => sum + this.#database.frozenBytes(file.hot), 0) + bytesOf(manifest),
-      series: this.#dictionary.size - this.#dictionary.erased,
+      series: this.#commits.dictionary.size - this.#commits.dictionary.erased,
       running: this.#slots.running,
       waiting: this.#slots.waiting,
-      rawFromUs: this.#stage.rawFromUs,
+      rawFromUs: this.#commits.stage.rawFromUs,
       expiredBytes: { ...this.#expired, rules: this.#upkeep.ruled.bytes },
       rules: { series: this.#rules.counts, dueFiles: this.#upkeep.ruled.dueFiles },
     }
@@ -259,15 +216,14 @@ export class DuckdbStore implements Store, SqlStore {
       await this.#rotations.settled()
       await this.#checkpoints.holding
       await this.#turn.run(async () => {
-        if (this.#failed === undefined)
-          await this.#settle().catch((thrown: unknown) =>
-            this.#env.logger.warn('The store was closed without a checkpoint.', { detail: engineError(thrown).message }),
-          )
-        this.#failed ??= new KymoError('shutting_down')
+        if (this.#commits.failed === undefined)
+          await this.#commits
+            .settle()
+            .catch((thrown: unknown) => this.#env.logger.warn('The store was closed without a checkpoint.', { detail: engineError(thrown).message }))
+        this.#commits.failed ??= new KymoError('shutting_down')
         // What queries have released may still be on its way out of the engine.
         await this.#files.close()
-        this.#hot.close()
-        this.#writer.closeSync()
+        this.#commits.close()
         this.#admin.closeSync()
         this.#database.close()
       })
@@ -276,151 +232,39 @@ export class DuckdbStore implements Store, SqlStore {
   }
 
   #check(): void {
-    if (this.#failed !== undefined) throw this.#failed
+    if (this.#commits.failed !== undefined) throw this.#commits.failed
     if (this.#closing !== undefined) throw new KymoError('shutting_down')
-  }
-
-  async #transaction(c: CommitArgument, known: SpanRow | undefined): Promise<void> {
-    const gen = this.#gen + 1
-    await this.#hot.begin.run()
-    const another = known === undefined && this.knowsAnotherLog(c.span.log, c.span.topic, c.span.partition)
-    if (another) this.#stage.distrustOpenBuckets()
-    this.#stage.add(c.tables, gen)
-    this.#hot.tables.flush()
-    await catchUp({ writer: this.#writer, stage: this.#stage, state: this.#state, files: this.#files, leases: this.#leases }, gen)
-    if (c.erase !== undefined) await this.#erase(c.erase)
-    for (const state of c.states ?? []) await this.#hot.ledger.keepState(c.span, state)
-    const since = this.#stage.readings - this.#rowsAtMark
-    const mark = another || since > Math.max(1_000_000, 20 * this.#dictionary.size)
-    if (mark) await this.#keepMark(gen)
-    await this.#hot.ledger.commit(c.span, known !== undefined, gen)
-    this.#gen = gen
-    if (mark) this.#rowsAtMark = this.#stage.readings
-  }
-
-  /** In the open transaction. Nobody reads the device's rows from this commit on, as its series have no names; files follow (upkeep.ts). */
-  async #erase({ id, tenant, device }: Erasing): Promise<void> {
-    const erased = this.#dictionary.forget(tenant, device).map((series) => ({ series, erasure: id, hot: this.#database.hot }))
-    for (const { series } of erased) this.#state.forget(series)
-    this.#database.spoilNext()
-    await this.#hot.ledger.erase(erased)
-    this.#erased = [...this.#erased, ...erased]
-  }
-
-  /** No file has these series any more. */
-  async #purged(ids: readonly number[]): Promise<void> {
-    await this.#turn.run(async () => {
-      this.#check()
-      try {
-        await this.#writer.run('BEGIN')
-        await this.#hot.ledger.forgetErased(ids)
-        await this.#writer.run('COMMIT')
-      } catch (thrown) {
-        throw await this.#rollback(thrown)
-      }
-      const gone = new Set(ids)
-      this.#erased = this.#erased.filter(({ series }) => !gone.has(series))
-    })
-  }
-
-  /** Takes durable note of what rules of retention take away: no bucket is computed again from what is left. */
-  async #thinning(drops: readonly Drop[]): Promise<void> {
-    await this.#turn.run(async () => {
-      this.#check()
-      let news = false
-      for (const { ids, beforeUs } of drops) {
-        for (const id of ids) {
-          if (this.#state.expireRaw(id, beforeUs.raw ?? 0)) news = true
-          if (this.#state.expire(id, beforeUs['1m'] ?? 0, beforeUs['1h'] ?? 0)) news = true
-        }
-      }
-      if (news) await this.#writeMark()
-    })
   }
 
   /** Erasures of which files still have rows, though nobody reads them; each with the number of its series. */
   erasing(): ReadonlyMap<string, number> {
     return new Map(
       Array.from(
-        Map.groupBy(this.#erased, ({ erasure }) => erasure),
+        Map.groupBy(this.#commits.erased, ({ erasure }) => erasure),
         ([id, series]) => [id, series.length],
       ),
     )
-  }
-
-  /** Writes the state of the series down by itself. */
-  async #writeMark(): Promise<void> {
-    try {
-      await this.#writer.run('BEGIN')
-      await this.#keepMark(this.#gen)
-      await this.#writer.run('COMMIT')
-      this.#rowsAtMark = this.#stage.readings
-    } catch (thrown) {
-      throw await this.#rollback(thrown)
-    }
-  }
-
-  #keepMark(gen: number): Promise<void> {
-    return this.#hot.ledger.keepMark({ gen, readings: this.#stage.readings, seq: this.#stage.seq - 1 }, this.#state.encode())
-  }
-
-  /** After a failure nothing of the commit may remain, on disk or in memory. */
-  async #rollback(thrown: unknown): Promise<KymoError> {
-    const found = engineError(thrown)
-    // Queries have taken the engine's memory: there will be some again.
-    const error = found.code === 'query_too_large' ? new KymoError('store_unavailable', { detail: found.message, cause: thrown }) : found
-    this.#hot.tables.clear()
-    await this.#writer.run('ROLLBACK').catch(() => undefined) // a commit that failed has rolled back already
-    if (error.code === 'store_failed') {
-      this.#failed = error
-      return error
-    }
-    try {
-      await this.#load()
-    } catch (again) {
-      this.#failed = engineError(again)
-      return this.#failed
-    }
-    return error
-  }
-
-  async #load(): Promise<void> {
-    const loaded = await loadState(this.#writer, this.#dictionary, this.#state, this.#files)
-    this.#gen = loaded.gen
-    this.#stage.seq = loaded.seq + 1
-    this.#stage.readings = loaded.readings
-    this.#rowsAtMark = loaded.readings - loaded.rowsSince
-    this.#spans = await this.#hot.ledger.spans()
-    this.#erased = await this.#hot.ledger.erased()
-    this.#forget(this.#files.view.manifest)
-  }
-
-  /** Takes note of what retention has removed: a plan that is made from now on asks for none of it. */
-  #forget({ expired }: Manifest): void {
-    if (expired === undefined) return
-    this.#stage.rawFromUs = expired.raw ?? 0
-    for (let id = 0; id < this.#dictionary.size; id++) this.#state.expire(id, expired['1m'] ?? 0, expired['1h'] ?? 0)
   }
 
   get #queryParts(): QueryParts {
     return {
       slots: this.#slots,
       turn: this.#turn,
-      dictionary: this.#dictionary,
-      state: this.#state,
+      dictionary: this.#commits.dictionary,
+      state: this.#commits.state,
       files: this.#files,
-      gen: () => this.#gen,
-      erasing: () => this.#erased.length > 0,
+      gen: () => this.#commits.gen,
+      erasing: () => this.#commits.erased.length > 0,
       sketchedFromUs: this.#sketchedFromUs,
     }
   }
 
   /** From 1 on the hot file is to be closed; from 2 on queries wait for it as long as others may run. */
   #ripeness({ sealBytes = limits.hotBytesMax, sealAfterMs = limits.hotAgeMaxMs }: Pick<DuckdbOptions, 'sealBytes' | 'sealAfterMs'>): number {
-    if (this.#failed !== undefined || this.#closing !== undefined || this.#gen === this.#genAtRotation) return 0
+    if (this.#commits.failed !== undefined || this.#closing !== undefined || !this.#commits.sinceRotation) return 0
     // What was erased is to leave this file; now and then there is no gap between queries.
-    const erased = this.#erased.some((one) => one.hot === this.#database.hot) ? 1 : 0
-    return Math.max(erased, this.#database.hotBytes / sealBytes, (this.#env.clock.monotonicMs() - this.#hotSinceMs) / sealAfterMs)
+    const erased = this.#commits.erased.some((one) => one.hot === this.#database.hot) ? 1 : 0
+    return Math.max(erased, this.#database.hotBytes / sealBytes, this.#commits.hotAgeMs / sealAfterMs)
   }
 
   /** Links the store's files into a folder, as they are between two commits, after a rotation. `store_unavailable`: queries left no gap. */
@@ -429,54 +273,8 @@ export class DuckdbStore implements Store, SqlStore {
     return this.#rotations.snapshot(
       into,
       () => this.#files.view,
-      () => this.#spans.values(),
+      () => this.#commits.spans,
     )
-  }
-
-  async #rotateNow(): Promise<void> {
-    this.#check()
-    if (!this.#checkpoints.room)
-      throw new KymoError('disk_full', { detail: `${this.#database.dir} has no room for the next hot file.`, retryAfterS: 10 })
-    await this.#writer.run(`CHECKPOINT ${hot}`)
-    this.#hot.close()
-    try {
-      const state = { mark: { gen: this.#gen, seq: this.#stage.seq - 1 }, bytes: this.#state.encode() }
-      const frozen = await this.#database.rotate(this.#writer, state, this.#env.clock.nowUs())
-      this.#stage.readings = 0
-      this.#rowsAtMark = 0
-      this.#genAtRotation = this.#gen
-      this.#hotSinceMs = this.#env.clock.monotonicMs()
-      const { manifest, frozen: before } = this.#files.view
-      void this.#files.replace({ manifest: withFrozen(manifest, frozen.hot), frozen: [...before, frozen] })
-      writeManifest(this.#database.dir, this.#files.view.manifest)
-    } catch (thrown) {
-      if (thrown instanceof KymoError && thrown.code === 'store_failed') this.#failed = thrown
-      throw thrown
-    } finally {
-      if (this.#failed === undefined) await this.#reopenHot()
-    }
-  }
-
-  /** After a rotation, or one that failed: when the hot file cannot be written any more, the store cannot go on. */
-  async #reopenHot(): Promise<void> {
-    try {
-      this.#hot = await HotWriter.open(this.#writer)
-      this.#stage.use(this.#hot.tables)
-    } catch (thrown) {
-      this.#failed = new KymoError('store_failed', { detail: engineError(thrown).message, cause: thrown })
-      throw this.#failed
-    }
-  }
-
-  /** Before closing: what a start would have to work out is written down, and the write-ahead log goes into the file. */
-  async #settle(): Promise<void> {
-    if (!this.#checkpoints.room) return
-    if (this.#stage.readings > this.#rowsAtMark) {
-      await this.#writer.run('BEGIN')
-      await this.#keepMark(this.#gen)
-      await this.#writer.run('COMMIT')
-    }
-    await this.#checkpoints.now()
   }
 }
 

@@ -255,7 +255,7 @@ export class Upkeep {
   async #child(job: Job): Promise<readonly Run[]> {
     const exitAfter = this.#o.exitAfter?.()
     const { runs, peakBytes, cpuMs } = await runSealer(job, { signal: this.#abort.signal, ...(exitAfter === undefined ? {} : { exitAfter }) })
-    this.#o.env.logger.debug(saidOf(job), { peakBytes, cpuMs })
+    this.#o.env.logger.debug(saidOf(job), { peakBytes, cpuMs, bytes: job.do === 'find' ? 0 : bytesOf({ runs }) })
     return runs
   }
 

@@ -1,7 +1,7 @@
 import { KymoError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
 import type { MetaWrite } from '../../core/ports.ts'
-import type { EncodedWrite } from './documents.ts'
+import type { EncodedWrite } from './calls.ts'
 
 const idBytesMax = 512
 // eslint-disable-next-line no-control-regex -- control characters are what it looks for
@@ -47,4 +47,11 @@ function storable(name: string): boolean {
 
 function invalid(detail: string): KymoError {
   return new KymoError('request_invalid', { detail })
+}
+
+/** What a write is told whose expectation is not met; `found`: the version that is there, 0: none. */
+export function unexpected(write: EncodedWrite, found: number): KymoError {
+  const facts = { collection: write.collection, id: write.id, version: found }
+  if (write.expect === 0) return new KymoError('already_exists', { facts })
+  return new KymoError('version_conflict', { facts })
 }

@@ -1,42 +1,10 @@
 import { DatabaseSync } from 'node:sqlite'
 import type { StatementSync } from 'node:sqlite'
 import { KymoError, toPlainError } from '../../core/errors.ts'
-import type { PlainError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
+import type { CallOutcome, EncodedWrite, ListAnswer, ListQuery, StoredText } from './calls.ts'
+import { unexpected } from './checks.ts'
 import { prepareSchema, sqliteError } from './schema.ts'
-
-/** A write as it crosses to the thread that owns the file: the document is JSON text already. */
-export interface EncodedWrite {
-  readonly collection: string
-  readonly tenant: string
-  readonly id: string
-  /** Absent: delete. */
-  readonly body?: string
-  readonly expect?: number
-}
-
-export interface StoredText {
-  readonly id: string
-  readonly body: string
-  readonly version: number
-}
-
-export interface ListQuery {
-  readonly collection: string
-  readonly tenant: string
-  readonly after?: string
-  readonly limit: number
-  readonly where?: Readonly<Record<string, string | number | boolean>>
-}
-
-/** `more`: the answer was cut at `metaAnswerBytesMax`; go on after its last id. */
-export interface ListAnswer {
-  readonly rows: readonly StoredText[]
-  readonly more: boolean
-}
-
-/** What became of one call: the version of each of its puts, in order, or why nothing of it was written. */
-export type CallOutcome = { readonly versions: readonly number[] } | { readonly error: PlainError }
 
 /** The documents of one SQLite file, synchronously; owner of its connection. All throw KymoErrors. */
 export class SqliteDocuments {
@@ -190,12 +158,6 @@ function storedText(row: Readonly<Record<string, unknown>>): StoredText {
     throw new KymoError('meta_corrupt', { detail: 'A row of the metadata file has columns of the wrong type.' })
   }
   return { id, body, version }
-}
-
-function unexpected(write: EncodedWrite, found: number): KymoError {
-  const facts = { collection: write.collection, id: write.id, version: found }
-  if (write.expect === 0) return new KymoError('already_exists', { facts })
-  return new KymoError('version_conflict', { facts })
 }
 
 function guarded<T>(work: () => T): T {

@@ -3,7 +3,7 @@ import type { Logger } from '../../core/env.ts'
 import { fromPlainError, KymoError } from '../../core/errors.ts'
 import type { PlainError } from '../../core/errors.ts'
 import { SqliteDocuments } from './documents.ts'
-import type { CallOutcome, EncodedWrite, ListAnswer, ListQuery, StoredText } from './documents.ts'
+import type { CallOutcome, EncodedWrite, ListAnswer, ListQuery, StoredText } from './calls.ts'
 
 /** The documents behind promises: in this thread, or in one of their own. */
 export interface DocumentsEngine {

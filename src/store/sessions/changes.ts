@@ -14,6 +14,8 @@ export interface EntryStatement {
   readonly qos: 1 | 2
   readonly retain: boolean
   readonly identifiers: readonly number[]
+  /** Of a shared subscription: its filter. */
+  readonly group: string | undefined
   readonly packetId: number
 }
 
@@ -47,6 +49,7 @@ export interface RecipientStatement {
   readonly qos: 1 | 2
   readonly retain: boolean
   readonly identifiers: readonly number[]
+  readonly group: string | undefined
 }
 
 export interface DueStatement {
@@ -179,14 +182,23 @@ function getSubscriptions(from: ByteReader): SessionSubscription[] {
   })
 }
 
-/** QoS 2: 1. Retain: 2. Identifiers follow: 4. */
-function deliveryFlags(e: { readonly qos: 1 | 2; readonly retain: boolean; readonly identifiers: readonly number[] }): number {
-  return (e.qos === 2 ? 1 : 0) | (e.retain ? 2 : 0) | (e.identifiers.length > 0 ? 4 : 0)
+type Delivery = Omit<RecipientStatement, 'session'>
+
+/** QoS 2: 1. Retain: 2. Identifiers follow: 4. A shared subscription's filter follows: 16. Bit 8 is the caller's. */
+function putDelivery(out: ByteWriter, e: Delivery, flags: number): void {
+  out.u8((e.qos === 2 ? 1 : 0) | (e.retain ? 2 : 0) | (e.identifiers.length > 0 ? 4 : 0) | (e.group === undefined ? 0 : 16) | flags)
+  if (e.identifiers.length > 0) putNumbers(out, e.identifiers)
+  if (e.group !== undefined) out.text(e.group)
 }
 
-function getDelivery(from: ByteReader, flags: number): { readonly qos: 1 | 2; readonly retain: boolean; readonly identifiers: readonly number[] } {
-  if (flags > 7) throw from.wrong('a delivery has flags that none has')
-  return { qos: (flags & 1) === 0 ? 1 : 2, retain: (flags & 2) !== 0, identifiers: (flags & 4) === 0 ? none : getNumbers(from) }
+function getDelivery(from: ByteReader, flags: number): Delivery {
+  if ((flags & ~0x17) !== 0) throw from.wrong('a delivery has flags that none has')
+  return {
+    qos: (flags & 1) === 0 ? 1 : 2,
+    retain: (flags & 2) !== 0,
+    identifiers: (flags & 4) === 0 ? none : getNumbers(from),
+    group: (flags & 16) === 0 ? undefined : from.text(),
+  }
 }
 
 function putWill(out: ByteWriter, will: WillStatement | undefined): void {
@@ -218,8 +230,7 @@ function putSession(out: ByteWriter, s: SessionStatement): void {
   putNumbers(out, s.inbound)
   out.varint(s.entries.length)
   for (const entry of s.entries) {
-    out.u8(deliveryFlags(entry) | (entry.received ? 8 : 0))
-    if (entry.identifiers.length > 0) putNumbers(out, entry.identifiers)
+    putDelivery(out, entry, entry.received ? 8 : 0)
     out.varint(entry.seq)
     out.varint(entry.packetId)
   }
@@ -287,8 +298,7 @@ export function encoder(out: ByteWriter): Changes {
       out.varint(recipients.length)
       for (const recipient of recipients) {
         out.varint(recipient.session)
-        out.u8(deliveryFlags(recipient))
-        if (recipient.identifiers.length > 0) putNumbers(out, recipient.identifiers)
+        putDelivery(out, recipient, 0)
       }
     },
     sending: (session, seq, packetId) => numbers(Type.sending, session, seq, packetId),

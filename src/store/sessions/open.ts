@@ -7,6 +7,7 @@ import {
   type AttachOptions,
   type DropReason,
   type DueWill,
+  type LeftDelivery,
   type QueuePolicy,
   type SessionLimits,
   type SessionRef,
@@ -58,7 +59,7 @@ export class OpenSessions {
   readonly limits: SessionLimits
   readonly whenFull: QueuePolicy
   readonly dropped: Record<DropReason, number> = { ...noDrops }
-  readonly ended = new Set<(session: SessionRef) => void>()
+  readonly ended = new Set<(session: SessionRef, left: readonly LeftDelivery[]) => void>()
   attached = 0
   readonly #deadlines = new Deadlines()
   readonly #rewrite: Rewrite
@@ -123,11 +124,10 @@ export class OpenSessions {
     if (o.will !== undefined) this.#refuseWill(messageBytes(o.will.message), session)
     if (session !== undefined) {
       session.owner?.taken()
-      this.#settleWill(session, nowUs, o.clean)
       if (o.clean || endUs(session) <= nowUs) {
         this.end(session)
         session = undefined
-      }
+      } else this.#settleWill(session, nowUs)
     }
     const will = o.will === undefined ? undefined : willStatement(this.state.nextMessage, o.will)
     const present = session !== undefined
@@ -171,14 +171,15 @@ export class OpenSessions {
     if (dueUs <= nowUs) this.#look(session, nowUs)
   }
 
-  /** The session ends; its will, if it has one, is due [MQTT-3.1.2-8]. */
+  /** The session ends; its will, if it has one, is due [MQTT-3.1.2-8], and not for itself: a shared subscription would give it to who is gone. */
   end(session: Session): void {
     const { id } = session
     this.release(session)
     this.#deadlines.disarm(session)
+    const left = leftOf(session)
+    for (const listener of this.ended) listener(session, left)
     this.#dueWill(session)
     this.lazily((to) => to.end(id))
-    for (const listener of this.ended) listener(session)
   }
 
   /** What is due by the clock. While changes are refused it waits. */
@@ -226,12 +227,12 @@ export class OpenSessions {
     return id
   }
 
-  /** Before another connection takes the session (MQTT 5, 3.1.3.2.2, 3.1.4): due when the session begins anew or has no delay, else discarded. */
-  #settleWill(session: Session, nowUs: number, clean: boolean): void {
+  /** Before another connection takes the session as it is (MQTT 5, 3.1.3.2.2, 3.1.4): due when it has no delay, else discarded. */
+  #settleWill(session: Session, nowUs: number): void {
     const { id, will } = session
     if (will === undefined) return
     const connected = session.detachedUs === Number.POSITIVE_INFINITY
-    if (clean || (connected ? will.delayS === 0 : will.dueUs <= nowUs)) this.#dueWill(session)
+    if (connected ? will.delayS === 0 : will.dueUs <= nowUs) this.#dueWill(session)
     else this.lazily((to) => to.willDrop(id))
   }
 
@@ -253,6 +254,14 @@ export class OpenSessions {
   #arm(session: Session): void {
     this.#deadlines.arm(session, Math.min(endUs(session), session.will?.dueUs ?? Number.POSITIVE_INFINITY))
   }
+}
+
+/** What of shared subscriptions others may have: what was not sent, and of QoS 1 what was not acknowledged (MQTT 5, 4.8.2). */
+function leftOf({ inflight, waiting }: Session): readonly LeftDelivery[] {
+  const left: LeftDelivery[] = []
+  for (const { group, stored, qos } of inflight?.values() ?? []) if (group !== undefined && qos === 1) left.push({ group, message: stored!.body })
+  for (const { group, stored } of waiting ?? []) if (group !== undefined && stored !== undefined) left.push({ group, message: stored.body })
+  return left
 }
 
 /** When a session that nobody has ends, epoch microseconds. */

@@ -28,7 +28,8 @@ export function publish(open: OpenSessions, p: Publication): number {
     if (session === undefined) continue
     session.last = state.nextMessage
     to.push(session)
-    recipients.push({ session: session.id, qos: recipient.qos, retain: recipient.retain, identifiers: recipient.identifiers?.slice() ?? none })
+    const { qos, retain, group } = recipient
+    recipients.push({ session: session.id, qos, retain, identifiers: recipient.identifiers?.slice() ?? none, group })
   }
   const retain = p.retain === true && message.payload.length > 0 && retainable(open, p, bytes)
   const changes = journal.begin()
@@ -68,7 +69,8 @@ function wake(owner: Owner): void {
 
 function refuseTooLarge({ message, recipients }: Publication): void {
   let bytes = message.payload.length + message.properties.length + message.topic.length * 3
-  for (const { identifiers } of recipients) bytes += recipientBytesMax + (identifiers?.length ?? 0) * identifierBytesMax
+  for (const { identifiers, group } of recipients)
+    bytes += recipientBytesMax + (identifiers?.length ?? 0) * identifierBytesMax + (group?.length ?? 0) * 3
   const max = limits.logRecordBytesMax - 2 * limits.mqttSessionRecordBytes
   if (bytes > max) throw new KymoError('record_too_large', { detail: `A message with its recipients takes ${bytes} bytes; ${max} are taken.` })
 }

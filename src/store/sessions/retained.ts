@@ -54,18 +54,19 @@ export class RetainedTopics<M> {
 
   /**
    * Those that `filter` matches (MQTT 5, 4.7): `#` takes the level above it too, and neither wildcard takes a first level that begins with `$`
-   * [MQTT-4.7.2-1]. What is added or removed meanwhile may be met or not.
+   * [MQTT-4.7.2-1]. What is added or removed meanwhile may be met or not. Undefined for a level without one: a walk may be long and find nothing.
    */
-  *match(filter: string): Generator<M, void, undefined> {
+  *match(filter: string): Generator<M | undefined, void, undefined> {
     yield* below(this.#root, filter.split('/'), 0)
   }
 }
 
-function* below<M>(node: Node<M>, levels: readonly string[], at: number): Generator<M, void, undefined> {
+function* below<M>(node: Node<M>, levels: readonly string[], at: number): Generator<M | undefined, void, undefined> {
   if (at === levels.length) {
-    if (node.message !== undefined) yield node.message
+    yield node.message
     return
   }
+  yield undefined
   const level = levels[at]!
   if (level === '#') yield* all(node, at === 0)
   else if (level === '+') {
@@ -76,7 +77,7 @@ function* below<M>(node: Node<M>, levels: readonly string[], at: number): Genera
   }
 }
 
-function* all<M>(node: Node<M>, first: boolean): Generator<M, void, undefined> {
-  if (node.message !== undefined) yield node.message
+function* all<M>(node: Node<M>, first: boolean): Generator<M | undefined, void, undefined> {
+  yield node.message
   for (const [name, child] of node.children ?? []) if (!first || !name.startsWith('$')) yield* all(child, false)
 }

@@ -105,6 +105,6 @@ export function statementOf(session: Session): SessionStatement {
   return { id, tenant, client, epoch, expiryS, detachedUs, subscriptions, inbound: [...(session.inbound ?? [])], entries, will }
 }
 
-function entryOf({ seq, qos, retain, identifiers, received, packetId }: Entry): EntryStatement {
-  return { seq, qos, retain, identifiers, received, packetId }
+function entryOf({ seq, qos, retain, identifiers, group, received, packetId }: Entry): EntryStatement {
+  return { seq, qos, retain, identifiers, group, received, packetId }
 }

@@ -27,6 +27,8 @@ export interface Entry {
   readonly qos: 1 | 2
   readonly retain: boolean
   readonly identifiers: readonly number[]
+  /** Of a shared subscription: its filter. */
+  readonly group: string | undefined
   /** PUBREC came: the message is no longer kept. */
   readonly received: boolean
   /** Undefined: `received`; or, while reading back, it has not been stated yet. */

@@ -62,8 +62,8 @@ export class State implements Changes {
       owner: undefined,
       dueS: 0,
     }
-    for (const { seq, qos, retain, identifiers, received, packetId } of s.entries) {
-      const entry: Entry = { seq, qos, retain, identifiers, received, stored: undefined, packetId }
+    for (const { seq, qos, retain, identifiers, group, received, packetId } of s.entries) {
+      const entry: Entry = { seq, qos, retain, identifiers, group, received, stored: undefined, packetId }
       this.nextMessage = Math.max(this.nextMessage, seq + 1)
       if (packetId === 0) (session.waiting ??= []).push(entry)
       else (session.inflight ??= new Map()).set(packetId, entry)
@@ -129,11 +129,13 @@ export class State implements Changes {
       message = { id, body, bytes, refs: 0, retained: false, generation: this.generation, ticket: this.ticket }
       this.messages.set(id, message)
     }
-    for (const { session: to, qos, retain, identifiers } of recipients) {
+    for (const { session: to, qos, retain, identifiers, group } of recipients) {
       const session = this.#session(to)
       if (session === undefined) continue
       session.last = id
-      const entry: Entry = { seq: id, qos, retain, identifiers, received: false, stored: undefined, packetId: 0 }
+      // One text for all of a subscription's, also when it was read back.
+      const shared = group === undefined ? undefined : (session.subscriptions?.get(group)?.filter ?? group)
+      const entry: Entry = { seq: id, qos, retain, identifiers, group: shared, received: false, stored: undefined, packetId: 0 }
       const waiting = (session.waiting ??= [])
       waiting.push(entry)
       this.deliveries++
@@ -309,7 +311,7 @@ export class State implements Changes {
       if (--message.refs === 0) this.messageBytes -= message.bytes
       this.#free(message)
     }
-    return { ...entry, received: true, stored: undefined, identifiers: [] }
+    return { ...entry, received: true, stored: undefined, identifiers: [], group: undefined }
   }
 
   #forget(session: Session): void {

@@ -86,7 +86,8 @@ export class ReaderKeys {
  * the caller and be decoded once. Throws `log_corrupt` when a length, an id or a row does not fit, `log_format` for a newer version.
  */
 export function decodeBatch(bytes: Uint8Array, reader: ReaderKeys): Batch {
-  const body = bytes.byteOffset % 8 === 0 ? bytes : bytes.slice()
+  // A Buffer's slice would be a view.
+  const body = bytes.byteOffset % 8 === 0 ? bytes : new Uint8Array(bytes)
   const view = header(body)
   const dictionaryEnd = batchHeaderBytes + view.entryBytes
   readDictionary(body, view, reader)

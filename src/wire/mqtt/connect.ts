@@ -29,13 +29,13 @@ export function readConnect(bytes: Uint8Array, start: number, end: number, sink:
   const keepAliveS = (bytes[fields.at + 2]! << 8) | bytes[fields.at + 3]!
   fields.at += 4
   const idAt = fields.at
-  const clientId = fields.text()
+  const clientId = fields.name()
   const clientIdBytes = Math.max(0, fields.at - idAt - 2)
   const will: Will | undefined =
     (flags & 0x04) === 0
       ? undefined
       : { topic: fields.topicName(), payload: fields.binary(), qos: ((flags >> 3) & 3) as 0 | 1 | 2, retain: (flags & 0x20) !== 0 }
-  const username = (flags & 0x80) === 0 ? undefined : fields.text()
+  const username = (flags & 0x80) === 0 ? undefined : fields.name()
   const password = (flags & 0x40) === 0 ? undefined : fields.binary()
   if (fields.failed !== undefined) return fields.failed
   if (fields.at !== end) return violation('section 3.1.3', 'A CONNECT has bytes behind its last field.')

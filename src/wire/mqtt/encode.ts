@@ -77,8 +77,17 @@ export function encodePublish(
     bytes[at++] = 0
     bytes[at++] = 0
   }
-  bytes.set(payload.subarray(payloadStart, payloadEnd), at)
+  copyInto(bytes, at, payload, payloadStart, payloadEnd)
   return { bytes, idAt }
+}
+
+/** Up to here a loop is quicker than a view of the bytes is made. */
+const loopBytesMax = 64
+
+/** Copies from[start, end) to `at`. */
+export function copyInto(into: Uint8Array, at: number, from: Uint8Array, start: number, end: number): void {
+  if (end - start > loopBytesMax) into.set(from.subarray(start, end), at)
+  else for (let i = start; i < end; i++) into[at++] = from[i]!
 }
 
 /** The part of `publish` up to its payload, with the packet id set: what stays in front of a shared payload. */

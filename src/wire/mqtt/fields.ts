@@ -1,6 +1,6 @@
 import type { Violation } from './packets.ts'
 import { violation } from './packets.ts'
-import { checkText, checkTopicFilter, checkTopicName, copyBytes, decodeText } from './text.ts'
+import { checkName, checkText, checkTopicFilter, checkTopicName, copyBytes, decodeText } from './text.ts'
 
 /** Reads the fields of a packet one after the other; the first thing wrong stays in `failed`, and what is read after it is empty. */
 export class Fields {
@@ -60,8 +60,18 @@ export class Fields {
     return length
   }
 
+  /** Whether the text that comes next has no characters. */
+  startsEmpty(): boolean {
+    return this.at + 2 <= this.end && this.bytes[this.at] === 0 && this.bytes[this.at + 1] === 0
+  }
+
   text(): string {
     return this.#checked(checkText)
+  }
+
+  /** A text that names somebody. */
+  name(): string {
+    return this.#checked(checkName)
   }
 
   topicName(): string {
@@ -77,7 +87,7 @@ export class Fields {
     return copyBytes(this.bytes, this.at - length, this.at)
   }
 
-  #checked(check: typeof checkText): string {
+  #checked(check: (bytes: Uint8Array, start: number, end: number) => Violation | undefined): string {
     const length = this.skip()
     this.failed ??= check(this.bytes, this.at - length, this.at)
     return this.failed === undefined ? decodeText(this.bytes, this.at - length, this.at) : ''

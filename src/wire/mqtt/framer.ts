@@ -28,6 +28,7 @@ const serversOnly = violation('section 2.2.1', 'A client sent a packet that only
 const secondConnect = violation('MQTT-3.1.0-2', 'A second CONNECT.', { reasonCode: protocolError })
 
 const fromClient: Side<PacketSink, PacketSink5> = {
+  lenient: false,
   headers: headerTable(types, serversOnly),
   lengths: [-1, -1, 2, -1, 2, 2, 2, 2, -1, -1, -1, 2, 0, 0, 0, -1],
   read(type, bytes, start, end, sink, levels) {

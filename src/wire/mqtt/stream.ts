@@ -23,6 +23,8 @@ export interface Levels<S5> {
 
 /** Which packets one side of a connection may be sent, and how those other than PUBLISH and its acknowledgements are read. */
 export interface Side<S, S5> {
+  /** What the other side sends may hold characters that names should not have: it has let them in. */
+  readonly lenient: boolean
   /** What is wrong with a first byte, by its value; undefined where nothing is. */
   readonly headers: readonly (Violation | undefined)[]
   /** Remaining length of packets that have only one, by type; -1 where it varies. */
@@ -91,6 +93,11 @@ export class PacketStream<S extends PublishSink, S5 extends PublishSink5> implem
   /** Bytes kept: of a partial packet, and what came behind the packet that stopped the reading. */
   get pendingBytes(): number {
     return this.#length + this.#rest.length
+  }
+
+  /** Whether a PUBLISH over the limit has begun, and more of its beginning is waited for. */
+  get overLimit(): boolean {
+    return this.#oversized > 0 && this.#violation === undefined
   }
 
   /** Reads bytes[start, end), borrowed for the call. Returns what is wrong with the stream, again at each later call. */
@@ -202,7 +209,7 @@ export class PacketStream<S extends PublishSink, S5 extends PublishSink5> implem
     if (topicStart > end) return void this.#fail(publishTruncated)
     const topicEnd = topicStart + ((bytes[start]! << 8) | bytes[start + 1]!)
     if (topicEnd > end) return void this.#fail(publishTruncated)
-    const wrong = checkTopicName(bytes, topicStart, topicEnd)
+    const wrong = checkTopicName(bytes, topicStart, topicEnd, this.#side.lenient)
     if (wrong !== undefined) return void this.#fail(wrong)
     let payloadStart = topicEnd
     let packetId = 0

@@ -55,23 +55,52 @@ function sequenceLength(first: number): number {
   return 0
 }
 
+/**
+ * As `checkText`, without what the standards would rather not have in a string and allow a receiver to refuse (3.1.1, 1.5.3; 5, 1.5.4 and 5.4.9):
+ * control characters, U+0000 to U+001F and U+007F to U+009F, and code points that are no characters, such as U+FFFF. In names, which end up in
+ * logs, terminals and tables, nobody wants them.
+ */
+export function checkName(bytes: Uint8Array, start: number, end: number): Violation | undefined {
+  return checkText(bytes, start, end) ?? (hasDisallowed(bytes, start, end) ? disallowed : undefined)
+}
+
+/** Of bytes that are well-formed. */
+function hasDisallowed(bytes: Uint8Array, start: number, end: number): boolean {
+  for (let at = start; at < end; at++) {
+    const byte = bytes[at]!
+    if (byte < 0x20 || byte === 0x7f) return true
+    if (byte === 0xc2 && bytes[at + 1]! < 0xa0) return true
+    if (byte === 0xef && bytes[at + 1] === 0xb7 && bytes[at + 2]! >= 0x90 && bytes[at + 2]! <= 0xaf) return true
+    if (byte === 0xef && bytes[at + 1] === 0xbf && bytes[at + 2]! >= 0xbe) return true
+    // U+1FFFE, U+1FFFF, and so on in each plane.
+    if (byte >= 0xf0 && (bytes[at + 1]! & 0x0f) === 0x0f && bytes[at + 2] === 0xbf && bytes[at + 3]! >= 0xbe) return true
+  }
+  return false
+}
+
+const disallowed = violation('section 1.5.3', 'A name holds a control character, or what is no character.', { statement5: 'section 1.5.4' })
+
 const hash = 0x23
 const plus = 0x2b
 const slash = 0x2f
 
-/** Whether bytes[start, end) are a topic name: an MQTT string of at least one character without wildcards. */
-export function checkTopicName(bytes: Uint8Array, start: number, end: number): Violation | undefined {
+/**
+ * Whether bytes[start, end) are a topic name: an MQTT string of at least one character without wildcards, and without what `checkName` refuses unless
+ * it is `lenient`: what another broker lets pass is read all the same.
+ */
+export function checkTopicName(bytes: Uint8Array, start: number, end: number, lenient = false): Violation | undefined {
   if (start === end) return emptyTopic
-  let ascii = true
+  let plain = true
   for (let at = start; at < end; at++) {
     const byte = bytes[at]!
     // Letters, digits, slashes: what topics are made of.
-    if (byte > plus && byte < 0x80) continue
+    if (byte > plus && byte < 0x7f) continue
     if (byte === hash || byte === plus) return wildcard
     if (byte === 0) return nul
-    if (byte >= 0x80) ascii = false
+    if (byte < 0x20 || byte >= 0x7f) plain = false
   }
-  return ascii ? undefined : checkText(bytes, start, end)
+  if (plain) return undefined
+  return lenient ? checkText(bytes, start, end) : checkName(bytes, start, end)
 }
 
 const emptyTopic = violation('MQTT-4.7.3-1', 'A topic name or filter is empty.')
@@ -88,7 +117,7 @@ export function checkTopicFilter(bytes: Uint8Array, start: number, end: number):
     if (byte === hash && !(opens && at + 1 === end)) return misplacedHash
     if (byte === plus && !(opens && closes)) return misplacedPlus
   }
-  return checkText(bytes, start, end)
+  return checkName(bytes, start, end)
 }
 
 const misplacedHash = violation('MQTT-4.7.1-2', 'A # stands elsewhere than alone in the last level of a filter.', { statement5: 'MQTT-4.7.1-1' })

@@ -2,7 +2,7 @@ import { Buffer } from 'node:buffer'
 import { limits } from '../../core/limits.ts'
 import { conflict, refusal, shown } from './refusal.ts'
 import { aliases, faultText, nameFault, numberMetrics } from './names.ts'
-import type { JsonNode, JsonNumber } from '../json/document.ts'
+import type { JsonNode, JsonNumber } from '../json/nodes.ts'
 import { escapeStep } from '../json/pointer.ts'
 
 export interface StagedMetric {

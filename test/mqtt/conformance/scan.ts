@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
-import { statements3 } from './statements-3.ts'
-import { statements5 } from './statements-5.ts'
+import { clients3, statements3 } from './statements-3.ts'
+import { clients5, statements5 } from './statements-5.ts'
 
 export type Version = '3.1.1' | '5.0'
 
@@ -16,7 +16,7 @@ export const statements: Readonly<Record<Version, Readonly<Record<string, string
 const root = path.resolve(import.meta.dirname, '../../..')
 const folders = ['test/mqtt', 'test/wire', 'test/sessions', 'e2e']
 
-const testStart = /^[ \t]*(?:await )?(?:test|it)(?:\.\w+)?\(\s*(['"`])((?:\\.|(?!\1)[^\\])*)\1/gm
+const testStart = /^([ \t]*)(?:await )?(?:test|it)(?:\.\w+)?\(\s*(['"`])((?:\\.|(?!\2)[^\\])*)\2/gm
 const cited = /MQTT-(\d+\.\d+\.\d+-\d+)/g
 /** What a case of a table within a test is called. */
 const caseName = /(['"`])\[?MQTT-\d(?:\\.|(?!\1)[^\\\n])*\1/g
@@ -31,13 +31,17 @@ function versionOf(file: string, source: string): Version {
   return /5|five/.test(path.basename(file)) ? '5.0' : '3.1.1'
 }
 
-/** Statements that a text names, in the version that has them: that of the file, or else the other; both for WebSocket, which is the same. */
+/**
+ * Statements that a text names, in the version of its file. One that 3.1.1 does not have is one of 5 wherever it is cited (what both versions do, as
+ * shared subscriptions); those of WebSocket are the same in both.
+ */
 function* named(text: string, version: Version): Generator<readonly [Version, string], void, undefined> {
-  const other: Version = version === '5.0' ? '3.1.1' : '5.0'
   for (const [, id = ''] of text.matchAll(cited)) {
-    const own = id in statements[version]
-    if (own) yield [version, id]
-    if (id in statements[other] && (!own || id.startsWith('6.'))) yield [other, id]
+    if (id in statements[version]) yield [version, id]
+    if (version === '3.1.1') {
+      const unknown = !(id in statements3) && !clients3.includes(id)
+      if (id in statements5 && (unknown || id.startsWith('6.'))) yield ['5.0', id]
+    } else if (id in statements3 && id.startsWith('6.')) yield ['3.1.1', id]
   }
 }
 
@@ -47,20 +51,26 @@ export function citationsOf(file: string, source: string): Map<string, Citation>
   const version = versionOf(file, source)
   const tests = [...source.matchAll(testStart)]
   for (const [i, match] of tests.entries()) {
-    const name = (match[2] ?? '').replaceAll(/\\(.)/g, '$1')
-    const body = source.slice(match.index + match[0].length, tests[i + 1]?.index ?? source.length)
+    const name = (match[3] ?? '').replaceAll(/\\(.)/g, '$1')
+    const rest = source.slice(match.index + match[0].length, tests[i + 1]?.index ?? source.length)
+    // What stands behind its end is not of the test.
+    const end = rest.indexOf(`\n${match[1]}})`)
+    const body = end < 0 ? rest : rest.slice(0, end)
     const cases = [...body.matchAll(caseName)].map(([text]) => text).join('\n')
     for (const [of, id] of named(`${name}\n${cases}`, version)) found.set(`${of} ${id} ${name}`, { file, name })
   }
   return found
 }
 
+/** Cites statements to test this, not to show them. */
+const ownTest = 'statements.test.ts'
+
 /** Tests by `version id`, in the order of files and of their places there. */
 export function scan(): ReadonlyMap<string, readonly Citation[]> {
   const all = new Map<string, Citation[]>()
   for (const folder of folders) {
     const files = readdirSync(path.join(root, folder), { recursive: true, encoding: 'utf8' })
-    for (const name of files.filter((one) => one.endsWith('.test.ts')).toSorted()) {
+    for (const name of files.filter((one) => one.endsWith('.test.ts') && path.basename(one) !== ownTest).toSorted()) {
       const file = path.posix.join(folder, name.split(path.sep).join('/'))
       for (const [key, citation] of citationsOf(file, readFileSync(path.join(root, file), 'utf8'))) {
         const [version = '', id = ''] = key.split(' ', 2)
@@ -81,7 +91,7 @@ export function conformancePage(header: string, open: ReadonlySet<string>): stri
   const out = ['# MQTT conformance', '', header, '']
   out.push(
     'Numbered statements of the two standards that bind a server, and the tests that show what Kymo does: names of tests cite them. `open`: not claimed.',
-    'Statements that bind clients alone are left out; what the server does about clients that break them is tested with the packets concerned.',
+    'Statements that bind clients alone are marked so (5.0), or left out (3.1.1); what the server does about clients that break them is tested with the packets concerned.',
     'The words here are a reminder and not the standard: [3.1.1](https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/mqtt-v3.1.1.html), ' +
       '[5.0](https://docs.oasis-open.org/mqtt/mqtt/v5.0/mqtt-v5.0.html).',
   )
@@ -95,6 +105,7 @@ export function conformancePage(header: string, open: ReadonlySet<string>): stri
       const where = open.has(`${version} ${id}`) ? ['open', ...shown] : shown
       out.push(`| MQTT-${id} | ${cell(statements[version][id] ?? '')} | ${where.join('<br>')} |`)
     }
+    if (version === '5.0') for (const [id, words] of Object.entries(clients5)) out.push(`| MQTT-${id} | ${cell(words)} | of clients alone |`)
   }
   return `${out.join('\n')}\n`
 }

@@ -3,7 +3,10 @@ const noUser = (packet: string): string => `${packet} leaves user properties out
 const code = (packet: string): string => `${packet} has one of its own reason codes`
 const flags = (packet: string, value: string): string => `Flags of ${packet} are ${value}, or the packet is malformed`
 
-/** Numbered statements of MQTT 5.0 (OASIS, 7 March 2019) that bind a server, by id without `MQTT-`, in words of our own. */
+/**
+ * Numbered statements of MQTT 5.0 (OASIS, 7 March 2019) that bind a server, or say what a client may not do and the standard what the server does about
+ * it, by id without `MQTT-`, in words of our own. With `clients5` they are all that appendix B of the standard has.
+ */
 export const statements5: Readonly<Record<string, string>> = {
   '1.5.4-1': 'Text is well-formed UTF-8 without surrogates',
   '1.5.4-2': 'Text has no U+0000',
@@ -12,7 +15,7 @@ export const statements5: Readonly<Record<string, string>> = {
   '1.5.7-1': 'Both halves of a string pair are such texts',
   '2.1.3-1': 'Reserved flags have the values of table 2-2',
   '2.2.1-2': 'A PUBLISH at QoS 0 has no packet id',
-  '2.2.1-3': 'A new SUBSCRIBE, UNSUBSCRIBE or PUBLISH above QoS 0 of a client has an unused packet id other than 0',
+  '2.2.1-3': 'A new SUBSCRIBE, UNSUBSCRIBE or PUBLISH above QoS 0 of a client has an unused packet id other than 0; 0 is refused',
   '2.2.1-4': 'So has a PUBLISH of the server',
   '2.2.1-5': 'PUBACK, PUBREC, PUBREL and PUBCOMP have the id of their PUBLISH',
   '2.2.1-6': 'SUBACK and UNSUBACK have the id of what they answer',
@@ -25,7 +28,7 @@ export const statements5: Readonly<Record<string, string>> = {
   '3.1.2-4': 'Clean Start 1 discards the session that there is and begins anew',
   '3.1.2-5': 'Clean Start 0 goes on with the session that there is',
   '3.1.2-6': 'Clean Start 0 without a session begins one',
-  '3.1.2-7': 'Will Flag 1: the will is stored on the server',
+  '3.1.2-7': 'Will Flag 1: the will is stored with the session',
   '3.1.2-8': 'The will is published after the connection has ended, when its delay or the session is over, unless it was taken back',
   '3.1.2-9': 'Will Flag 1: properties, topic and payload of the will are there',
   '3.1.2-10': 'The will is forgotten once it is published, or after DISCONNECT 0x00',
@@ -39,7 +42,7 @@ export const statements5: Readonly<Record<string, string>> = {
   '3.1.2-18': 'Password Flag 0: there is no password',
   '3.1.2-19': 'Password Flag 1: there is one',
   '3.1.2-22': 'Nothing within one and a half keep-alives ends the connection',
-  '3.1.2-23': 'With a Session Expiry Interval above 0 the session outlives the connection',
+  '3.1.2-23': 'With a Session Expiry Interval above 0 the state of the session is stored when the connection is closed',
   '3.1.2-24': 'No packet is longer than the client’s Maximum Packet Size',
   '3.1.2-25': 'What is too long for the client is dropped, and counts as delivered',
   '3.1.2-26': 'No topic alias is above the client’s Topic Alias Maximum',
@@ -64,7 +67,7 @@ export const statements5: Readonly<Record<string, string>> = {
   '3.1.4-4': 'Clean Start is done as said',
   '3.1.4-5': 'An accepted CONNECT is answered with CONNACK 0x00',
   '3.1.4-6': 'What follows a refused CONNECT is not obeyed',
-  '3.2.0-1': 'CONNACK 0x00 comes before all else but AUTH',
+  '3.2.0-1': 'CONNACK 0x00 is sent before any packet but AUTH',
   '3.2.0-2': 'There is one CONNACK at most',
   '3.2.2-1': 'Bits 7 to 1 of the flags of CONNACK are 0',
   '3.2.2-2': 'Clean Start 1: no session is present',
@@ -77,11 +80,10 @@ export const statements5: Readonly<Record<string, string>> = {
   '3.2.2-11': 'A PUBLISH above the Maximum QoS that was told is refused',
   '3.2.2-12': 'A will above the supported QoS is refused',
   '3.2.2-13': 'A retained will is refused where nothing is retained',
-  '3.2.2-14': 'A PUBLISH with RETAIN where nothing is retained is refused',
   '3.2.2-15': 'A packet over the server’s Maximum Packet Size is refused',
   '3.2.2-16': 'An assigned client id is nobody else’s',
   '3.2.2-17': 'A topic alias above the server’s maximum is refused',
-  '3.2.2-18': 'Without a maximum of the server no alias is taken',
+  '3.2.2-18': 'Without a maximum of the server, or with 0, no alias is taken',
   '3.2.2-19': noReason('CONNACK'),
   '3.2.2-20': noUser('CONNACK'),
   '3.2.2-22': 'Without Server Keep Alive the client’s own keep-alive counts',
@@ -94,7 +96,7 @@ export const statements5: Readonly<Record<string, string>> = {
   '3.3.1-7': 'A message without bytes is not kept',
   '3.3.1-8': 'RETAIN 0 neither keeps nor replaces',
   '3.3.1-9': 'Retain Handling 0: retained messages are sent at each SUBSCRIBE',
-  '3.3.1-10': 'Retain Handling 1: only when the subscription is new',
+  '3.3.1-10': 'Retain Handling 1: they are sent when the subscription is new, and not when it was there',
   '3.3.1-11': 'Retain Handling 2: never',
   '3.3.1-12': 'Retain As Published 0: deliveries have RETAIN 0',
   '3.3.1-13': 'Retain As Published 1: deliveries have RETAIN as it was published',
@@ -151,7 +153,7 @@ export const statements5: Readonly<Record<string, string>> = {
   '3.8.4-4': 'Retain Handling 0 then sends retained messages again, and nothing is lost by the replacement',
   '3.8.4-5': 'Several filters are as several SUBSCRIBEs with one answer',
   '3.8.4-6': 'SUBACK has a code for each filter',
-  '3.8.4-7': 'It is the granted QoS, or why there is none',
+  '3.8.4-7': 'Each of them is the granted QoS, or says that the subscription failed',
   '3.8.4-8': 'Deliveries go at the lower of the published and the granted QoS',
   '3.9.2-1': noReason('SUBACK'),
   '3.9.2-2': noUser('SUBACK'),
@@ -214,7 +216,7 @@ export const statements5: Readonly<Record<string, string>> = {
   '4.7.0-1': 'Wildcards stand in filters only',
   '4.7.1-1': '# is the last level, and a level of its own',
   '4.7.1-2': '+ is a level of its own',
-  '4.7.2-1': 'A filter that begins with a wildcard matches no topic that begins with $',
+  '4.7.2-1': 'A filter that begins with # or + matches no topic that begins with $',
   '4.7.3-1': 'Topics and filters have one character at least',
   '4.7.3-2': 'Topics and filters have no U+0000',
   '4.7.3-3': 'Topics and filters have 65,535 bytes at most',
@@ -234,12 +236,31 @@ export const statements5: Readonly<Record<string, string>> = {
   '4.12.0-5': 'Every AUTH, and CONNACK, has the method of CONNECT',
   '4.12.0-6': 'Without a method in CONNECT the server sends none, and no AUTH',
   '4.12.0-7': 'Without a method in CONNECT no AUTH is taken',
-  '4.12.1-1': 'Authentication again is by the same method',
+  '4.12.1-1': 'Authentication again is by the method of CONNECT; where there was none it is a protocol error',
   '4.12.1-2': 'If it fails, the connection ends',
   '4.13.1-1': 'A malformed packet or protocol error ends the connection, with its reason where there is one',
   '4.13.2-1': 'CONNACK or DISCONNECT of 0x80 or above ends the connection, whether it was sent or not',
   '6.0.0-1': 'WebSocket: data frames are binary, any other ends the connection',
   '6.0.0-2': 'WebSocket: packets need not be aligned with frames',
+  '6.0.0-4': 'WebSocket: the subprotocol that the server answers with is mqtt',
+}
+
+/** Statements that bind clients alone, likewise. */
+export const clients5: Readonly<Record<string, string>> = {
+  '3.1.2-20': 'With nothing else to send within its keep-alive the client sends PINGREQ',
+  '3.1.2-21': 'The client uses the Server Keep Alive that it was told',
+  '3.1.2-30': 'A client that has named an authentication method sends AUTH and DISCONNECT only, until CONNACK',
+  '3.2.2-4': 'A client without a session that is told of one closes the connection',
+  '3.2.2-5': 'A client with a session that is told of none discards it',
+  '3.2.2-14': 'Where Retain Available is 0 no PUBLISH of the client has RETAIN (this server retains always)',
+  '3.2.2-21': 'The client uses the Server Keep Alive that it was told',
+  '3.3.2-10': 'The client takes all aliases up to its maximum',
+  '3.3.4-8': 'A client without quota goes on with all but PUBLISH',
+  '4.5.0-2': 'The client acknowledges what it receives, also what it does not use',
+  '4.6.0-1': 'The client sends again in the order of the first time',
+  '4.6.0-2': 'The client sends PUBACK in the order of PUBLISH',
+  '4.6.0-3': 'The client sends PUBREC in the order of PUBLISH',
+  '4.6.0-4': 'The client sends PUBREL in the order of PUBREC',
+  '4.12.0-3': 'The client answers AUTH with AUTH 0x18',
   '6.0.0-3': 'WebSocket: the client offers the subprotocol mqtt',
-  '6.0.0-4': 'WebSocket: the server answers with the subprotocol that it has chosen',
 }

@@ -14,7 +14,7 @@ const style = `
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem; max-width: 60rem; background: var(--ground); color: var(--ink) }
 h1 { margin-bottom: .25rem } h1 + p, h2 + p { margin-top: 0 } h2 { margin: 2.25rem 0 .25rem; font-size: 1.25rem } h4 { margin: 1rem 0 .25rem }
 a { color: var(--accent) } a:hover { text-decoration-thickness: 2px } :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px }
-code, pre { font: 13px/1.5 ui-monospace, monospace } td code { overflow-wrap: anywhere }
+code, pre { font: 13px/1.5 ui-monospace, monospace } td code, summary code { overflow-wrap: anywhere }
 pre { background: var(--panel); border: 1px solid var(--line); padding: .75rem 1rem; overflow-x: auto; border-radius: 6px }
 nav { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; border-block: 1px solid var(--line); padding: .5rem 0 }
 details { border: 1px solid var(--line); border-radius: 6px; margin: .5rem 0; padding: .4rem .8rem } details:target { border-color: var(--accent) }

@@ -1,17 +1,9 @@
 import { Flag } from '../../../core/batch.ts'
-import type { SeriesKey } from '../../../core/batch.ts'
+import type { Batch } from '../../../core/batch.ts'
 import { formatRfc3339 } from '../../../wire/time.ts'
 
 /** Columns of raw readings: a QueryPage, or a Batch. */
-export interface ReadingColumns {
-  readonly keys: readonly SeriesKey[]
-  readonly series: Uint32Array
-  readonly timeUs: Float64Array
-  readonly value: Float64Array
-  readonly flags?: Uint8Array
-  readonly text?: ReadonlyMap<number, string>
-  readonly meta?: ReadonlyMap<number, string>
-}
+export type ReadingColumns = Pick<Batch, 'keys' | 'series' | 'timeUs' | 'value' | 'flags' | 'text' | 'meta'>
 
 const flagNames: readonly (readonly [number, string])[] = [
   [Flag.bigInteger, 'big_integer'],

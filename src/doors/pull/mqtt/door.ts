@@ -4,26 +4,20 @@ import type { IngestGate } from '../../../core/gate.ts'
 import { limits } from '../../../core/limits.ts'
 import type { Metrics } from '../../../core/metrics.ts'
 import type { MetaStore } from '../../../core/ports.ts'
-import { addressText, type BrokerAddress } from '../../../wire/mqtt/address.ts'
+import { addressText } from '../../../wire/mqtt/address.ts'
 import { subscribeRefused } from '../../../wire/mqtt/packets.ts'
 import { Backoff } from './backoff.ts'
-import { Connection, type Fault } from './connection.ts'
+import type { ConfiguredPull } from './configured.ts'
+import { Connection } from './connection.ts'
 import { createPullCounters, type PullCounters } from './counters.ts'
-import type { PullTopics } from './filters.ts'
+import type { BrokerTerms, Fault } from './dialect.ts'
 import { Intake } from './intake.ts'
-import { type Dial, dialSocket, type Link, type TlsFiles } from './link.ts'
+import { type Dial, dialSocket, type Link } from './link.ts'
+import { refusedText, wantsRights } from './reasons.ts'
 import { loadSession, newSession, type PullSession, saveSession } from './session-store.ts'
+import { VersionChoice } from './version.ts'
 
-export interface MqttPullOptions {
-  /** Its user name and password go along unless the others are given. */
-  readonly address: BrokerAddress
-  readonly topics: PullTopics
-  /** '': one that is made once and kept. */
-  readonly clientId: string
-  readonly username?: string
-  readonly password?: string
-  readonly keepAliveS: number
-  readonly tls: TlsFiles
+export interface MqttPullOptions extends ConfiguredPull {
   readonly packetBytesMax: number
   readonly gate: IngestGate
   readonly meta: MetaStore
@@ -67,12 +61,13 @@ class Pull implements MqttPull {
   readonly #backoff: Backoff
   readonly #forget: () => void
   readonly #logger
+  readonly #version: VersionChoice
   #session: PullSession
   #connection: Connection | undefined
   #intake: Intake | undefined
   #state: 'connecting' | 'connected' | 'waiting' | 'closed' = 'connecting'
-  /** Filters that the broker refused, or granted without QoS 1. */
-  #refused: readonly string[] = []
+  /** Filters that the broker refused, with its codes; those that it granted without QoS 1. */
+  #refused: ReadonlyMap<string, number> = new Map()
   #weak: readonly string[] = []
   #reason = ''
   #told = ''
@@ -86,6 +81,7 @@ class Pull implements MqttPull {
   constructor(o: MqttPullOptions, session: PullSession) {
     this.#o = o
     this.#session = session
+    this.#version = new VersionChoice(o.version)
     this.#counters = createPullCounters(o.metrics)
     const { mqttPullRetryFirstMs: firstMs, mqttPullRetryMaxMs: maxMs, mqttPullRefusedRetryMs: refusedMs } = limits
     this.#backoff = new Backoff({ firstMs, maxMs, refusedMs }, o.env.random)
@@ -99,13 +95,13 @@ class Pull implements MqttPull {
 
   status(): MqttPullStatus {
     const { broker } = this.#session
-    const refused = this.#refused.length === 0 ? '' : `; it refuses ${this.#refused.join(', ')}`
+    const refused = this.#refused.size === 0 ? '' : `; it refuses ${refusedText(this.#refused)}`
     const weak = this.#weak.length === 0 ? '' : `; it grants only QoS 0 to ${this.#weak.join(', ')}`
     if (this.#state === 'connected') {
       const granted = this.#session.filters.length
       return {
         connected: granted > 0 && refused === '',
-        detail: `${broker}, ${granted} of ${this.#o.topics.filters.length} subscriptions${refused}${weak}`,
+        detail: `${broker}, ${granted} of ${this.#o.topics.filters.length} subscriptions by MQTT ${this.#version.next}${refused}${weak}`,
       }
     }
     const why = this.#reason === '' ? '' : `: ${this.#reason}`
@@ -144,26 +140,16 @@ class Pull implements MqttPull {
   }
 
   #connect(): void {
-    const { o, session } = { o: this.#o, session: this.#session }
+    const o = this.#o
+    const session = this.#session
+    const version = this.#version.next
     this.#state = 'connecting'
-    const username = o.username ?? o.address.username
-    const password = o.password ?? o.address.password
+    const { clock } = o.env
     const connection: Connection = new Connection(
-      {
-        address: o.address,
-        tls: o.tls,
-        clientId: session.clientId,
-        clean: false,
-        ...(username === undefined ? {} : { username }),
-        ...(password === undefined ? {} : { password }),
-        keepAliveS: o.keepAliveS,
-        packetBytesMax: o.packetBytesMax,
-        clock: o.env.clock,
-        dial: o.dial ?? dialSocket,
-      },
+      { ...o, clientId: session.clientId, version, clean: false, receiveMaximum: o.inflightMax, clock, dial: o.dial ?? dialSocket },
       {
         opened: (peer) => this.#opened(peer),
-        accepted: (present) => void this.#accepted(connection, present),
+        accepted: (terms) => void this.#accepted(connection, terms),
         subscribed: (filters, codes) => void this.#subscribed(connection, filters, codes),
         chunkEnded: () => this.#settle(o.gate.durable),
         failed: (thrown) => this.#failed(thrown),
@@ -184,6 +170,8 @@ class Pull implements MqttPull {
         counters: this.#counters,
         broker: session.broker,
         packetBytesMax: o.packetBytesMax,
+        inflightMax: o.inflightMax,
+        announced: version === '5',
       },
       connection,
       () => this.#session.epoch,
@@ -196,8 +184,10 @@ class Pull implements MqttPull {
   }
 
   /** What the session is, is durable before anything of it is taken. */
-  async #accepted(connection: Connection, sessionPresent: boolean): Promise<void> {
-    const before = this.#session
+  async #accepted(connection: Connection, { sessionPresent, clientId, sessionExpiryS }: BrokerTerms): Promise<void> {
+    this.#version.accepted()
+    // It may have a name of its own for us, which the session then goes by.
+    const before = clientId === undefined ? this.#session : { ...this.#session, clientId, kept: false }
     if (!sessionPresent || !before.kept) {
       connection.hold('session')
       this.#session = newSession(before, this.#o.env.random)
@@ -206,12 +196,16 @@ class Pull implements MqttPull {
     }
     const { filters } = this.#o.topics
     const granted = new Set(this.#session.filters)
-    const missing = filters.filter((filter) => !granted.has(filter))
+    // A shared one brings no retained messages (MQTT 5, section 4.8.2), and Mosquitto 2.0 forgets it when it is started anew: it is always asked for.
+    const missing = filters.filter((filter) => !granted.has(filter) || filter.startsWith('$share/'))
     const gone = [...granted].filter((filter) => !filters.includes(filter))
-    this.#logger.info(`connected to ${before.broker}`, { session: sessionPresent ? 'resumed' : 'new', subscribing: missing.length })
+    const session = sessionPresent ? 'resumed' : 'new'
+    this.#logger.info(`connected to ${before.broker} by MQTT ${this.#version.next}`, { session, subscribing: missing.length })
+    if (sessionExpiryS !== undefined && sessionExpiryS < this.#o.sessionExpiryS)
+      this.#logger.warn('the broker keeps the session for less than mqtt.pull.session_expiry_s', { session_expiry_s: sessionExpiryS })
     if (this.#everConnected) this.#counters.reconnects.value++
     this.#everConnected = true
-    this.#refused = []
+    this.#refused = new Map()
     this.#weak = []
     this.#reason = ''
     this.#told = ''
@@ -226,24 +220,32 @@ class Pull implements MqttPull {
   }
 
   async #subscribed(connection: Connection, filters: readonly string[], codes: readonly number[]): Promise<void> {
-    const refused = filters.filter((_, i) => codes[i] === subscribeRefused)
-    const granted = filters.filter((_, i) => codes[i] !== subscribeRefused)
+    const refused = new Map(this.#refused)
+    const news = new Map<string, number>()
+    filters.forEach((filter, i) => {
+      const code = codes[i] ?? subscribeRefused
+      refused.delete(filter)
+      if (code >= subscribeRefused) news.set(filter, code)
+    })
+    for (const [filter, code] of news) refused.set(filter, code)
+    const granted = filters.filter((filter) => !news.has(filter))
     const weak = filters.filter((_, i) => codes[i] === 0)
-    this.#refused = [...this.#refused.filter((filter) => !filters.includes(filter)), ...refused]
+    this.#refused = refused
     this.#weak = [...this.#weak.filter((filter) => !filters.includes(filter)), ...weak]
     const others = this.#session.filters.filter((filter) => !filters.includes(filter))
     this.#session = { ...this.#session, filters: [...others, ...granted] }
-    if (refused.length > 0) this.#tell(`it refuses the subscription to ${refused.join(', ')}: its rights for this user decide`)
+    const rights = [...news.values()].some(wantsRights) ? ': its rights for this user decide' : ''
+    if (news.size > 0) this.#tell(`it refuses the subscription to ${refusedText(news)}${rights}`)
     if (weak.length > 0) this.#logger.warn('granted without QoS 1: what comes while this server is away is lost', { filters: weak.join(', ') })
     if (!(await this.#save(connection))) return
-    if (this.#refused.length > 0 && this.#again === undefined) this.#subscribeAgain(connection)
+    if (this.#refused.size > 0 && this.#again === undefined) this.#subscribeAgain(connection)
     this.#up()
   }
 
   #subscribeAgain(connection: Connection): void {
     this.#again = this.#o.env.clock.after(this.#backoff.next(true), () => {
       this.#again = undefined
-      if (this.#connection === connection) connection.subscribe(this.#refused)
+      if (this.#connection === connection) connection.subscribe([...this.#refused.keys()])
     })
   }
 
@@ -271,9 +273,15 @@ class Pull implements MqttPull {
     this.#stopTimers()
     this.#onEnd?.()
     if (this.#stopping) return
+    this.#reason = fault.text
+    const spoken = this.#version.next
+    if (this.#version.ended(fault.how)) {
+      this.#logger.info(`${this.#session.broker} does not speak MQTT ${spoken}: ${this.#version.next} is tried`)
+      this.#retry = this.#o.env.clock.after(0, () => this.#connect())
+      return
+    }
     this.#counters.failures.value++
     this.#state = 'waiting'
-    this.#reason = fault.text
     const ms = this.#backoff.next(fault.refused)
     this.#tell(fault.text, { retry_ms: Math.round(ms) })
     this.#retry = this.#o.env.clock.after(ms, () => this.#connect())

@@ -11,11 +11,11 @@ export interface PullTopics {
 const shared = /^\$share\/([^/+#]+)\/(.+)$/s
 
 /**
- * Filters of templates: `{device}` becomes `+`, `{device...}` becomes `#`. A template may stand behind `$share/<group>/`: a broker that
- * knows shared subscriptions then divides the messages among the group. A filter that another one covers is left out, so that no message comes
- * twice. Throws config_invalid for a template that is none.
+ * Filters of templates: `{device}` becomes `+`, `{device...}` becomes `#`. A template may stand behind `$share/<group>/`, and stands behind `group`
+ * where there is one (''): a broker that knows shared subscriptions then divides the messages among the group. A filter that another one covers is
+ * left out, so that no message comes twice. Throws config_invalid for a template that is none.
  */
-export function pullTopics(templates: readonly string[]): PullTopics {
+export function pullTopics(templates: readonly string[], group = ''): PullTopics {
   if (templates.length === 0) throw new KymoError('config_invalid', { detail: 'mqtt.pull.topics names no topic.' })
   const plain = templates.map((template) => shared.exec(template)?.[2] ?? template)
   const topics = new TelemetryTopics(plain)
@@ -23,15 +23,23 @@ export function pullTopics(templates: readonly string[]): PullTopics {
     const filter = plain[i]!.split('/')
       .map((level) => (level === '{device}' ? '+' : level === '{device...}' ? '#' : level))
       .join('/')
-    const group = shared.exec(template)?.[1]
-    return group === undefined ? filter : `$share/${group}/${filter}`
+    const its = shared.exec(template)?.[1] ?? group
+    return its === '' ? filter : `$share/${its}/${filter}`
   })
   const filters = wanted.filter((filter, i) => !wanted.some((other, j) => j !== i && covers(other, filter) && (other !== filter || j < i)))
   return { filters, match: (topic) => topics.match(topic) }
 }
 
-/** Whether every topic that `filter` matches is matched by `wide` (MQTT 3.1.1, section 4.7). */
+/** A filter in place of one of a group of its own: what is asked for with it takes nothing from others of the group. */
+export function besideGroup(filter: string, name: string): string {
+  const found = shared.exec(filter)
+  return found === null ? filter : `$share/${found[1]}-${name}/${found[2]}`
+}
+
+/** Whether every message that comes for `filter` comes for `wide` too (MQTT 3.1.1, section 4.7): of a shared one that is part of them. */
 export function covers(wide: string, filter: string): boolean {
+  const part = shared.exec(filter)?.[2]
+  if (part !== undefined && !shared.test(wide)) return covers(wide, part)
   const a = wide.split('/')
   const b = filter.split('/')
   for (let i = 0; i < a.length; i++) {

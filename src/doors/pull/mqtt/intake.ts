@@ -6,10 +6,11 @@ import { limits } from '../../../core/limits.ts'
 import { isArray, MessageArray } from '../../../wire/message-array.ts'
 import { AckRing } from '../../../wire/mqtt/ack-ring.ts'
 import { ackBytes, writeAck } from '../../../wire/mqtt/encode.ts'
-import type { PublishSink } from '../../../wire/mqtt/packets.ts'
 import { PacketType } from '../../../wire/mqtt/packets.ts'
 import { copyBytes, decodeText } from '../../../wire/mqtt/text.ts'
+import { ReasonCode } from '../../../wire/mqtt/v5/reason.ts'
 import type { PullCounters } from './counters.ts'
+import type { PullMessages } from './dialect.ts'
 import type { PullTopics } from './filters.ts'
 
 /** Longer topics are learned anew each time. */
@@ -25,6 +26,10 @@ export interface IntakeOptions {
   /** The broker's address without user and password, for dead letters. */
   readonly broker: string
   readonly packetBytesMax: number
+  /** Messages of QoS 1 that may wait for their acknowledgement. */
+  readonly inflightMax: number
+  /** The broker knows `inflightMax` as our Receive Maximum: it keeps to it by itself, and must. Else the connection is not read beyond it. */
+  readonly announced: boolean
 }
 
 /** The connection's side. */
@@ -32,6 +37,7 @@ export interface IntakeControl {
   hold(why: 'gate' | 'inflight'): void
   release(why: 'gate' | 'inflight'): void
   send(bytes: Uint8Array): void
+  violated(text: string, reasonCode: number): void
 }
 
 interface Route {
@@ -52,11 +58,13 @@ interface Held {
  * Messages of one connection on their way to the gate: acknowledged, many in one write, once they are durable, in their order [MQTT-4.6.0-2].
  * What the gate does not take waits in the network, not here.
  */
-export class Intake implements Pick<PublishSink, 'publish' | 'oversized'> {
+export class Intake implements PullMessages {
   readonly #o: IntakeOptions
   readonly #control: IntakeControl
   readonly #identity: () => string
   readonly #routes = new Map<string, Route>()
+  /** By topic alias. The codec has checked that one without a name is known. */
+  readonly #aliases: Route[] = []
   #last: Route | undefined
   readonly #acks = new AckRing()
   #held: Held | undefined
@@ -82,9 +90,9 @@ export class Intake implements Pick<PublishSink, 'publish' | 'oversized'> {
     return this.#lastTicket
   }
 
-  publish(bytes: Uint8Array, flags: number, topicStart: number, topicEnd: number, packetId: number, start: number, end: number): void {
-    if (this.#closed) return
-    const route = this.#route(bytes, topicStart, topicEnd)
+  readonly publish: PullMessages['publish'] = (bytes, flags, topicStart, topicEnd, packetId, alias, start, end) => {
+    if (this.#closed || !this.#admits(packetId)) return
+    const route = this.#route(bytes, topicStart, topicEnd, alias)
     this.#count(flags, packetId)
     const { dropped } = this.#o.counters
     if (route.use === 'unasked' || start === end) {
@@ -108,18 +116,9 @@ export class Intake implements Pick<PublishSink, 'publish' | 'oversized'> {
   }
 
   /** A message over the packet limit: its beginning goes to the dead letters; it is acknowledged, or it would come again for ever. */
-  oversized(
-    bytes: Uint8Array,
-    flags: number,
-    topicStart: number,
-    topicEnd: number,
-    packetId: number,
-    start: number,
-    end: number,
-    payloadBytes: number,
-  ): void {
-    if (this.#closed) return
-    const route = this.#route(bytes, topicStart, topicEnd)
+  readonly oversized: PullMessages['oversized'] = (bytes, flags, topicStart, topicEnd, packetId, alias, start, end, payloadBytes) => {
+    if (this.#closed || !this.#admits(packetId)) return
+    const route = this.#route(bytes, topicStart, topicEnd, alias)
     this.#count(flags, packetId)
     if (route.use === 'unasked') {
       this.#o.counters.dropped.unasked.value++
@@ -150,7 +149,7 @@ export class Intake implements Pick<PublishSink, 'publish' | 'oversized'> {
         this.#control.release('gate')
       }
     }
-    if (this.#full && this.#acks.count * 2 < limits.mqttPullInflightMax) {
+    if (this.#full && this.#acks.count * 2 <= this.#o.inflightMax) {
       this.#full = false
       this.#control.release('inflight')
     }
@@ -175,9 +174,18 @@ export class Intake implements Pick<PublishSink, 'publish' | 'oversized'> {
     if (ticket > this.#lastTicket) this.#lastTicket = ticket
     if (packetId === 0) return
     this.#acks.push(packetId, ticket)
-    if (this.#full || this.#acks.count < limits.mqttPullInflightMax) return
+    const { announced, inflightMax } = this.#o
+    if (announced || this.#full || this.#acks.count < inflightMax) return
     this.#full = true
     this.#control.hold('inflight')
+  }
+
+  /** Whether the broker keeps to our Receive Maximum [MQTT-3.3.4-9]. */
+  #admits(packetId: number): boolean {
+    const { announced, inflightMax } = this.#o
+    if (!announced || packetId === 0 || this.#acks.count + (this.#held === undefined ? 0 : 1) < inflightMax) return true
+    this.#control.violated(`it sent more than the ${inflightMax} messages that may wait for their acknowledgement`, ReasonCode.receiveMaximumExceeded)
+    return false
   }
 
   #hold(held: Held): void {
@@ -228,7 +236,12 @@ export class Intake implements Pick<PublishSink, 'publish' | 'oversized'> {
     })
   }
 
-  #route(bytes: Uint8Array, start: number, end: number): Route {
+  #route(bytes: Uint8Array, start: number, end: number, alias: number): Route {
+    if (alias === 0) return this.#named(bytes, start, end)
+    return start === end ? this.#aliases[alias]! : (this.#aliases[alias] = this.#named(bytes, start, end))
+  }
+
+  #named(bytes: Uint8Array, start: number, end: number): Route {
     const last = this.#last
     if (last !== undefined && same(last.topicBytes, bytes, start, end)) return last
     const topic = decodeText(bytes, start, end)

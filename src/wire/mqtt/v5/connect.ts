@@ -20,10 +20,10 @@ export function readConnect5(bytes: Uint8Array, start: number, fields: Fields, s
   const keepAliveS = fields.uint16()
   const properties = readProperties(fields, PacketType.connect)
   const idAt = fields.at
-  const clientId = fields.text()
+  const clientId = fields.name()
   const clientIdBytes = Math.max(0, fields.at - idAt - 2)
   const will = (flags & 0x04) === 0 ? undefined : readWill(fields, flags)
-  const username = (flags & 0x80) === 0 ? undefined : fields.text()
+  const username = (flags & 0x80) === 0 ? undefined : fields.name()
   const password = (flags & 0x40) === 0 ? undefined : fields.binary()
   if (fields.failed !== undefined) return fields.failed
   if (fields.at !== fields.end) return bytesBehind

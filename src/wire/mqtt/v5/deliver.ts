@@ -1,5 +1,5 @@
 import type { EncodedPublish } from '../encode.ts'
-import { lengthBytesOf, withPacketId, writeLength } from '../encode.ts'
+import { copyInto, lengthBytesOf, withPacketId, writeLength } from '../encode.ts'
 import { PacketType } from '../packets.ts'
 import type { Forwarded } from './forward.ts'
 import { nothingForwarded, writeUint32 } from './forward.ts'
@@ -70,7 +70,7 @@ export function encodePublish5(topic: Uint8Array, payload: Uint8Array, start: nu
   const headBytes = publishHeadBytes5(topic.length, end - start, o)
   const bytes = Buffer.allocUnsafe(headBytes + end - start)
   const payloadAt = writePublishHead5(bytes, 0, topic, end - start, o)
-  bytes.set(payload.subarray(start, end), payloadAt)
+  copyInto(bytes, payloadAt, payload, start, end)
   const idAt = headBytes - contentBytes(topic.length, o) + 2 + topic.length
   const { bytes: section, expiryAt } = o.forwarded ?? nothingForwarded
   return {

@@ -188,9 +188,10 @@ function readProperty(fields: Fields, owner: PropertyOwner, into: Mutable): void
   }
 }
 
-/** A topic name without wildcards [MQTT-3.3.2-13] [MQTT-3.3.2-14]. */
+/** A topic name without wildcards [MQTT-3.3.2-13] [MQTT-3.3.2-14], or nothing. */
 function responseTopic(fields: Fields): string {
   const before = fields.failed
+  if (fields.startsEmpty()) return fields.text()
   const topic = fields.topicName()
   if (before === undefined && fields.failed?.statement === 'MQTT-3.3.2-2') fields.failed = responseWildcard
   return topic

@@ -41,9 +41,16 @@ export const noProperties: PublishProperties = new PublishProperties()
 
 /**
  * Checks the properties bytes[start, end) of a PUBLISH and notes them in `into` (section 3.3.2.3). Allocates nothing. `identifiers`: whether
- * subscription identifiers may be there, as only a server may send them.
+ * subscription identifiers may be there, as only a server may send them; `lenient` is of its response topic, as `checkTopicName` says.
  */
-export function scanProperties(bytes: Uint8Array, start: number, end: number, into: PublishProperties, identifiers: boolean): Violation | undefined {
+export function scanProperties(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  into: PublishProperties,
+  identifiers: boolean,
+  lenient = identifiers,
+): Violation | undefined {
   into.start = start
   into.end = end
   into.alias = 0
@@ -84,7 +91,7 @@ export function scanProperties(bytes: Uint8Array, start: number, end: number, in
         const from = at + 2
         at = fieldEnd(bytes, at, end)
         if (at < 0) return propertyTruncated
-        const wrong = id === PropertyId.correlationData ? undefined : checkField(bytes, from, at, id === PropertyId.responseTopic)
+        const wrong = id === PropertyId.correlationData ? undefined : checkField(bytes, from, at, id === PropertyId.responseTopic, lenient)
         if (wrong !== undefined) return wrong
         break
       }
@@ -142,9 +149,10 @@ function fieldEnd(bytes: Uint8Array, at: number, end: number): number {
   return to > end ? -1 : to
 }
 
-function checkField(bytes: Uint8Array, start: number, end: number, topic: boolean): Violation | undefined {
-  if (!topic) return checkText(bytes, start, end)
-  const wrong = checkTopicName(bytes, start, end)
+/** A response topic without characters is passed on like any other: it names no topic, and the standard does not forbid it. */
+function checkField(bytes: Uint8Array, start: number, end: number, topic: boolean, lenient: boolean): Violation | undefined {
+  if (!topic || start === end) return checkText(bytes, start, end)
+  const wrong = checkTopicName(bytes, start, end, lenient)
   return wrong?.statement === 'MQTT-3.3.2-2' ? responseWildcard : wrong
 }
 

@@ -14,7 +14,7 @@ export interface Side5<S> {
   readonly headers: readonly (Violation | undefined)[]
   /** Remaining length of packets that have only one, by type; -1 where it varies. */
   readonly lengths: readonly number[]
-  /** Whether a PUBLISH may carry subscription identifiers. */
+  /** A PUBLISH comes from a server: it may carry subscription identifiers, and a topic with characters that names should not have. */
   readonly identifiers: boolean
   /** Reads the packet of `type` whose content is bytes[start, end) and hands it to the sink. */
   read(type: number, bytes: Uint8Array, start: number, end: number, sink: S): Violation | undefined
@@ -45,7 +45,7 @@ export class Reader5<S extends PublishSink5> {
     const topicEnd = topicStart + ((bytes[start]! << 8) | bytes[start + 1]!)
     if (topicEnd > end) return publishTruncated
     if (topicEnd > topicStart) {
-      const wrong = checkTopicName(bytes, topicStart, topicEnd)
+      const wrong = checkTopicName(bytes, topicStart, topicEnd, this.side.identifiers)
       if (wrong !== undefined) return wrong
     }
     let at = topicEnd
@@ -101,7 +101,7 @@ export class Reader5<S extends PublishSink5> {
     const lengthFrom = topicEnd + ((bytes[0]! & 0x06) === 0 ? 0 : 2)
     if (lengthFrom > whole) return publishTruncated
     if (lengthFrom > length) return headTooLarge
-    const wrongTopic = topicEnd === topicAt ? undefined : checkTopicName(bytes, topicAt, topicEnd)
+    const wrongTopic = topicEnd === topicAt ? undefined : checkTopicName(bytes, topicAt, topicEnd, this.side.identifiers)
     if (wrongTopic !== undefined) return wrongTopic
     const packetId = lengthFrom === topicEnd ? 0 : (bytes[topicEnd]! << 8) | bytes[topicEnd + 1]!
     if (lengthFrom > topicEnd && packetId === 0) return publishIdZero

@@ -46,12 +46,13 @@ export const ReasonCode = {
   wildcardSubscriptionsNotSupported: 0xa2,
 } as const
 
-const names = new Map<number, string>(Object.entries(ReasonCode).map(([name, code]) => [code, name]))
+const texts = new Map<number, string>(
+  Object.entries(ReasonCode).map(([name, code]) => [code, name.replaceAll(/[A-Z]|\d+/g, (part) => ` ${part.toLowerCase()}`)]),
+)
 
 /** The code's name in words: `not authorized`; of one that is reserved, its number. */
 export function reasonText(code: number): string {
-  const name = names.get(code)
-  return name === undefined ? `reason code 0x${code.toString(16)}` : name.replaceAll(/[A-Z]|\d+/g, (part) => ` ${part.toLowerCase()}`)
+  return texts.get(code) ?? `reason code 0x${code.toString(16)}`
 }
 
 /** Which codes a packet may carry, by the packet's section. */

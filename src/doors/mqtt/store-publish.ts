@@ -1,0 +1,30 @@
+import { KymoError } from '../../core/errors.ts'
+import type { SessionHandle } from '../../core/session-store.ts'
+import type { Arrival } from './arrival.ts'
+import type { MqttHost } from './host.ts'
+import { keepProperties, storedMessage } from './message.ts'
+import { qosOf } from './roster.ts'
+
+/**
+ * Hands the store what it has to keep of a publish: for sessions, as its topic's retained message, and of QoS 2 (`handle`) its packet id. Returns the
+ * ticket; 0: nothing is taken at the moment; undefined: it is too large, and counted.
+ */
+export function storeArrival(host: MqttHost, tenant: string, arrival: Arrival, handle: SessionHandle | undefined): number | undefined {
+  const { store, retained, counters, clock } = host
+  const { flags, packetId, route, bytes, start, end, properties, recipients, ticket } = arrival
+  if (store === undefined) return undefined
+  const retain = (flags & 1) !== 0
+  if (handle !== undefined && !retain && recipients.length === 0) return handle.accept(packetId)
+  const kept = keepProperties(bytes, properties, clock)
+  const message = storedMessage(tenant, route.topic, qosOf((flags >> 1) & 3), bytes.subarray(start, end), kept, clock)
+  if (retain) retained.changed(tenant, route.topic)
+  try {
+    if (handle === undefined) return store.publish({ message, recipients, retain })
+    return store.publish({ message, recipients, retain, inbound: { session: handle, packetId } })
+  } catch (thrown) {
+    if (!(thrown instanceof KymoError) || thrown.code !== 'record_too_large') throw thrown
+    counters.dropped.too_large.value++
+    // Its publisher is told of telemetry that it was taken, and must not be told so twice.
+    return handle !== undefined && ticket !== 0 ? handle.accept(packetId) : undefined
+  }
+}

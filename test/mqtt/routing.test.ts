@@ -1,0 +1,221 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
+import { encodeSubscribe5, encodeUnsubscribe5 } from '../../src/wire/mqtt/v5/subscribe.ts'
+import { KymoError } from '../../src/core/errors.ts'
+import type { Publication } from '../../src/core/session-store.ts'
+import { createRoutingHub } from '../../src/log/in-process/routing.ts'
+import { type Client5, connect5 } from './client5.ts'
+import { World } from './harness.ts'
+import { SlowSessions, stay } from './slow-sessions.ts'
+
+const hub = (): ((node: string) => ReturnType<ReturnType<typeof createRoutingHub>['member']>) => {
+  const made = createRoutingHub()
+  return (node) => made.member(node)
+}
+
+/** Where who waits for a ticket waits. */
+class SafeSessions extends SlowSessions {
+  override publish(publication: Publication): number {
+    if (publication.message.payload.length > 100) throw new KymoError('record_too_large')
+    return super.publish(publication)
+  }
+  override whenDurable(ticket = 0): Promise<void> {
+    return new Promise((resolve) => {
+      const stop = this.onDurable((durable) => {
+        if (durable < ticket) return
+        stop()
+        resolve()
+      })
+    })
+  }
+}
+
+/** Brokers of as many processes, between which messages are routed. */
+async function brokers(count: number): Promise<World[]> {
+  const member = hub()
+  const worlds = Array.from({ length: count }, (_, i) => new World({}, { routing: member(`node-${i}`) }))
+  for (const { broker } of worlds) await broker.restore()
+  return worlds
+}
+
+async function heard(client: Client5): Promise<string[]> {
+  await turn()
+  return client.log()
+}
+
+test('what is published at one process reaches subscribers at the others, once each, and never comes back', async () => {
+  const [here, there, third] = (await brokers(3)) as [World, World, World]
+  const near = connect5(here, 'near')
+  const far = connect5(there, 'far')
+  const other = connect5(third, 'other')
+  near.subscribe('a/#', 1)
+  far.subscribe('a/+', 2, { identifier: 7, retainAsPublished: true })
+  far.subscribe('a/b', 0, { identifier: 9 })
+  other.subscribe('b', 0)
+  const from = connect5(here, 'from')
+  from.subscribe('a/b', 1, { noLocal: true })
+  from.say('a/b', 'one', { qos: 1, id: 1, properties: { contentType: 'x', messageExpiryInterval: 60 } })
+  from.say('a/b', 'zero')
+  from.say('b', 'elsewhere only')
+  assert.deepEqual(await heard(far), ['publish a/b one 1/1', 'publish a/b zero 0'])
+  assert.deepEqual(
+    far.messages.map(({ identifiers, expiryS }) => [identifiers.toSorted(), expiryS]),
+    [
+      [[7, 9], 60],
+      [[7, 9], -1],
+    ],
+  )
+  assert.deepEqual(await heard(near), ['publish a/b one 1/1', 'publish a/b zero 0'])
+  assert.deepEqual(await heard(other), ['publish b elsewhere only 0'])
+  assert.deepEqual(await heard(from), ['puback 1'])
+})
+
+test('each of a group is asked in its turn, wherever it is; of one message one has it', async () => {
+  const [here, there] = (await brokers(2)) as [World, World]
+  const members = [connect5(here, 'a'), connect5(there, 'b'), connect5(there, 'c')]
+  for (const member of members) member.subscribe('$share/g/t/#', 1)
+  const beside = connect5(there, 'beside')
+  beside.subscribe('t/#', 0)
+  const from = connect5(here, 'from')
+  for (let i = 0; i < 40; i++) from.say('t/x', String(i), { qos: 1, id: i + 1 })
+  const got = await Promise.all(members.map(heard))
+  const counts = got.map(({ length }) => length)
+  assert.equal(
+    counts.reduce((sum, n) => sum + n),
+    40,
+  )
+  assert.ok(
+    counts.every((n) => n >= 10),
+    counts.join(),
+  )
+  assert.equal((await heard(beside)).length, 40, 'once each, though its process has it for the group as well')
+})
+
+test('interest comes and goes with subscriptions, sessions and processes', async () => {
+  const member = hub()
+  const seen: string[] = []
+  const watcher = member('watcher')
+  await watcher.join({
+    interested: (node, { filter }) => void seen.push(`+${node} ${filter}`),
+    withdrawn: (node, { filter }) => void seen.push(`-${node} ${filter}`),
+    gone: (node) => void seen.push(`gone ${node}`),
+    deliver: () => undefined,
+  })
+  const world = new World({}, { routing: member('one') })
+  await world.broker.restore()
+  const told = (): string[] => seen.splice(0)
+  const a = connect5(world, 'a')
+  const b = connect5(world, 'b')
+  for (const client of [a, b]) {
+    client.subscribe('x', 1)
+    client.subscribe('$share/g/x', 1)
+    client.subscribe('$SYS/#', 0)
+  }
+  assert.deepEqual(told(), ['+one x', '+one $share/g/x'], 'once for each filter; what a server says of itself stays there')
+  a.send(encodeUnsubscribe5(9, ['x']))
+  assert.deepEqual(told(), [])
+  b.line.hangUp()
+  assert.deepEqual(told(), ['-one x'])
+  a.line.hangUp()
+  assert.deepEqual(told(), ['-one $share/g/x'])
+
+  // What others want is not announced on.
+  watcher.announce({ tenant: 'default', filter: 'w/#' })
+  assert.deepEqual(told(), [])
+  const from = connect5(world, 'from')
+  from.say('w/1', 'x', { qos: 1, id: 1 })
+  assert.deepEqual(await heard(from), ['puback 1'])
+  await watcher.close()
+  from.say('w/1', 'x', { qos: 1, id: 2 })
+  from.expect('puback 2 10')
+})
+
+test('tenants are apart', async () => {
+  const [here, there] = (await brokers(2)) as [World, World]
+  const mine = connect5(there, 'mine', { username: 'a:b' })
+  mine.subscribe('#', 0)
+  const theirs = connect5(there, 'theirs')
+  theirs.subscribe('#', 0)
+  connect5(here, 'from', { username: 'a:b' }).say('x', '1')
+  assert.deepEqual(await heard(mine), ['publish x 1 0'])
+  assert.deepEqual(await heard(theirs), [])
+})
+
+test('a publish is acknowledged once the other process has it safe for sessions that it keeps', async () => {
+  const member = hub()
+  const here = new World({}, { routing: member('here') })
+  const store: SlowSessions = new SafeSessions(() => there.clock.nowUs())
+  const there: World = new World({}, { routing: member('there'), store })
+  for (const { broker } of [here, there]) await broker.restore()
+  const away = await stay(there, store, 'away')
+  away.send(encodeSubscribe5(1, [{ filter: 'a', qos: 1, noLocal: false, retainAsPublished: false, retainHandling: 0 }], {}))
+  store.sync()
+  away.line.hangUp()
+  const from = connect5(here, 'from')
+  store.overloaded = true
+  from.say('a', 'kept', { qos: 1, id: 1, properties: { messageExpiryInterval: 60, contentType: 'text/plain' } })
+  await turn()
+  store.overloaded = false
+  store.sync()
+  await turn()
+  from.say('a', 'x'.repeat(101), { qos: 1, id: 9 })
+  from.say('b', 'nobody wants it', { qos: 1, id: 2 })
+  assert.deepEqual(await heard(from), [], 'not before, and in their order')
+  store.sync()
+  assert.deepEqual(await heard(from), ['puback 1', 'puback 9', 'puback 2 10'])
+  assert.equal(there.count('kymo_mqtt_dropped_total', { reason: 'too_large' }), 1, 'and holds nobody up')
+  const back = await stay(there, store, 'away')
+  assert.deepEqual(
+    back.log().filter((line) => line.startsWith('publish')),
+    ['publish a kept 1/1'],
+  )
+  assert.equal(Buffer.from(back.messages[0]!.properties).includes('text/plain'), true)
+})
+
+test('RETAIN is as published where a subscription asks for it', async () => {
+  const member = hub()
+  const here = new World({}, { routing: member('here') })
+  const store: SlowSessions = new SlowSessions(() => there.clock.nowUs())
+  const there: World = new World({}, { routing: member('there'), store })
+  for (const { broker } of [here, there]) await broker.restore()
+  const asPublished = connect5(here, 'as published')
+  asPublished.subscribe('r', 0, { retainAsPublished: true })
+  const fresh = connect5(here, 'fresh')
+  fresh.subscribe('r', 0)
+  connect5(there, 'from').say('r', 'state', { retain: true })
+  assert.deepEqual(await heard(asPublished), ['publish r state 0 retain'])
+  assert.deepEqual(await heard(fresh), ['publish r state 0'])
+})
+
+test('while what is under way is more than may be, QoS 1 waits with its publisher and QoS 0 is dropped and counted', async () => {
+  const made = createRoutingHub()
+  const world = new World({}, { routing: made.member('one', 2) })
+  await world.broker.restore()
+  const waiting: (() => void)[] = []
+  const got: string[] = []
+  const slow = made.member('slow')
+  await slow.join({
+    interested: () => undefined,
+    withdrawn: () => undefined,
+    gone: () => undefined,
+    deliver: ({ payload }) => {
+      got.push(Buffer.from(payload).toString())
+      return new Promise((resolve) => void waiting.push(resolve))
+    },
+  })
+  slow.announce({ tenant: 'default', filter: 'a' })
+  const from = connect5(world, 'from')
+  for (let i = 1; i <= 4; i++) from.say('a', String(i), { qos: 1, id: i })
+  from.say('a', 'zero')
+  await turn()
+  assert.deepEqual(got, ['1', '2'])
+  for (let i = 0; i < 4; i++) {
+    for (const safe of waiting.splice(0)) safe()
+    await turn()
+    world.turn()
+  }
+  assert.deepEqual(got, ['1', '2', '3', '4'])
+  assert.deepEqual(await heard(from), ['puback 1', 'puback 2', 'puback 3', 'puback 4'])
+  assert.equal(world.count('kymo_mqtt_dropped_total', { reason: 'overload' }), 1)
+})
