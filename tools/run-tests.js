@@ -4,6 +4,7 @@
 //   npm test -- store pump        only files whose path contains one of these words
 //   npm test -- --name 'torn'     only tests whose name matches
 //   npm test -- --list            the files, in order
+//   npm run test:services         those of test/services/, which need the engines of npm run services
 //
 // It is plain JavaScript that an older Node can parse, so that it can say clearly which one is needed.
 // KYMO_COVERAGE=1 prints the coverage of src/ per room. KYMO_FAIL_ON_SKIP=1 makes a skipped test a failure.
@@ -30,12 +31,18 @@ const silenceMaxMs = Number(process.env.KYMO_TEST_TIMEOUT_MS ?? 10 * 60_000)
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { name: { type: 'string', multiple: true }, list: { type: 'boolean' }, concurrency: { type: 'string' } },
+  options: {
+    name: { type: 'string', multiple: true },
+    list: { type: 'boolean' },
+    concurrency: { type: 'string' },
+    services: { type: 'boolean', default: false },
+  },
 })
 
 const found = (folder) => fs.globSync(`${folder}/**/*.test.ts`).toSorted()
 const wanted = (file) => positionals.length === 0 || positionals.some((word) => file.includes(word.replace(/^\.\//, '')))
-const files = [...found('test'), ...found('e2e')].filter(wanted)
+const needsServices = (file) => file.startsWith(path.join('test', 'services'))
+const files = [...found('test'), ...found('e2e')].filter((file) => needsServices(file) === values.services && wanted(file))
 
 if (values.list === true) {
   process.stdout.write(`${files.join('\n')}\n`)

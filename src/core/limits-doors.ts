@@ -101,6 +101,8 @@ export const doorLimits = {
   mqttOversizedAddressesMax: 10_000,
   /** Filters of one SUBSCRIBE or UNSUBSCRIBE: each takes about 2 us of the event loop. */
   mqttFiltersPerPacketMax: 1_000,
+  /** User properties of a PUBLISH: they are passed on as they stand, and each is looked at on the way in, in 0.1 us. */
+  mqttPublishUserPropertiesMax: 1_000,
   /** User properties, and subscription identifiers, of a packet other than PUBLISH, whose are passed on as bytes: a dozen in the field. */
   mqttUserPropertiesMax: 256,
   /** Levels of all subscriptions' filters, equal beginnings counted once: 500,000 x 300 B = 150 MB. */

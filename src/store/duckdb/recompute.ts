@@ -4,7 +4,7 @@ import { readLongs, readUints } from './chunk.ts'
 import type { Ranges } from '../ranges.ts'
 import { correctedTables } from './schema.ts'
 import { union, type Sources } from './sources.ts'
-import { bucketOf, integers, lastTimeUs, rollupOfRows, stepOf, timestamp, type Level } from './sql.ts'
+import { bucketOf, integers, lastTimeUs, rollupOfRows, stepOf, timestamp } from './sql.ts'
 
 /** The bins of `x`, in one list for each hour. */
 const bins = `k AS MATERIALIZED (SELECT series, b, bin, count(*) AS n, min(v) AS low, max(v) AS high

@@ -226,7 +226,7 @@ export const doubleAlias = wrong('section 3.3.2.3.4', 'A topic alias is there tw
 export const noBoolean = wrong('section 2.2.2.2', 'A property is neither 0 nor 1.')
 export const identifierZero = wrong('section 3.8.2.1.2', 'A subscription identifier is 0.')
 export const responseWildcard = wrong('MQTT-3.3.2-14', 'A response topic holds a wildcard.')
-const tooManyUserProperties: Violation = {
+export const tooManyUserProperties: Violation = {
   kind: 'limit',
   reasonCode: ReasonCode.quotaExceeded,
   statement: 'section 2.2.2.2',

@@ -1,3 +1,4 @@
+import { limits } from '../../../core/limits.ts'
 import { notShortest, variableTooLong } from '../fields.ts'
 import type { Violation } from '../packets.ts'
 import { protocolError, violation } from '../packets.ts'
@@ -13,6 +14,7 @@ import {
   PropertyId,
   propertyTruncated,
   responseWildcard,
+  tooManyUserProperties,
   unknownProperty,
 } from './properties.ts'
 import { ReasonCode } from './reason.ts'
@@ -58,6 +60,7 @@ export function scanProperties(
   into.payloadFormat = 0
   into.identifiers = 0
   let seen = 0
+  let pairs = 0
   let at = start
   while (at < end) {
     const id = bytes[at++]!
@@ -96,6 +99,8 @@ export function scanProperties(
         break
       }
       case PropertyId.userProperty: {
+        // A megabyte of empty ones takes 20 ms. What a broker sends us was taken there.
+        if (++pairs > limits.mqttPublishUserPropertiesMax && !lenient) return tooManyUserProperties
         for (let part = 0; part < 2; part++) {
           const from = at + 2
           at = fieldEnd(bytes, at, end)
