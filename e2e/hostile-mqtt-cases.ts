@@ -161,6 +161,12 @@ const rows: readonly HostilePacket[] = [
     name: 'a megabyte of user properties',
     greeted: 5,
     bytes: publish5('hostile/u', 'x', { properties: properties(Buffer.alloc(1_045_000, userProperty('', ''))) }),
+    outcome: 0x97,
+  },
+  {
+    name: '1,000 user properties',
+    greeted: 5,
+    bytes: publish5('hostile/u', 'x', { properties: properties(Buffer.alloc(5_000, userProperty('', ''))) }),
     outcome: 'stays',
   },
   {
