@@ -6,6 +6,8 @@ import process from 'node:process'
 const [port, topic] = [Number(process.argv[2]), process.argv[3] ?? 'portfolio/telemetry']
 const socket = net.connect({ host: '127.0.0.1', port, noDelay: true })
 await once(socket, 'connect')
+// The broker may be stopped before this process is.
+socket.on('error', () => process.exit(0))
 const id = `bench-subscriber-${process.pid}`
 const body = Buffer.from(`\0\x04MQTT\x04\x02\0\0\0${String.fromCharCode(id.length)}${id}`, 'latin1')
 socket.write(Buffer.concat([Buffer.from([0x10, body.length]), body]))
