@@ -17,6 +17,8 @@ export interface ReadingsRecord {
   readonly offset?: bigint
 }
 
+export const opaqueKinds = ['attributes', 'tick', 'dead-letter', 'dead-letter-mark', 'erasure', 'sessions'] as const
+
 /**
  * Anything else: bytes of a documented JSON or binary form.
  * `attributes`: what a device says of itself (docs/format/records.md). `tick`: received time passes. `dead-letter`: what
@@ -25,7 +27,7 @@ export interface ReadingsRecord {
  */
 export interface OpaqueRecord {
   readonly topic: string
-  readonly kind: 'attributes' | 'tick' | 'dead-letter' | 'dead-letter-mark' | 'erasure' | 'sessions'
+  readonly kind: (typeof opaqueKinds)[number]
   readonly key: string
   readonly receivedUs: number
   readonly body: Uint8Array

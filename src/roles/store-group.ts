@@ -5,7 +5,7 @@ import type { Source, Store, StreamLog } from '../core/ports.ts'
 import { pump, sleep } from '../core/pump.ts'
 import { Topic } from '../core/record.ts'
 import { StorePartition, type StoreCounters, type StorePartitionOptions } from './store-partition.ts'
-import { deliveryBytesMax, storeGroup, type StoreRole } from './store.ts'
+import { deliveryBytesMax, roleOf, storeGroup, type StoreRole } from './store.ts'
 
 export interface StoreGroupOptions extends Omit<StorePartitionOptions, 'counts' | 'onSettled'> {
   readonly log: StreamLog
@@ -22,18 +22,7 @@ const againMs = 200
  * that one begins no later than where their states are, since the group acknowledges no further than the last states.
  */
 export function startStoreGroup(o: StoreGroupOptions): StoreRole {
-  const abort = new AbortController()
-  const counts = { duplicates: 0, corrections: 0, late: 0 }
-  const done = run(o, counts, abort.signal)
-  done.catch(() => undefined) // whoever holds `done` is told
-  return {
-    done,
-    counts,
-    stop: async () => {
-      abort.abort()
-      await done
-    },
-  }
+  return roleOf((counts, signal) => run(o, counts, signal))
 }
 
 async function run(o: StoreGroupOptions, counts: StoreCounters, signal: AbortSignal): Promise<void> {

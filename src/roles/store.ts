@@ -43,9 +43,14 @@ export const deliveryBytesMax = 2 * 1024 * 1024
  * them because the group acknowledges no further than the last state.
  */
 export function startStoreRole(o: StoreRoleOptions): StoreRole {
+  return roleOf((counts, signal) => new Role(o, counts, signal).run())
+}
+
+/** A role that `run` is, until it is stopped. */
+export function roleOf(run: (counts: StoreCounters, signal: AbortSignal) => Promise<void>): StoreRole {
   const abort = new AbortController()
   const counts = { duplicates: 0, corrections: 0, late: 0 }
-  const done = new Role(o, counts, abort.signal).run()
+  const done = run(counts, abort.signal)
   done.catch(() => undefined) // whoever holds `done` is told; nobody holding it must not end the process
   return {
     done,

@@ -2,7 +2,7 @@ import { Buffer } from 'node:buffer'
 import type { MessageToProduce } from '@platformatic/kafka'
 import type { Batch } from '../../core/batch.ts'
 import { KymoError } from '../../core/errors.ts'
-import type { LogRecord, OpaqueRecord } from '../../core/record.ts'
+import { opaqueKinds, type LogRecord, type OpaqueRecord } from '../../core/record.ts'
 import { decodeBatch, type ReaderKeys } from '../../wire/batch/decode.ts'
 import type { BatchEncoder } from '../../wire/batch/encode.ts'
 import { partitionOf } from './partitions.ts'
@@ -11,15 +11,7 @@ import type { BatchSplitter } from './split.ts'
 /** Names of the headers (docs/format/kafka.md). */
 const header = { kind: 'kymo-kind', received: 'kymo-received-us' } as const
 
-const kinds = [
-  'readings',
-  'attributes',
-  'tick',
-  'dead-letter',
-  'dead-letter-mark',
-  'erasure',
-  'sessions',
-] as const satisfies readonly LogRecord['kind'][]
+const kinds = ['readings', ...opaqueKinds] as const
 
 const headersOf = new Map(kinds.map((kind) => [kind, Buffer.from(kind)]))
 const headerNames = { kind: Buffer.from(header.kind), received: Buffer.from(header.received) }
