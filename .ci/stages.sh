@@ -43,8 +43,6 @@ install_tools() {
   command -v openssl >/dev/null || missing+=(openssl)
   # Debian's Python, not another one that comes first on the PATH: that is where its packages are.
   /usr/bin/python3 -c 'import paho.mqtt.client' 2>/dev/null || missing+=(python3 python3-paho-mqtt)
-  command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
-  command -v mvn >/dev/null || missing+=(maven)
   command -v postgres >/dev/null || [ -n "$(ls /usr/lib/postgresql/*/bin/postgres 2>/dev/null)" ] || missing+=(postgresql)
   [ ${#missing[@]} = 0 ] && { echo 'all tools are there'; return 0; }
   command -v apt-get >/dev/null || { echo "missing and no apt-get: ${missing[*]}"; return 1; }
