@@ -221,6 +221,7 @@ export class Broker implements MqttHost {
   async close(drainMs: number): Promise<void> {
     this.#closed = true
     this.#sys?.stop()
+    this.wills.finish()
     for (const session of this.#sessions) session.drain()
     await this.#acknowledged(drainMs)
     for (const session of this.#sessions) session.shutdown()

@@ -6,6 +6,7 @@ import { encodeText } from '../../wire/mqtt/text.ts'
 import { expiryOf, forwarded } from '../../wire/mqtt/v5/forward.ts'
 import type { Will5 } from '../../wire/mqtt/v5/packets.ts'
 import type { MqttPrincipal } from './authorizer.ts'
+import type { Worker } from './effort.ts'
 import { deliverTo } from './fanout.ts'
 import { Fifo } from './fifo.ts'
 import { contextOf } from './host.ts'
@@ -28,11 +29,19 @@ interface HeldWill {
   stores: boolean
 }
 
-/** Wills whose time has come: delivered at once, and held as long as the gate or the session store does not take them. */
-export class Wills implements WillSink {
+/**
+ * Wills whose time has come: delivered at once, or, where hundreds of clients go together, a turn's worth at a time; and held as long as the gate or the
+ * session store does not take them.
+ */
+export class Wills implements WillSink, Worker {
   readonly #host: MqttHost
   readonly #logger: Logger
   readonly #held = new Fifo<HeldWill>()
+  /** Wills that wait for a turn of the event loop with room in it. */
+  readonly #next = new Fifo<() => void>()
+  #inLine = false
+  #units = 0
+  #turn = -1
 
   constructor(host: MqttHost, logger: Logger) {
     this.#host = host
@@ -41,13 +50,13 @@ export class Wills implements WillSink {
 
   /** Wills that are held. */
   get waiting(): number {
-    return this.#held.length
+    return this.#held.length + this.#next.length
   }
 
   publish(principal: MqttPrincipal, will: Will | Will5): void {
     const { authorizer, counters, clock } = this.#host
-    if (authorizer.publish(principal, will.topic, will.retain)) this.#publish(principal, will, willProperties(will, clock), undefined)
-    else counters.dropped.denied.value++
+    if (!authorizer.publish(principal, will.topic, will.retain)) counters.dropped.denied.value++
+    else this.#inTurn(() => this.#publish(principal, will, willProperties(will, clock), undefined))
   }
 
   /** A will of a session that the store keeps; its topic was allowed when it was given. */
@@ -57,7 +66,39 @@ export class Wills implements WillSink {
     const expiryS = expiryOf(passed)
     // Its life begins now.
     const expiresMs = expiryS === undefined ? Number.POSITIVE_INFINITY : this.#host.clock.monotonicMs() + expiryS * 1000
-    this.#publish({ tenant, clientId: due.client }, { topic, qos, payload, retain: due.retain }, { forwarded: passed, expiresMs }, due)
+    const will = { topic, qos, payload, retain: due.retain }
+    this.#inTurn(() => this.#publish({ tenant, clientId: due.client }, will, { forwarded: passed, expiresMs }, due))
+  }
+
+  /** A turn with room has come. */
+  proceed(): void {
+    this.#inLine = false
+    while (!this.#inLine) {
+      const publish = this.#next.shift()
+      if (publish === undefined) return
+      this.#worked(publish)
+    }
+  }
+
+  /** Those that wait for a turn are published now: no other will come. */
+  finish(): void {
+    for (let publish = this.#next.shift(); publish !== undefined; publish = this.#next.shift()) publish()
+  }
+
+  #inTurn(publish: () => void): void {
+    if (this.#inLine) this.#next.push(publish)
+    else this.#worked(publish)
+  }
+
+  #worked(publish: () => void): void {
+    const { effort } = this.#host
+    effort.spent()
+    publish()
+    const units = effort.spent()
+    if (this.#turn !== effort.turn) this.#units = 0
+    this.#turn = effort.turn
+    this.#units += units
+    this.#inLine = effort.holds(this, this.#units)
   }
 
   /** Something became durable, or overload ended: those that are held have their turn. */
