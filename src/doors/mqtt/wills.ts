@@ -93,7 +93,12 @@ export class Wills implements WillSink, Worker {
   #worked(publish: () => void): void {
     const { effort } = this.#host
     effort.spent()
-    publish()
+    try {
+      publish()
+    } catch (thrown) {
+      // One will must not take those behind it along.
+      this.#logger.error('mqtt will failed', { error: String(thrown) })
+    }
     const units = effort.spent()
     if (this.#turn !== effort.turn) this.#units = 0
     this.#turn = effort.turn
