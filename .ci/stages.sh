@@ -44,6 +44,9 @@ install_tools() {
   # Debian's Python, not another one that comes first on the PATH: that is where its packages are.
   /usr/bin/python3 -c 'import paho.mqtt.client' 2>/dev/null || missing+=(python3 python3-paho-mqtt)
   command -v postgres >/dev/null || [ -n "$(ls /usr/lib/postgresql/*/bin/postgres 2>/dev/null)" ] || missing+=(postgresql)
+  # Kafka's broker comes from Maven Central (tools/services/kafka-pom.xml) and runs on Java 17 or later.
+  command -v java >/dev/null || missing+=(default-jre-headless)
+  command -v mvn >/dev/null || missing+=(maven)
   [ ${#missing[@]} = 0 ] && { echo 'all tools are there'; return 0; }
   command -v apt-get >/dev/null || { echo "missing and no apt-get: ${missing[*]}"; return 1; }
   local policy=/usr/sbin/policy-rc.d made=0 status

@@ -6,7 +6,8 @@
  * The log of a new data directory is given the backlog first: so many seconds of messages with three readings of 1,000 devices, 20 of them in a record, as they
  * come in company. Then a server is started on it, and MQTT QoS 1 messages arrive at the rate until the store has all of the backlog and of what came meanwhile.
  * `drain` is messages stored a second from the server's being ready to that moment; `ratio` is that over the rate of arrival. `ack` is how long the running load waited for its PUBACKs, over all
- * of its seconds: choose them as long as the drain takes.
+ * of its seconds: choose them as long as the drain takes. Then the same load comes for as long once more, to the same server, which has no backlog any more: `ack without` is what the other is to be
+ * compared with.
  */
 import { execFile } from 'node:child_process'
 import fs from 'node:fs'
@@ -20,7 +21,7 @@ import type { SeriesKey } from '../src/core/batch.ts'
 import { nodeEnv, silentLogger } from '../src/core/env/node-env.ts'
 import type { LogRecord } from '../src/core/record.ts'
 import { openEmbeddedLog } from '../src/log/embedded/log.ts'
-import { status } from '../test/support/api.ts'
+import { settled, status } from '../test/support/api.ts'
 import { RunningServer } from '../test/support/server.ts'
 import type { MqttLoad, MqttLoadResult } from './mqtt-load.ts'
 import { cpuUs, machineBusyPercent } from './process.ts'
@@ -70,6 +71,10 @@ async function lagOf(http: string): Promise<number> {
   return store === undefined ? Number.NaN : Number(store.end) - Number(store.committed)
 }
 
+function runLoad(load: MqttLoad): Promise<{ readonly stdout: string }> {
+  return promisify(execFile)(process.execPath, [path.join(import.meta.dirname, 'mqtt-load.ts'), JSON.stringify(load)])
+}
+
 const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'kymo-catch-up-'))
 try {
   const busyPercent = Math.round(await machineBusyPercent(1000))
@@ -82,7 +87,7 @@ try {
     const beganMs = performance.now()
     const beganUs = cpuUs(server.serverPid)
     const load: MqttLoad = { port: server.mqttPort, connections: 32, burst: 4, rate, seconds: secondsMax, devices }
-    const child = promisify(execFile)(process.execPath, [path.join(import.meta.dirname, 'mqtt-load.ts'), JSON.stringify(load)])
+    const child = runLoad(load)
     await delay(1000)
     let drainedMs = Number.NaN
     let stored = left
@@ -109,6 +114,12 @@ try {
     figure('ack beside it, p99', ackMs.p99, 'ms')
     figure('ack beside it, longest', ackMs.max, 'ms')
     say({ sent: messages, unacknowledged })
+    await settled(server.http, 120_000)
+    const alone = JSON.parse((await runLoad(load)).stdout) as MqttLoadResult
+    figure('ack without a backlog, p50', alone.ackMs.p50, 'ms')
+    figure('ack without a backlog, p99', alone.ackMs.p99, 'ms')
+    figure('ack without a backlog, longest', alone.ackMs.max, 'ms')
+    figure('ack p99, beside over without', ackMs.p99 / alone.ackMs.p99, '×')
   } finally {
     await server.dispose()
   }

@@ -39,7 +39,8 @@ async function backends(where: string): Promise<number[]> {
 
 async function measure(devices: number, stepS: number): Promise<void> {
   const place = newSchema(url ?? '')
-  const store = await openPostgresStore({ url: place.location, env: nodeEnv(silentLogger) })
+  const name = `kymo-bench-${process.pid}`
+  const store = await openPostgresStore({ url: `${place.location}&application_name=${name}`, env: nodeEnv(silentLogger) })
   const keys: SeriesKey[] = Array.from({ length: devices * metrics.length }, (_, i) => ({
     tenant: 'default',
     device: `device-${Math.floor(i / metrics.length)}`,
@@ -53,7 +54,7 @@ async function measure(devices: number, stepS: number): Promise<void> {
   let background: number[] = []
   for (let commit = 0; commit < commits; commit++) {
     if (commit === warm) {
-      connections = await backends(`application_name = 'kymo' AND backend_type = 'client backend'`)
+      connections = await backends(`application_name = '${name}'`)
       background = await backends(`backend_type IN ('walwriter', 'checkpointer', 'background writer')`)
       server.us -= cpuUs(connections)
       others.us -= cpuUs(background)

@@ -21,7 +21,7 @@ import { Worker } from 'node:worker_threads'
 import { RunningServer } from '../test/support/server.ts'
 import type { Distribution } from './process.ts'
 import { cases, type Client } from './stall-cases.ts'
-import type { Turn } from './turns.ts'
+import { told, type Turn } from './turns.ts'
 
 const { values } = parseArgs({ options: { only: { type: 'string' }, tries: { type: 'string', default: '1' } } })
 const only = values.only?.split(',')
@@ -66,16 +66,6 @@ async function stallsOver25(): Promise<number> {
   return at('+Inf') - at('0.025')
 }
 
-function turnsSince(atMs: number): Turn[] {
-  const lines = readFileSync(turnsFile, 'utf8').trim().split('\n')
-  return lines
-    .filter((line) => line !== '')
-    .flatMap((line) => {
-      const turn = JSON.parse(line) as Turn
-      return turn.atMs >= atMs ? [turn] : []
-    })
-}
-
 interface Seen {
   readonly cpuMs: number
   readonly ms: number
@@ -92,7 +82,7 @@ async function look(run: () => Promise<string>): Promise<Seen> {
   const beganMs = performance.timeOrigin + performance.now()
   const answer = await run()
   await delay(300)
-  const turns = turnsSince(beganMs)
+  const { turns } = told(readFileSync(turnsFile, 'utf8'), beganMs)
   bystander.postMessage('end')
   const [waits] = (await once(bystander, 'message')) as [Distribution]
   const longest = (of: (turn: Turn) => number): number => turns.reduce((max, turn) => Math.max(max, of(turn)), 0)

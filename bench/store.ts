@@ -26,6 +26,7 @@ import { parseArgs } from 'node:util'
 import { createGzip } from 'node:zlib'
 import { nodeEnv } from '../src/core/env/node-env.ts'
 import type { Env, LogFields, Logger } from '../src/core/env.ts'
+import { limits } from '../src/core/limits.ts'
 import type { RangeQuery } from '../src/core/ports.ts'
 import { openDuckdbStore, type DuckdbStore } from '../src/store/duckdb/store.ts'
 import { createParquet } from '../src/store/parquet/writer.ts'
@@ -184,7 +185,8 @@ async function reads(store: DuckdbStore, between: Between, arriving: boolean): P
   const device = (n: number): RangeQuery['match'] => ({ tenant: 'default', devices: [`device-${n}`] })
   const aggregations = ['avg', 'min', 'max'] as const
   const all = { tenant: 'default', metrics: ['temperature'] }
-  const order = { order: 'asc', limit: 1e6 } as const
+  // As much as a request may ask for.
+  const order = { order: 'asc', limit: limits.queryRowsMax } as const
   await read('one device, five metrics, 24 h of readings', { rows: ticks * metrics.length, aimMs: 10 }, arriving, (n) =>
     rowsOf({ match: device(n), ...between, ...order }),
   )

@@ -4,32 +4,11 @@ import { it } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { readings, settled } from '../test/support/api.ts'
 import { RunningServer } from '../test/support/server.ts'
-import { httpSender, mqttSender, seeded, type Ledger, type Sender } from './ledger.ts'
+import { faults, httpSender, mqttSender, seeded, type Sender } from './ledger.ts'
 import { killCount } from '../test/support/effort.ts'
 
 const kills = killCount(20)
 const seed = Number(process.env['KYMO_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
-
-/** What is wrong with the stored values of one sender; empty when every acknowledged one is there exactly once. */
-function faults(ledger: Ledger, stored: readonly { readonly timeMs: number; readonly value: unknown }[]): string[] {
-  const out: string[] = []
-  const seen = new Map<number, number>()
-  for (const { timeMs, value } of stored) {
-    if (typeof value !== 'number') out.push(`${String(value)} was never sent`)
-    else {
-      seen.set(value, (seen.get(value) ?? 0) + 1)
-      if (ledger.times !== undefined && ledger.times.get(value) !== timeMs)
-        out.push(`${value} has the time ${timeMs} instead of ${ledger.times.get(value)}`)
-    }
-  }
-  const lost = [...ledger.acknowledged].filter((value) => !seen.has(value))
-  const doubled = [...seen].filter(([, times]) => times > 1)
-  const invented = [...seen.keys()].filter((value) => value < 1 || value > ledger.sent)
-  if (lost.length > 0) out.push(`${lost.length} lost, first ${lost.slice(0, 5).join(', ')}`)
-  if (doubled.length > 0) out.push(`${doubled.length} there more than once, first ${doubled.slice(0, 5).join('; ')}`)
-  if (invented.length > 0) out.push(`${invented.length} never sent`)
-  return out.map((text) => `${ledger.how} (${ledger.device}): ${text}`)
-}
 
 it(`every acknowledged reading is there exactly once after ${kills} kills`, { timeout: 120_000 + kills * 30_000 }, async (t) => {
   t.diagnostic(`seed ${seed} (KYMO_TEST_SEED)`)

@@ -252,6 +252,10 @@ export const behaviours: readonly Behaviour[] = [
         await client.push(publish5(`keep/${id}`, Buffer.alloc(1_000_000, 1), { qos: 1, id, retain: true }))
         await client.until(() => client.count(0x40) === id)
       }
+      // 64 MiB are kept; whoever sends more is told.
+      const codes = client.packets.filter(({ first }) => first === 0x40).map(({ body }) => body[2] ?? 0)
+      assert.ok(codes.slice(0, 60).every((code) => code < 0x80))
+      assert.ok(codes.slice(-2).every((code) => code === 0x97))
       for (let id = 1; id <= count; id++) await client.push(publish5(`keep/${id}`, '', { qos: 1, id, retain: true }))
       await client.until(() => client.count(0x40) === 2 * count)
       client.destroy()

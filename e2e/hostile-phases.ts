@@ -10,6 +10,8 @@ export interface Phase {
   readonly maxMs: number
   /** Longest time that the machine took for a timer, a write and a sync. */
   readonly machineMs: number
+  /** All answers' times, shortest first. */
+  readonly samples: readonly number[]
 }
 
 export class Phases {
@@ -31,7 +33,8 @@ export class Phases {
     const sorted = this.#answers.toSorted((a, b) => a - b)
     const at = (q: number): number => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? Number.NaN
     const machineMs = this.#machine.reduce((most, ms) => Math.max(most, ms), 0)
-    this.closed.push({ name: this.#name, answers: sorted.length, p50Ms: at(0.5), p99Ms: at(0.99), maxMs: sorted.at(-1) ?? Number.NaN, machineMs })
+    const maxMs = sorted.at(-1) ?? Number.NaN
+    this.closed.push({ name: this.#name, answers: sorted.length, p50Ms: at(0.5), p99Ms: at(0.99), maxMs, machineMs, samples: sorted })
     this.#answers = []
     this.#machine = []
     this.#name = name

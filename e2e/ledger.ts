@@ -32,6 +32,27 @@ export interface Sender {
   stop(): void
 }
 
+/** What is wrong with the stored values of one sender; empty when every acknowledged one is there exactly once. */
+export function faults(ledger: Ledger, stored: readonly { readonly timeMs: number; readonly value: unknown }[]): string[] {
+  const out: string[] = []
+  const seen = new Map<number, number>()
+  for (const { timeMs, value } of stored) {
+    if (typeof value !== 'number') out.push(`${String(value)} was never sent`)
+    else {
+      seen.set(value, (seen.get(value) ?? 0) + 1)
+      if (ledger.times !== undefined && ledger.times.get(value) !== timeMs)
+        out.push(`${value} has the time ${timeMs} instead of ${ledger.times.get(value)}`)
+    }
+  }
+  const lost = [...ledger.acknowledged].filter((value) => !seen.has(value))
+  const doubled = [...seen].filter(([, times]) => times > 1)
+  const invented = [...seen.keys()].filter((value) => value < 1 || value > ledger.sent)
+  if (lost.length > 0) out.push(`${lost.length} lost, first ${lost.slice(0, 5).join(', ')}`)
+  if (doubled.length > 0) out.push(`${doubled.length} there more than once, first ${doubled.slice(0, 5).join('; ')}`)
+  if (invented.length > 0) out.push(`${invented.length} never sent`)
+  return out.map((text) => `${ledger.how} (${ledger.device}): ${text}`)
+}
+
 /** What a sender needs to be told of itself. `ownTime` false: the reading's time is its arrival. */
 interface SenderOptions {
   readonly port: () => number

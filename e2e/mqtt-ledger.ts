@@ -127,7 +127,7 @@ export class LedgerPublisher {
 }
 
 /**
- * Subscribes to `load/#` under a session that stays, and comes and goes. Acknowledges late, and what it had not acknowledged when it went it gets
+ * Subscribes to `load/#`, or what it is given, under a session that stays, and comes and goes. Acknowledges late, and what it had not acknowledged when it went it gets
  * again; of QoS 2 it remembers the packet ids, as a receiver has to (section 4.3.3).
  */
 export class LedgerSubscriber {
@@ -138,6 +138,7 @@ export class LedgerSubscriber {
   connections = 0
   readonly #o: Options
   readonly #ended: Promise<void>
+  readonly #filter: string
   readonly #exactlyOnce = new Set<number>()
   #client: RawMqtt | undefined
   #acks: (readonly [type: 4 | 5 | 7, packetId: number])[] = []
@@ -147,10 +148,11 @@ export class LedgerSubscriber {
   #broken = false
   #lastMs = 0
 
-  constructor(o: Options & { readonly qos: 1 | 2 }) {
+  constructor(o: Options & { readonly qos: 1 | 2; readonly filter?: string }) {
     this.#o = o
     this.name = o.name
     this.qos = o.qos
+    this.#filter = o.filter ?? 'load/#'
     this.#ended = this.#loop()
     // Whoever waits for it is told.
     this.#ended.catch(() => (this.#broken = true))
@@ -208,7 +210,7 @@ export class LedgerSubscriber {
       this.#client = client
       this.connections++
       mustBePresent(client, this.#known, name)
-      if (!this.#known) assert.equal(await client.subscribe('load/#', this.qos), this.qos)
+      if (!this.#known) assert.equal(await client.subscribe(this.#filter, this.qos), this.qos)
       this.#known = true
     } catch (thrown) {
       if (thrown instanceof assert.AssertionError) throw thrown

@@ -162,6 +162,8 @@ ORDER BY time DESC;`,
 export interface VariableRow {
   readonly seed: Seed
   readonly env: Readonly<Record<string, string>>
+  /** Without which they count for nothing; it has a row of its own. */
+  readonly beside?: Readonly<Record<string, string>>
   /** Dotted name and what it must be. Absent: the variable is pending, and the program must say that it has no effect. */
   readonly setting?: readonly [name: string, value: string | number]
   readonly pending?: Later
@@ -171,19 +173,21 @@ export const variableRows: readonly VariableRow[] = [
   { seed: 'S1', env: { MQTT_BROKER: 'broker' }, setting: ['mqtt.pull.url', 'mqtt://broker:1883'] },
   { seed: 'S1', env: { MQTT_BROKER: 'broker', MQTT_PORT: '1884' }, setting: ['mqtt.pull.url', 'mqtt://broker:1884'] },
   { seed: 'S1', env: { MQTT_BROKER: 'broker', MQTT_TOPIC: 'portfolio/telemetry' }, setting: ['mqtt.pull.topics', 'portfolio/telemetry'] },
-  { seed: 'S1', env: { POSTGRES_HOST: 'localhost' }, pending: 'PostgreSQL' },
+  { seed: 'S1', env: { POSTGRES_HOST: 'localhost' }, setting: ['store.url', 'postgres://…@localhost:5432/iot_analytics'] },
   ...[{ POSTGRES_PORT: '5432' }, { POSTGRES_DB: 'iot_analytics' }, { POSTGRES_USER: 'iot' }, { POSTGRES_PASSWORD: 'iot_password' }].map(
-    (env): VariableRow => ({ seed: 'S1', env: { ...env, POSTGRES_HOST: 'localhost' }, pending: 'PostgreSQL' }),
+    (env): VariableRow => ({
+      seed: 'S1',
+      env: { ...env, POSTGRES_HOST: 'localhost' },
+      setting: ['meta.url', 'postgres://…@localhost:5432/iot_analytics'],
+    }),
   ),
   { seed: 'S1', env: { BATCH_SIZE: '200' }, setting: ['store.commit_messages', 200] },
   { seed: 'S2', env: { DYNAMODB_TABLE: 'devices' }, pending: 'AWS' },
   { seed: 'S2', env: { AWS_REGION: 'us-west-2', DYNAMODB_TABLE: 'devices' }, pending: 'AWS' },
-  { seed: 'S3', env: { KAFKA_BOOTSTRAP_SERVERS: 'kafka:9092' }, pending: 'Kafka' },
-  ...[{ TELEMETRY_TOPIC: 'telemetry.raw' }, { DLQ_TOPIC: 'telemetry.dlq' }, { MAX_RETRIES: '3' }].map((env): VariableRow => ({
-    seed: 'S3',
-    env: { ...env, KAFKA_BOOTSTRAP_SERVERS: 'kafka:9092' },
-    pending: 'Kafka',
-  })),
+  { seed: 'S3', env: { KAFKA_BOOTSTRAP_SERVERS: 'kafka:9092' }, setting: ['log.url', 'kafka://kafka:9092'] },
+  { seed: 'S3', env: { TELEMETRY_TOPIC: 'telemetry.raw', KAFKA_BOOTSTRAP_SERVERS: 'kafka:9092' }, setting: ['kafka.pull.topics', 'telemetry.raw'] },
+  { seed: 'S3', env: { DLQ_TOPIC: 'telemetry.dlq', KAFKA_BOOTSTRAP_SERVERS: 'kafka:9092' }, setting: ['kafka.dead_letters.topic', 'telemetry.dlq'] },
+  { seed: 'S3', env: { MAX_RETRIES: '4' }, beside: { KAFKA_BOOTSTRAP_SERVERS: 'kafka:9092' }, setting: ['store.max_retries', 4] },
   { seed: 'S3', env: { MONGO_URL: 'mongodb://mongo:27017' }, pending: 'MongoDB' },
   { seed: 'S3', env: { MONGO_DB: 'iotdb', MONGO_URL: 'mongodb://mongo:27017' }, pending: 'MongoDB' },
   { seed: 'S3', env: { TEMP_MIN_THRESHOLD: '-10' }, pending: 'alerts' },

@@ -32,7 +32,7 @@ export const walled: Readonly<Record<string, { readonly sharedFolders: readonly 
 export const roles: readonly string[] = ['ingest', 'store', 'aggregate', 'alert', 'forecast', 'api', 'edge']
 
 /** Roles meet only in the log and the stores. These files put roles together, and are the only ones that may import them. */
-export const compositions: readonly string[] = ['src/roles/server.ts', 'src/roles/engines.ts', 'src/roles/status.ts']
+export const compositions: readonly string[] = ['src/roles/server.ts', 'src/roles/engines.ts', 'src/roles/taking.ts', 'src/roles/status.ts']
 
 /** Packages that are large, native or of one engine: each is imported in its adapter and nowhere else. */
 export const drivers: readonly { readonly packages: RegExp; readonly only: readonly string[] }[] = [

@@ -1,16 +1,19 @@
 import path from 'node:path'
+import { roleNames, type RoleName } from '../core/config-engines.ts'
 import { count } from './format.ts'
 import type { Colors } from './terminal.ts'
 
 export interface BannerFacts {
   readonly version: string
+  /** As the first line names them; absent: embedded. */
+  readonly engines?: string
   readonly nodeVersion: string
   readonly dataDir: string
   readonly cwd: string
   readonly components: readonly { readonly name: string; readonly detail: string; readonly ms: number }[]
   readonly http: string
-  /** `mqtts:` when that is the only one. */
-  readonly mqtt: string
+  /** `mqtts:` when that is the only one; absent: this process has no MQTT door. */
+  readonly mqtt?: string
   readonly mqtts?: string
   /** MQTT over WebSocket; absent: not offered. */
   readonly ws?: string
@@ -18,10 +21,14 @@ export interface BannerFacts {
   readonly trust?: { readonly http?: string; readonly mqtt?: string }
   /** Further HTTP addresses (the ports that the seeds name). */
   readonly extra: readonly string[]
+  /** Absent: all. */
+  readonly roles?: ReadonlySet<RoleName>
   /** `token`: the lines carry one, taken from the environment of who pastes them. */
   readonly auth: 'loopback' | 'token' | 'open'
   readonly readyMs: number
 }
+
+const all: ReadonlySet<RoleName> = new Set(roleNames)
 
 const access = {
   loopback: 'Local use only: bound to loopback.',
@@ -32,27 +39,27 @@ const access = {
 /** What `kymo start` says when every door accepts: parts with their measured times, addresses, and lines to send a reading. */
 export function bannerLines(facts: BannerFacts, colors: Colors): string[] {
   const data = shortPath(facts.dataDir, facts.cwd)
-  const lines = [`  ${colors.bold('kymo')} ${facts.version}   embedded · data in ${data} · Node ${facts.nodeVersion}`]
+  const lines = [`  ${colors.bold('kymo')} ${facts.version}   ${facts.engines ?? 'embedded'} · data in ${data} · Node ${facts.nodeVersion}`]
   const width = facts.components.reduce((w, c) => Math.max(w, c.detail.length), 30)
   for (const { name, detail, ms } of facts.components) {
     lines.push(`  ${colors.green('✓')} ${name.padEnd(12)} ${detail.padEnd(width)} ${`${count(Math.round(ms))} ms`.padStart(8)}`)
   }
   const http = facts.http.replace(/\/$/, '')
-  lines.push(
-    '',
-    `  Dashboard   ${colors.cyan(`${http}/`)}`,
-    `  API docs    ${colors.cyan(`${http}/docs`)}`,
-    `  Metrics     ${colors.cyan(`${http}/metrics`)}`,
-  )
+  const { roles = all } = facts
+  lines.push('')
+  if (roles.has('api')) lines.push(`  Dashboard   ${colors.cyan(`${http}/`)}`, `  API docs    ${colors.cyan(`${http}/docs`)}`)
+  lines.push(`  Metrics     ${colors.cyan(`${http}/metrics`)}`)
   if (facts.mqtts !== undefined && facts.mqtts !== facts.mqtt) lines.push(`  MQTT, TLS   ${facts.mqtts}`)
   if (facts.ws !== undefined) lines.push(`  WebSocket   ${facts.ws}   MQTT for browsers`)
   if (facts.extra.length > 0) lines.push(`  Same on     ports ${facts.extra.map((url) => new URL(url).port).join(', ')}`)
-  lines.push('', '  Send your own reading:', ...sendLines(facts).map((line) => `    ${line}`), '')
-  lines.push(`  ${access[facts.auth]}  Ready in ${count(Math.round(facts.readyMs))} ms.  Next: kymo tail · kymo doctor · kymo --help`)
+  const sends = sendLines(facts)
+  if (roles.has('ingest') && sends.length > 0) lines.push('', '  Send your own reading:', ...sends.map((line) => `    ${line}`))
+  lines.push('', `  ${access[facts.auth]}  Ready in ${count(Math.round(facts.readyMs))} ms.  Next: kymo tail · kymo doctor · kymo --help`)
   return lines
 }
 
 function sendLines(facts: BannerFacts): string[] {
+  if (facts.mqtt === undefined) return []
   const http = new URL(facts.http)
   const mqtt = new URL(facts.mqtt)
   const secure = mqtt.protocol === 'mqtts:'

@@ -60,6 +60,8 @@ export const commandTable: readonly CommandEntry[] = [
     summary: 'summary of all devices, temperature anomalies, low batteries, silent devices',
     load: () => import('./analytics.ts'),
   },
+  { name: 'models', group: reading, summary: 'forecasting models: score them on a file of past readings', load: () => import('./models/command.ts') },
+  { name: 'anomalies', group: reading, summary: 'anomaly detectors: score them on labelled series', load: () => import('./anomalies/command.ts') },
   { name: 'devices', group: reading, summary: 'list devices, show one with its latest values, erase one', load: () => import('./devices.ts') },
   { name: 'dlq', group: keeping, summary: 'messages that could not be used: list, show, replay', load: () => import('./dlq.ts') },
   {

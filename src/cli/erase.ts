@@ -18,7 +18,7 @@ interface ErasureAnswer {
   readonly device: string
   readonly state: 'accepted' | 'hidden' | 'done'
   readonly remains: {
-    readonly log: { readonly bytes: number; readonly kept_bytes: number; readonly until: string | null } | null
+    readonly log: { readonly bytes: number; readonly kept_bytes: number | null; readonly until: string | null } | null
     readonly dead_letters_until: string | null
     readonly snapshots: readonly { readonly id: string; readonly created_at: string }[]
   }

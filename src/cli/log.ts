@@ -1,6 +1,6 @@
 import process from 'node:process'
 import type { Command } from 'commander'
-import { places } from '../core/config.ts'
+import { places } from '../core/config-engines.ts'
 import { nodeClock, nodeDisk } from '../core/env/node-env.ts'
 import { KymoError } from '../core/errors.ts'
 import { repairLog } from '../log/embedded/repair.ts'

@@ -5,12 +5,13 @@ import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Config } from '../core/config.ts'
 import { checkTogether } from '../core/config-resolve.ts'
-import { places } from '../core/config.ts'
+import { enginesOf } from '../core/config-engines.ts'
 import { createLogger, nodeEnv } from '../core/env/node-env.ts'
 import type { Logger } from '../core/env.ts'
 import { asKymoError, KymoError } from '../core/errors.ts'
 import { limits } from '../core/limits.ts'
 import type { FirstMessage } from '../roles/first-message.ts'
+import { engineNames } from '../roles/engines.ts'
 import type { RunningServer } from '../roles/server.ts'
 import { startServer } from '../roles/server.ts'
 import { tlsFilesOf } from '../roles/doors.ts'
@@ -148,21 +149,23 @@ function tellVariables({ origins, pending }: Settings): void {
   }
 }
 
-function announce(server: RunningServer, components: RunningServer['components']): void {
+function announce(server: RunningServer, config: Config, components: RunningServer['components']): void {
   const readyMs = Math.round(performance.now())
   const { http, mqtt, mqtts, ws, extra } = server.urls
   if (args.restarts > 0 && !args.json) {
-    terminal.out(`  Running again at ${http} and ${mqtt}, after ${readyMs} ms.`)
+    terminal.out(`  Running again at ${[http, ...(mqtt === undefined ? [] : [mqtt])].join(' and ')}, after ${readyMs} ms.`)
     return
   }
   const facts = {
     version: version(),
+    engines: engineNames(config),
+    roles: server.roles,
     nodeVersion: process.versions.node,
     dataDir: server.dataDir,
     cwd: process.cwd(),
     components,
     http,
-    mqtt,
+    ...(mqtt === undefined ? {} : { mqtt }),
     ...(mqtts === undefined ? {} : { mqtts }),
     ...(ws === undefined ? {} : { ws }),
     ...(server.trust === undefined ? {} : { trust: server.trust }),
@@ -176,6 +179,7 @@ function announce(server: RunningServer, components: RunningServer['components']
       version: facts.version,
       pid: process.pid,
       data_dir: server.dataDir,
+      roles: [...server.roles],
       urls: server.urls,
       auth: server.auth,
       components,
@@ -206,7 +210,7 @@ async function serve(): Promise<number> {
   const settings = await readSettings()
   const { config } = settings
   checkTogether(config)
-  const { dataDir } = places(config)
+  const { dataDir } = enginesOf(config)
   const outcome = await lockData(dataDir)
   if (!outcome.taken) {
     tellRunning(dataDir, outcome.holder)
@@ -232,22 +236,22 @@ async function serve(): Promise<number> {
     done: (reload) => lock?.update({ reload }),
   })
   const { startDemo } = await import('./simulate/demo.ts')
-  const demo = config.demo.devices > 0 ? await startDemo(server.urls.mqtt, config.demo, process.env['KYMO_TOKEN']) : undefined
   const { http, mqtt, mqtts } = server.urls
+  const demo = config.demo.devices > 0 && mqtt !== undefined ? await startDemo(mqtt, config.demo, process.env['KYMO_TOKEN']) : undefined
   const certificate = tlsFilesOf(config, 'http')?.certFile
   lock.update({
     state: 'running',
     ...(certificate === undefined ? {} : { certificate }),
-    urls: { http, mqtt, ...(mqtts === undefined ? {} : { mqtts }) },
+    urls: { http, ...(mqtt === undefined ? {} : { mqtt }), ...(mqtts === undefined ? {} : { mqtts }) },
     hangup: args.inTerminal ? 'stop' : 'reload',
   })
-  announce(server, demo === undefined ? server.components : [...server.components, demo.component])
+  announce(server, config, demo === undefined ? server.components : [...server.components, demo.component])
   greet(server)
   const { ports } = server
   const ready: ReadyMessage = {
     kind: 'ready',
     httpPort: ports.http,
-    ...(config.mqtt.plain ? { mqttPort: ports.mqtt } : {}),
+    ...(config.mqtt.plain && ports.mqtt !== undefined ? { mqttPort: ports.mqtt } : {}),
     ...(ports.mqtts === undefined ? {} : { mqttsPort: ports.mqtts }),
   }
   process.send?.(ready)

@@ -1,11 +1,14 @@
 import type { Command } from 'commander'
 import { InvalidArgumentError } from 'commander'
-import { places } from '../core/config.ts'
+import { enginesOf } from '../core/config-engines.ts'
+import type { Config } from '../core/config.ts'
+import type { Env } from '../core/env.ts'
 import { createLogger, nodeEnv } from '../core/env/node-env.ts'
 import { KymoError } from '../core/errors.ts'
 import type { Scope } from '../core/services.ts'
 import { openTokens } from '../devices/tokens.ts'
 import type { Tokens } from '../devices/tokens.ts'
+import type { SharedMetaStore } from '../store/meta/batched.ts'
 import { openSqliteMeta } from '../store/meta/sqlite.ts'
 import { table, time } from './format.ts'
 import { commaList, examples, jsonOption, timeZoneOption } from './options.ts'
@@ -87,11 +90,11 @@ function parseScopes(text: string): Scope[] {
   })
 }
 
-/** Works on the metadata file itself, beside a running server or without one. */
+/** Works on the metadata itself, beside a running server or without one. */
 async function withTokens(options: TokenOptions, terminal: Terminal, work: (tokens: Tokens) => Promise<void>): Promise<void> {
   const config = await configFor({ data: options.data, env: terminal.env })
   const env = nodeEnv(createLogger({ level: 'warn', format: 'text' }))
-  const meta = await openSqliteMeta({ path: places(config).metaFile, env, thread: false })
+  const meta = await openMeta(config, env)
   try {
     const tokens = await openTokens({ meta, env, watch: false })
     try {
@@ -102,4 +105,11 @@ async function withTokens(options: TokenOptions, terminal: Terminal, work: (toke
   } finally {
     await meta.close()
   }
+}
+
+async function openMeta(config: Config, env: Env): Promise<SharedMetaStore> {
+  const { meta } = enginesOf(config)
+  if (meta.kind === 'local') return openSqliteMeta({ path: meta.path, env, thread: false })
+  const { openPostgresMeta } = await import('../store/meta/postgres.ts')
+  return openPostgresMeta({ url: meta.url, env })
 }

@@ -34,8 +34,8 @@ export const operations = {
     analyticsAnomalies: 'GET pages /analytics/anomalies',
     analyticsLowBattery: 'GET pages /analytics/low-battery',
     analyticsInactive: 'GET pages /analytics/inactive',
-    health: 'GET json /health',
     root: 'GET json /',
+    health: 'GET json /health',
   },
   readings: {
     query: 'GET json /api/v1/query',
@@ -90,10 +90,10 @@ export const operations = {
     revoke: 'DELETE json /api/v1/tokens/{id}',
   },
   system: {
+    statusHistory: 'GET json /api/v1/status/history',
     livez: 'GET text /livez',
     readyz: 'GET text /readyz',
     metrics: 'GET text /metrics',
     status: 'GET json /api/v1/status',
-    statusHistory: 'GET json /api/v1/status/history',
   },
 } as const

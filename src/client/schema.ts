@@ -131,7 +131,8 @@ export interface Erasure {
     /** The log has records from before: it forgets its oldest segments when it has more than kept_bytes, and these at the latest then. */
     readonly log: {
       readonly bytes: number
-      readonly kept_bytes: number
+      /** null: bytes do not bound it (Kafka). */
+      readonly kept_bytes: number | null
       /** null: by bytes alone (log.retention_age is empty). */
       readonly until: string | null
     } | null
@@ -1373,10 +1374,10 @@ export interface Operations {
       readonly last_seen?: string | null
       readonly minutes_inactive?: number
     }>
-    /** Health as the seeds ask for it: `GET /health` */
-    readonly health: OptionalCall<NoRequest, Readonly<Record<string, unknown>>>
     /** A page for browsers, a health document for all others: `GET /` */
     readonly root: OptionalCall<NoRequest, Readonly<Record<string, unknown>>>
+    /** Health as the seeds ask for it: `GET /health` */
+    readonly health: OptionalCall<NoRequest, Readonly<Record<string, unknown>>>
   }
   readonly readings: {
     /** Readings or aggregates of a time range: `GET /api/v1/query` */
@@ -1487,14 +1488,6 @@ export interface Operations {
     readonly revoke: Call<RevokeTokenRequest, undefined>
   }
   readonly system: {
-    /** Is the process alive?: `GET /livez` */
-    readonly livez: OptionalCall<NoRequest, string>
-    /** Are all doors open?: `GET /readyz` */
-    readonly readyz: OptionalCall<ReadyzRequest, string>
-    /** Prometheus metrics: `GET /metrics` */
-    readonly metrics: OptionalCall<NoRequest, string>
-    /** How the server is: `GET /api/v1/status` */
-    readonly status: OptionalCall<NoRequest, StatusAnswer>
     /** Figures of the last five minutes: `GET /api/v1/status/history` */
     readonly statusHistory: OptionalCall<NoRequest, {
       readonly items: readonly {
@@ -1509,5 +1502,13 @@ export interface Operations {
         readonly dead_letters_waiting: number
       }[]
     }>
+    /** Is the process alive?: `GET /livez` */
+    readonly livez: OptionalCall<NoRequest, string>
+    /** Are all doors open?: `GET /readyz` */
+    readonly readyz: OptionalCall<ReadyzRequest, string>
+    /** Prometheus metrics: `GET /metrics` */
+    readonly metrics: OptionalCall<NoRequest, string>
+    /** How the server is: `GET /api/v1/status` */
+    readonly status: OptionalCall<NoRequest, StatusAnswer>
   }
 }

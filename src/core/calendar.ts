@@ -50,6 +50,8 @@ function offsetUs(format: Intl.DateTimeFormat, us: number): number {
 class Zone {
   readonly #format: Intl.DateTimeFormat
   readonly #days = new Map<number, number>()
+  /** By day of UTC: the moment within it at which the clock is changed. */
+  readonly #changes = new Map<number, number>()
 
   constructor(timeZone: string) {
     this.#format = formatOf(timeZone)
@@ -72,6 +74,17 @@ class Zone {
     const change = this.#changeBetween(local - dayUs, local + dayUs, before)
     if (local - before < change) return local - before
     return change + after >= local ? change : local - after
+  }
+
+  /** Microseconds to add to UTC for the wall clock. */
+  offsetAt(us: number): number {
+    const date = Math.floor(us / dayUs)
+    const before = this.#offsetOn(date)
+    const after = this.#offsetOn(date + 1)
+    if (before === after) return before
+    let change = this.#changes.get(date)
+    if (change === undefined) this.#changes.set(date, (change = this.#changeBetween(date * dayUs, (date + 1) * dayUs, before)))
+    return us < change ? before : after
   }
 
   /**
@@ -102,6 +115,14 @@ class Zone {
     }
     return high * 1e6
   }
+}
+
+/**
+ * What to add to a moment in UTC for the wall clock of a zone, in microseconds. Days are remembered by what is returned: keep it for many moments.
+ */
+export function wallClock(timeZone: string): (us: number) => number {
+  const zone = new Zone(timeZone)
+  return (us) => zone.offsetAt(us)
 }
 
 /** Midnight in a zone, as RFC 3339's full-date names the day; undefined for a day that does not exist. Epoch microseconds. */

@@ -45,7 +45,7 @@ export function shown(setting: Setting, value: unknown): string {
 }
 
 export function withoutPassword(url: string): string {
-  return url.replace(/\/\/.*@/s, '//…@')
+  return url.replace(/\/\/.*@/s, '//…@').replace(/([?&]token=)[^&]*/, '$1…')
 }
 
 function distance(a: string, b: string): number {

@@ -1,8 +1,7 @@
-import path from 'node:path'
 import { ageUs } from './duration.ts'
-import { withoutPassword } from './config-value.ts'
 import { KymoError } from './errors.ts'
 import { limits } from './limits.ts'
+import { kafkaSettings } from './config-kafka.ts'
 import { pullSettings } from './config-pull.ts'
 import { retainedSettings, sessionSettings } from './config-sessions.ts'
 import { misfit, parseRules, type RetentionRule } from './retention-rules.ts'
@@ -42,8 +41,18 @@ export const configSchema = {
     default: '',
     secret: true,
   }),
+  roles: text({
+    description:
+      'What this process does: all, or some of ingest, store, api, separated by commas. Roles apart need log.url, store.url and meta.url that all ' +
+      'processes reach.',
+    default: 'all',
+  }),
   log: {
-    url: text({ description: 'The durable log. file:<dir> is the embedded one; absent: <data_dir>/log.', default: '' }),
+    url: text({
+      description:
+        'The durable log. file:<dir> is the embedded one; absent: <data_dir>/log. kafka://host:9092,host:9092 is that Kafka, kafkas:// with TLS.',
+      default: '',
+    }),
     level: choice(['debug', 'info', 'warn', 'error'], {
       description: 'What the program says of itself on stderr.',
       default: 'info',
@@ -83,9 +92,20 @@ export const configSchema = {
       unit: 'bytes',
     }),
   },
+  kafka: kafkaSettings,
   store: {
-    url: text({ description: 'The time-series store. duckdb:<dir> is the embedded one; absent: <data_dir>/store.', default: '' }),
-    memory_mb: whole({ description: 'Most memory that the embedded store uses for queries and appends.', default: 512, minimum: 64, unit: 'MB' }),
+    url: text({
+      description:
+        'The time-series store. duckdb:<dir> is the embedded one; absent: <data_dir>/store. postgres://user:password@host:5432/database is that PostgreSQL.',
+      default: '',
+    }),
+    memory_mb: whole({
+      description:
+        'Most memory that the embedded store uses for queries, appends and blocks of files that it has read. With less than 128 MB it would refuse ordinary queries.',
+      default: 512,
+      minimum: 128,
+      unit: 'MB',
+    }),
     commit_messages: whole({
       description:
         'The most messages that one commit waits for: at the rate of the last second, it comes no later than so many have arrived. It never waits ' +
@@ -93,6 +113,14 @@ export const configSchema = {
       default: 0,
       minimum: 0,
       unit: 'messages',
+    }),
+    max_retries: whole({
+      description:
+        'How often a record that a store on PostgreSQL cannot take is tried again, before it becomes a dead letter. For a store that does not answer ' +
+        'nothing does.',
+      default: 3,
+      minimum: 0,
+      maximum: 100,
     }),
     seal_mb: whole({
       description: 'The file that is being written is closed, and sealed into compressed days, when it has so many.',
@@ -137,7 +165,11 @@ export const configSchema = {
     }),
   },
   meta: {
-    url: text({ description: 'Devices, tokens and other metadata. sqlite:<file> is the embedded one; absent: <data_dir>/meta.sqlite.', default: '' }),
+    url: text({
+      description:
+        'Devices, tokens and other metadata. sqlite:<file> is the embedded one; absent: <data_dir>/meta.sqlite. postgres://… as store.url.',
+      default: '',
+    }),
   },
   http: {
     host: text({ description: 'Address that the HTTP door binds. Beyond loopback, credentials are needed.', default: '127.0.0.1' }),
@@ -363,30 +395,4 @@ export interface LogRetention {
 export function logRetentionOf({ log }: Pick<Config, 'log'>): LogRetention {
   const retentionAgeUs = ageUs(log.retention_age)
   return { retentionBytes: log.retention_bytes, ...(retentionAgeUs === undefined ? {} : { retentionAgeUs }) }
-}
-
-export interface Places {
-  readonly dataDir: string
-  readonly logDir: string
-  readonly storeDir: string
-  readonly metaFile: string
-}
-
-/** Where the embedded parts live. Refuses URLs of engines that this version does not have. */
-export function places(config: Config): Places {
-  const dataDir = path.resolve(config.data_dir)
-  const local = (url: string, scheme: string, name: string, fallback: string): string => {
-    if (url === '') return path.join(dataDir, fallback)
-    if (url.startsWith(`${scheme}:`)) return path.resolve(url.slice(scheme.length + 1))
-    throw new KymoError('config_invalid', {
-      detail: `${name}: "${withoutPassword(url)}" is not supported by this version; it takes ${scheme}:<path>`,
-      errors: [{ pointer: name, detail: 'unsupported engine' }],
-    })
-  }
-  return {
-    dataDir,
-    logDir: local(config.log.url, 'file', 'log.url', 'log'),
-    storeDir: local(config.store.url, 'duckdb', 'store.url', 'store'),
-    metaFile: local(config.meta.url, 'sqlite', 'meta.url', 'meta.sqlite'),
-  }
 }

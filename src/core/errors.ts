@@ -76,6 +76,11 @@ export const errorTable = {
   query_too_large: { kind: 'invalid', status: 422, id: 'KYMO-E210', text: 'The query would return more than its limit.' },
   shutting_down: { kind: 'unavailable', id: 'KYMO-E211', text: 'The server is shutting down.' },
   log_unavailable: { kind: 'unavailable', id: 'KYMO-E212', text: 'The log does not take writes at the moment.' },
+  log_denied: {
+    kind: 'unavailable',
+    id: 'KYMO-E218',
+    text: 'Kafka refuses our credentials, or does not give them the rights that are needed. It is tried again until it does.',
+  },
   meta_corrupt: { kind: 'corrupt', id: 'KYMO-E220', text: 'The metadata file is damaged, or is not a metadata file of Kymo.' },
   store_corrupt: { kind: 'corrupt', id: 'KYMO-E221', text: 'A file of the store is missing or damaged.' },
   storage_quota: {
@@ -97,6 +102,12 @@ export const errorTable = {
   backup_format: { kind: 'corrupt', id: 'KYMO-E216', text: 'The backup was made by a newer version of Kymo.' },
   restore_refused: { kind: 'conflict', id: 'KYMO-E217', text: 'The backup cannot be restored there, or to that moment.' },
   data_dir_unusable: { kind: 'usage', id: 'KYMO-E214', text: 'The data directory cannot be made or written.' },
+  model_corrupt: { kind: 'corrupt', id: 'KYMO-E230', text: 'The file of a forecasting model is damaged. Train the model again.' },
+  model_format: {
+    kind: 'corrupt',
+    id: 'KYMO-E231',
+    text: 'The file is no forecasting model of Kymo, or is in a format that this version does not know.',
+  },
   // E3xx what devices and clients send
   body_not_json: { kind: 'invalid', status: 400, id: 'KYMO-E301', text: 'The body is not valid JSON.' },
   body_not_utf8: { kind: 'invalid', status: 400, id: 'KYMO-E302', text: 'The body is not valid UTF-8.' },
@@ -196,6 +207,13 @@ export const errorTable = {
     kind: 'overloaded',
     id: 'KYMO-E416',
     text: 'The tenant has as many MQTT sessions as there may be. Connect with a Session Expiry Interval of 0, or end sessions that nobody needs.',
+  },
+  not_offered: { kind: 'invalid', status: 501, id: 'KYMO-E417', text: 'The engines of this deployment do not offer that.' },
+  other_role: {
+    kind: 'invalid',
+    status: 421,
+    id: 'KYMO-E418',
+    text: 'This process does not have the role for that. Ask one that has: roles says which.',
   },
   dead_letter_truncated: {
     kind: 'invalid',

@@ -15,7 +15,7 @@ export function isLineShape(shape: Shape): shape is LineShape {
 
 /** Who sends, and how a redelivery of a message without a time of its own would be recognised. */
 export interface MessageContext {
-  readonly transport: 'mqtt' | 'http' | 'mqtt-pull'
+  readonly transport: 'mqtt' | 'http' | 'mqtt-pull' | 'kafka-pull'
   /** From the credential. */
   readonly tenant: string
   /** MQTT client id, the HTTP peer, or the outside broker's address: named in dead letters. */
@@ -32,7 +32,7 @@ export interface MessageContext {
   readonly identity?: string
   /** Delivered with RETAIN=1 by an outside broker: state of some earlier time, not a fresh sample. */
   retained?: boolean
-  /** HTTP: the Idempotency-Key. */
+  /** HTTP: the Idempotency-Key. An outside Kafka: the message's place in its topic. */
   readonly idempotencyKey?: string
   /** The message's index within an array (HTTP: also of lines); absent: 0. */
   item?: number

@@ -51,6 +51,31 @@ export const limits = {
   kafkaReadAheadBytes: 4 * MiB,
   /** One answer to a fetch. */
   kafkaFetchBytesMax: 16 * MiB,
+  /** Documents of one produce request to topics of others, whose brokers take 1 MB by themselves. */
+  kafkaPublishBytesMax: 512 * KiB,
+  /** Values that wait for the next produce request; beyond it `write` refuses (`overloaded`): four requests, a second of a slow cluster. */
+  kafkaWaitingBytesMax: 16 * MiB,
+  /** Until brokers tell of a topic that was made: a fraction of a second, unless they are busy. */
+  kafkaTopicMs: 30_000,
+  /** Until a broker has taken a connection, with TLS and SASL. */
+  kafkaConnectMs: 5_000,
+  /** Until it has answered; then the connection is given up, and another made. A fetch waits half a second at the broker. */
+  kafkaRequestMs: 10_000,
+  /** The same of a produce request, which waits for the other brokers' disks. Shorter, and what is merely slow comes twice. */
+  kafkaProduceRequestMs: 20_000,
+  /** A partition that ends before where it was read to has lost its end when it still does after so long; a new leader may need some seconds to see it. */
+  kafkaShortLogMs: 30_000,
+  /** Waits between tries that fail, doubling, each of half to all of it. */
+  kafkaRetryFirstMs: 100,
+  kafkaRetryMaxMs: 5_000,
+  /** How often a member of a group says that it is there, and hears which partitions it has: a partition that moves stands still for two of these. */
+  kafkaHeartbeatMs: 1_000,
+  /** The same of a member that has none, so that it has the first one soon. 4 requests a second. */
+  kafkaIdleHeartbeatMs: 250,
+  /** How long the coordinator of a group waits until a member lets go of a partition: commits of what it has acknowledged are quicker than that. */
+  kafkaRebalanceMs: 30_000,
+  /** How long a reader that ends tries to say where it stands and that it leaves. After that the group waits for the end of its session (45 s). */
+  kafkaLeaveMs: 5_000,
 
   // --- cardinality ---
   devicesMax: 200_000,
@@ -63,10 +88,12 @@ export const limits = {
   payloadDeviceBytesMax: 16 * MiB,
   /**
    * Beginnings of lines (measurement and tags as written) of which the decoder of line protocol knows device and series: 131,072 x (100 B
-   * of text and about 300 B for ten fields) = 50 MB; at the limit it forgets all and learns anew.
+   * of text and 150 B for ten fields) = 32 MB; at a limit it forgets all and learns anew.
    */
   lineKeysMax: 131_072,
   lineKeyBytesMax: 16 * MiB,
+  /** Fields of all those beginnings together, 16 of each: 8 bytes each. */
+  lineFieldsMax: 2_097_152,
   /** All series of the process: about 300 bytes each in the tables of door, store and api = 600 MB at the limit. */
   seriesMax: 2_000_000,
   /** New devices a second that register themselves, and how many may come at once. */
@@ -135,6 +162,8 @@ export const limits = {
   timeZonesKeptMax: 512,
   queryRowsDefault: 1_000,
   queryPageRows: 2_048,
+  /** Rows of an answer that the store's thread puts together itself, of few series: 21 bytes each and as much again while they are sorted, 10 MB for each query. */
+  queryMergedRowsMax: 262_144,
   querySeriesMax: 10_000,
   /** Bins of the sketch of one series and hour. Of one sign they span a ratio of 6e17 between the greatest value and the smallest; beyond it the smallest are put together. */
   sketchBinsMax: 2_048,
@@ -154,6 +183,10 @@ export const limits = {
   postgresWritesMax: 4,
   /** and of queries: each keeps a process of the server busy. */
   postgresQueriesMax: 8,
+  /** Of the metadata: one for the transaction under way, the others for reads. */
+  postgresMetaMax: 4,
+  /** So long a commit may take; beyond it its connection is closed, and it is made again. One of the largest size takes some seconds. */
+  postgresAnswerMs: 120_000,
 
   // --- metadata ---
   /** One document: a device with 1,000 attributes of 1 KiB is the largest we write ourselves. */
@@ -226,6 +259,36 @@ export const limits = {
   verifySampleSeries: 50,
   /** in so many hours of each: one query of a few milliseconds each, some seconds in all. */
   verifySampleHours: 10,
+
+  // --- forecasting ---
+  /** Steps of one series that a model is trained on: two years of quarters of an hour are 70,080; 8 B each, and each covariate as much again. */
+  forecastStepsMax: 262_144,
+  /** Steps ahead: 30 days of hours, the longest horizon that is published for ETTh1. Residuals and weights grow with it. */
+  forecastHorizonMax: 1_024,
+  /** Steps of a season: a day of minutes. A shorter step makes a day too long to be learned; such series are resampled. */
+  forecastSeasonMax: 1_440,
+  /** Series beside the one that is forecast. */
+  forecastCovariatesMax: 16,
+  /** Weights of a window: its normal equations are 1,024^2 x 8 B = 8 MB, and solving them takes 0.4 s. */
+  forecastWindowMax: 1_024,
+  /** Cells of an LSTM, steps that it reads, and values of a step: with 64 x 64 x 96 and 1,024 steps ahead, training takes 10 of its 16 MiB. */
+  lstmUnitsMax: 64,
+  lstmStepsMax: 64,
+  lstmPatchMax: 96,
+  /** Members of an ensemble: each is asked for every forecast. */
+  ensembleMembersMax: 8,
+  /** Issues whose residuals are kept to make intervals from: 512 x 24 steps x 8 B = 98 kB a series. */
+  residualIssuesMax: 4_096,
+  /** The body of a model's file: a ridge with a window and a horizon of 1,024 is 4 MB, a forest of 100 trees x 8,192 leaves 10 MB. */
+  modelBodyBytesMax: 32 * MiB,
+  /** Its card, as JSON: scores at 1,024 horizons are 40 kB. */
+  modelCardBytesMax: 256 * KiB,
+
+  // --- anomalies ---
+  /** Readings that a detector holds a new one against: 16,384 x 8 B x 8 statistics = 1 MB a series at most, and inserting into one takes 1 us. */
+  anomalyMemoryMax: 16_384,
+  /** Metrics of one device that are judged together: each reading solves an equation of so many unknowns. */
+  anomalyMetricsMax: 16,
 
   // --- retention ---
   /** Rules of retention: each series is compared with all of them once, a million with 32 take about a second. */

@@ -20,8 +20,11 @@ export interface ReaderOptions {
   readonly topic: string
   /** Committed offsets are kept under this name and retention waits for it. Absent: every partition, nothing is kept. */
   readonly group?: string
-  /** `committed` falls back to `earliest` for a group that is new. An offset starts there (one-partition logs). */
-  readonly start: 'committed' | 'earliest' | 'latest' | { readonly offset: bigint }
+  /**
+   * `committed` falls back to `earliest` for a group that is new. An offset starts there (one-partition logs); offsets by partition, without a group:
+   * those partitions are read, and no others.
+   */
+  readonly start: 'committed' | 'earliest' | 'latest' | { readonly offset: bigint } | { readonly offsets: ReadonlyMap<number, bigint> }
   /** Gather up to this much before delivering: bytes of the log, and how long to wait for more once there is something. */
   readonly batch?: { readonly bytesMax?: number; readonly lingerMs?: number | (() => number) }
 }
@@ -38,6 +41,16 @@ export interface PartitionLag {
   readonly oldestUs?: number
 }
 
+/** A topic as it is at some moment. */
+export interface TopicPlaces {
+  /** The topic's life, as in `Span.log`. */
+  readonly log: string
+  /** Of each partition, in order: the first offset that is still kept, and the offset after the last durable record. */
+  readonly partitions: readonly { readonly partition: number; readonly earliest: bigint; readonly end: bigint }[]
+  /** On disk, once: copies on other machines are not counted. */
+  readonly bytes: number
+}
+
 /**
  * The ordered, durable stream. `write` resolves after fsync (or the broker's acks=all), never before; on `unavailable` nothing of the call was
  * kept, or, where there are many partitions, perhaps a part of it: it is offered again, and what comes twice is known by its identity. Records of
@@ -46,6 +59,7 @@ export interface PartitionLag {
 export interface StreamLog extends Sink {
   reader(options: ReaderOptions): Source
   lag(topic: string, group: string): Promise<readonly PartitionLag[]>
+  places(topic: string): Promise<TopicPlaces>
 }
 
 /** Which series. Absent lists mean all; both given: all combinations that exist. */

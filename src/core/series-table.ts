@@ -15,8 +15,11 @@ export interface DeviceEntry {
 }
 
 interface OwnEntry extends DeviceEntry {
-  readonly attributes: Map<string, string>
+  attributes: Map<string, string>
 }
+
+/** Of all devices that have said nothing of themselves, as most never do; nothing is put into it. */
+const noAttributes = new Map<string, string>()
 
 /** May a device that is not known yet become known? Undefined: yes. */
 export type Admission = (tenant: string, device: string) => Code | undefined
@@ -31,6 +34,8 @@ export class SeriesTable {
   numeric = new Uint8Array(1024)
   /** By the index of a device: grows with each change of its attributes. */
   attributesVersion = new Uint32Array(256)
+  /** Grows with each device that is let go of: who remembers devices or series by something else has to ask again. */
+  forgotten = 0
   readonly #tenants = new Map<string, Map<string, OwnEntry>>()
   #devices = 0
   #admit: Admission
@@ -68,7 +73,7 @@ export class SeriesTable {
     if (devices === undefined) this.#tenants.set(tenant, (devices = new Map<string, OwnEntry>()))
     let entry = devices.get(device)
     if (entry === undefined) {
-      entry = { tenant, id: device, series: new Map(), attributes: new Map(), index: this.#devices++ }
+      entry = { tenant, id: device, series: new Map(), attributes: noAttributes, index: this.#devices++ }
       devices.set(device, entry)
       if (entry.index >= this.attributesVersion.length) {
         const grown = new Uint32Array(this.attributesVersion.length * 2)
@@ -84,12 +89,15 @@ export class SeriesTable {
     const devices = this.#tenants.get(tenant)
     const ids = [...(devices?.get(device)?.series.values() ?? [])]
     devices?.delete(device)
+    this.forgotten++
     return ids
   }
 
   /** The one way to change what a device said of itself. */
   setAttribute(device: DeviceEntry, name: string, value: string): void {
-    this.#tenants.get(device.tenant)?.get(device.id)?.attributes.set(name, value)
+    const entry = this.#tenants.get(device.tenant)?.get(device.id)
+    if (entry?.attributes === noAttributes) entry.attributes = new Map()
+    entry?.attributes.set(name, value)
     this.attributesVersion[device.index]!++
   }
 

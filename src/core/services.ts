@@ -97,7 +97,11 @@ export interface LatestValues {
 
 /** One reading on its way to a live client. */
 export interface LiveEvent {
+  /** Grows from event to event. */
   readonly id: bigint
+  /** Where it stands in the log; absent: at `id` of the only partition. */
+  readonly partition?: number
+  readonly offset?: bigint
   readonly batch: Batch
   readonly receivedUs: number
   /** What this device said before is to be forgotten; the batch is empty. */
@@ -333,7 +337,7 @@ export interface Erasure {
 }
 
 export interface ErasureRemains {
-  /** The log forgets its oldest segments when it has more than `kept_bytes`, and at `until_us` at the latest; absent: it has none from before the erasure. */
+  /** The log forgets its oldest segments when it has more than `kept_bytes` (Infinity: bytes do not bound it), and at `until_us` at the latest; absent: it has none from before. */
   readonly log?: { readonly bytes: number; readonly kept_bytes: number; readonly until_us?: number }
   /** Messages that could not be used may be of this device; they go at this time at the latest. Absent: there are none. */
   readonly dead_letters_until_us?: number
@@ -346,6 +350,6 @@ export interface ErasureService {
   /** Rejects with device_not_found, or overloaded while too many are under way. One that is under way already is returned. */
   request(tenant: string, device: string): Promise<Erasure>
   /** Newest first; `after` is an id. */
-  list(tenant: string, o: { readonly after?: string; readonly limit: number }): Page<Erasure>
-  get(tenant: string, id: string): Erasure | undefined
+  list(tenant: string, o: { readonly after?: string; readonly limit: number }): Promise<Page<Erasure>>
+  get(tenant: string, id: string): Promise<Erasure | undefined>
 }

@@ -45,7 +45,10 @@ export interface SessionRef {
 }
 
 export interface SessionRecipient {
-  /** One that has ended meanwhile gets nothing, and is counted; one that is named twice gets the message once. */
+  /**
+   * One that has ended meanwhile gets nothing, and is counted; one that is named again gets the message once: at the highest QoS [MQTT-3.3.4-2], with
+   * all identifiers [MQTT-3.3.4-4], with RETAIN when one of them has it, and as a member of the first group that is named.
+   */
   readonly session: SessionRef
   /** The lower of the publication's and the granted one; 0 is never queued. */
   readonly qos: 1 | 2
@@ -207,6 +210,8 @@ export interface SessionStore {
   sessions(): AsyncIterable<StoredSession>
   /** Returns the ticket to wait for before PUBACK or PUBREC; 0: overloaded, nothing was taken. Throws `record_too_large`. */
   publish(publication: Publication): number
+  /** The last publication was to be retained and is not: as much is kept as may be (`retainedMessagesMax`, `retainedBytesMax`). All else was done. */
+  readonly unretained: boolean
   /**
    * Retained messages that a filter matches (MQTT 5, 4.7), in pages; expired ones are left out. A page may be empty: each takes well under a
    * millisecond, however much there is that does not match.

@@ -13,6 +13,8 @@ export interface DeviceState {
   tenantId: string
   metadata: Readonly<Record<string, unknown>>
   attributes: Readonly<Record<string, string>>
+  /** Those of them that the document has, as of when it was last read or written. */
+  storedAttributes: Readonly<Record<string, string>>
   createdUs: number
   updatedUs: number
   auto: boolean
@@ -50,6 +52,7 @@ export function takeDocument(state: DeviceState, row: MetaRow): void {
   state.tenantId = textOr(doc['tenant_id'], state.tenant)
   state.metadata = objectOr(doc['metadata'])
   state.attributes = textMembers(doc['attributes'])
+  state.storedAttributes = state.attributes
   state.createdUs = numberOr(doc['created_us'], 0)
   state.updatedUs = numberOr(doc['updated_us'], 0)
   state.auto = doc['auto_registered'] === true
@@ -67,6 +70,7 @@ export function newDevice(index: number, tenant: string, id: string, atUs: numbe
     tenantId: tenant,
     metadata: nothing,
     attributes: nothing,
+    storedAttributes: nothing,
     createdUs: atUs,
     updatedUs: atUs,
     auto: true,

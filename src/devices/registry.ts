@@ -37,6 +37,13 @@ export interface DeviceRegistry extends DeviceService {
   tenants(): readonly string[]
   /** Makes it known in memory at once; returns its dense number, or -1 when the limit of devices is reached. */
   learn(discovery: Discovery): number
+  /**
+   * As `learn`, of what another process may be the one to store: memory only. With `shared`; the process whose consumer group gets the same record
+   * calls `learn`.
+   */
+  hear(discovery: Discovery): number
+  /** As `forget`, of what another process stores. */
+  unhear(tenant: string, device: string): void
   /** Resolves when everything learned is durable. Rejects with what the meta store says; calling again tries again. */
   stored(): Promise<void>
   /** The device's dense number, -1 when it is not known. */
@@ -61,6 +68,10 @@ export interface DeviceRegistryOptions {
   readonly autoRegister: boolean
   readonly registrationsPerS: number
   readonly registrationBurst: number
+  /** Other processes have the same devices: documents are read again when somebody asks for them. */
+  readonly shared?: boolean
+  /** When devices were last heard is written by other processes. */
+  readonly seenElsewhere?: boolean
 }
 
 /** Loads every device. Rejects when the meta store does not answer. */
@@ -78,7 +89,7 @@ class Registry implements DeviceRegistry {
   /** Devices that memory knows more of than their documents say. */
   readonly #dirty = new Set<DeviceState>()
   /** Devices whose documents are to go. */
-  readonly #forgotten: DeviceState[] = []
+  readonly #forgotten: Pick<DeviceState, 'tenant' | 'id'>[] = []
   readonly #storedTenants = new Set<string>()
   #storing: Promise<void> | undefined
   #flushing: Promise<void> = Promise.resolve()
@@ -150,7 +161,7 @@ class Registry implements DeviceRegistry {
   }
 
   async get(tenant: string, id: string): Promise<VersionedDevice | undefined> {
-    const state = this.#devices.find(tenant, id)
+    const state = this.#o.shared === true ? await this.#known(tenant, id) : this.#devices.find(tenant, id)
     return state === undefined ? undefined : this.#view(state)
   }
 
@@ -159,6 +170,7 @@ class Registry implements DeviceRegistry {
       const found = this.#devices.search(tenant, o.search, { after: o.after, limit: o.limit, lookMax: limits.deviceSearchStep })
       return { items: found.items.map((state) => this.#view(state)), ...(found.last === undefined ? {} : { next: found.last }) }
     }
+    if (this.#o.shared === true) await this.#rereadPage(tenant, o)
     const { items, more } = this.#devices.page(tenant, o.after, o.limit)
     const last = items.at(-1)
     return { items: items.map((state) => this.#view(state)), ...(more && last !== undefined ? { next: last.id } : {}) }
@@ -174,7 +186,7 @@ class Registry implements DeviceRegistry {
     patch: Partial<Pick<Device, 'name' | 'type' | 'status' | 'metadata'>>,
     expectVersion?: number,
   ): Promise<VersionedDevice> {
-    const state = this.#devices.find(tenant, id)
+    const state = this.#o.shared === true ? await this.#known(tenant, id) : this.#devices.find(tenant, id)
     if (state === undefined) throw new KymoError('device_not_found')
     for (;;) {
       if (expectVersion !== undefined && expectVersion !== state.version)
@@ -197,7 +209,15 @@ class Registry implements DeviceRegistry {
   }
 
   learn(discovery: Discovery): number {
-    const { tenant, device, receivedUs, changes } = discovery
+    return this.#take(discovery, true)
+  }
+
+  hear(discovery: Discovery): number {
+    return this.#take(discovery, false)
+  }
+
+  /** `ours`: it is for this process to store. */
+  #take({ tenant, device, receivedUs, changes }: Discovery, ours: boolean): number {
     let state = this.#devices.find(tenant, device)
     if (state === undefined) {
       if (this.#devices.all.length >= limits.devicesMax) {
@@ -206,9 +226,10 @@ class Registry implements DeviceRegistry {
       }
       state = this.#add(tenant, device, receivedUs)
       this.#o.series.register(tenant, device)
-      this.#dirty.add(state)
     }
-    if (changes !== undefined) this.#takeChanges(state, changes, receivedUs)
+    // Heard before, or not at all: there is no document yet.
+    if (ours && state.version === 0) this.#dirty.add(state)
+    if (changes !== undefined) this.#takeChanges(state, changes, receivedUs, ours)
     return state.index
   }
 
@@ -222,11 +243,11 @@ class Registry implements DeviceRegistry {
   }
 
   forget(tenant: string, device: string): void {
-    const state = this.#devices.remove(tenant, device)
-    if (state === undefined) return
-    this.#dirty.delete(state)
-    this.#lastSeen.remove(state.index)
-    this.#forgotten.push(state)
+    if (this.#remove(tenant, device) || this.#o.shared === true) this.#forgotten.push({ tenant, id: device })
+  }
+
+  unhear(tenant: string, device: string): void {
+    this.#remove(tenant, device)
   }
 
   stored(): Promise<void> {
@@ -256,7 +277,7 @@ class Registry implements DeviceRegistry {
     this.#timer?.cancel()
     await this.#flushing
     await this.stored()
-    await this.#lastSeen.flush(this.#o.meta, this.#devices.all)
+    if (this.#o.seenElsewhere !== true) await this.#lastSeen.flush(this.#o.meta, this.#devices.all)
   }
 
   #view(state: DeviceState): VersionedDevice {
@@ -274,7 +295,18 @@ class Registry implements DeviceRegistry {
     for (const [name, value] of Object.entries(state.attributes)) this.#o.series.setAttribute(entry, name, value)
   }
 
-  #takeChanges(state: DeviceState, changes: Readonly<Record<string, string>>, receivedUs: number): void {
+  /** Whether it was known. */
+  #remove(tenant: string, device: string): boolean {
+    const state = this.#devices.remove(tenant, device)
+    if (state === undefined) return false
+    this.#dirty.delete(state)
+    this.#lastSeen.remove(state.index)
+    return true
+  }
+
+  #takeChanges(state: DeviceState, changes: Readonly<Record<string, string>>, receivedUs: number, ours: boolean): void {
+    const unstored = Object.entries(changes).some(([name, value]) => state.attributes[name] === value && state.storedAttributes[name] !== value)
+    if (ours && unstored) this.#dirty.add(state)
     const changed = Object.entries(changes).filter(([name, value]) => state.attributes[name] !== value)
     const kept = changed.filter(([, value]) => Buffer.byteLength(value) <= limits.attributeBytesMax)
     const attributes = Object.fromEntries([...Object.entries(state.attributes), ...kept])
@@ -284,7 +316,7 @@ class Registry implements DeviceRegistry {
     state.attributes = attributes
     state.updatedUs = receivedUs
     state.changes++
-    this.#dirty.add(state)
+    if (ours) this.#dirty.add(state)
   }
 
   /** What may happen with every message is logged once. */
@@ -344,6 +376,7 @@ class Registry implements DeviceRegistry {
     state.type = sent.type
     state.status = sent.status
     state.metadata = sent.metadata
+    state.storedAttributes = sent.attributes
     if (state.changes === sent.changes) {
       state.updatedUs = sent.updatedUs
       this.#dirty.delete(state)
@@ -358,13 +391,35 @@ class Registry implements DeviceRegistry {
       state.version = 0
       return
     }
+    this.#takeRow(state, row)
+  }
+
+  #takeRow(state: DeviceState, row: Parameters<typeof takeDocument>[1]): void {
     if (row.version === state.version) return
     const { attributes } = state
+    const ahead = this.#dirty.has(state) || this.#o.shared === true
     takeDocument(state, row)
-    if (this.#dirty.has(state)) state.attributes = Object.fromEntries([...Object.entries(state.attributes), ...Object.entries(attributes)])
+    if (ahead) state.attributes = Object.fromEntries([...Object.entries(state.attributes), ...Object.entries(attributes)])
+    if (this.#o.shared === true) this.#tellDoors(state)
+  }
+
+  /** The device as its document says now, whoever wrote it. */
+  async #known(tenant: string, id: string): Promise<DeviceState | undefined> {
+    const row = await this.#o.meta.get('devices', tenant, id)
+    const state = this.#devices.find(tenant, id)
+    if (row === undefined) return state
+    const taken = state ?? this.#add(tenant, id, 0)
+    this.#takeRow(taken, row)
+    return taken
+  }
+
+  async #rereadPage(tenant: string, o: { readonly after?: string; readonly limit: number }): Promise<void> {
+    const rows = await this.#o.meta.list('devices', tenant, { limit: o.limit, ...(o.after === undefined ? {} : { after: o.after }) })
+    for (const row of rows) this.#takeRow(this.#devices.find(tenant, row.doc.id) ?? this.#add(tenant, row.doc.id, 0), row)
   }
 
   #armFlush(): void {
+    if (this.#o.seenElsewhere === true) return
     this.#timer = this.#o.env.clock.after(seenFlushMs, () => {
       this.#flushing = this.#flushSeen().then(() => {
         if (!this.#closed) this.#armFlush()

@@ -30,7 +30,7 @@ async function readRun(log: StreamLog, run: readonly IndexedLetter[], signal: Ab
   const [first, last] = [run[0], run.at(-1)]
   if (first === undefined || last === undefined) return
   const wanted = new Map(run.map((letter) => [letter.offset, letter]))
-  const source = log.reader({ topic: Topic.deadLetters, start: { offset: BigInt(first.offset) }, batch: { bytesMax: readBytes } })
+  const source = log.reader({ topic: Topic.deadLetters, start: { offsets: new Map([[0, BigInt(first.offset)]]) }, batch: { bytesMax: readBytes } })
   const done = new AbortController()
   try {
     for await (const delivery of source.open(AbortSignal.any([signal, done.signal]))) {

@@ -39,7 +39,7 @@ export interface DeadLetters extends DeadLetterService {
 }
 
 export interface DeadLettersOptions {
-  readonly log: StreamLog & { earliest(topic: string): bigint | Promise<bigint>; end(topic: string): bigint | Promise<bigint> }
+  readonly log: StreamLog
   readonly gate: IngestGate
   readonly env: Env
   readonly metrics: Metrics
@@ -87,9 +87,12 @@ class DeadLetterRole implements DeadLetters {
 
   async start(): Promise<void> {
     const { log, env, onFatal } = this.#o
-    const end = await log.end(Topic.deadLetters)
-    const earliest = await log.earliest(Topic.deadLetters)
-    const source = log.reader({ topic: Topic.deadLetters, start: 'earliest', batch: { bytesMax: limits.mainDeliveryBytesMax } })
+    const { earliest, end } = await this.#place()
+    const source = log.reader({
+      topic: Topic.deadLetters,
+      start: { offsets: new Map([[0, earliest]]) },
+      batch: { bytesMax: limits.mainDeliveryBytesMax },
+    })
     this.#source = source
     const sink = new IndexSink(this.#index, env, end)
     if (earliest >= end) sink.finish()
@@ -191,7 +194,13 @@ class DeadLetterRole implements DeadLetters {
   }
 
   async #dropGone(): Promise<void> {
-    this.#index.dropBefore(await this.#o.log.earliest(Topic.deadLetters))
+    this.#index.dropBefore((await this.#place()).earliest)
+  }
+
+  /** Letters have no key: on a log of many partitions they are all in the first one. */
+  async #place(): Promise<{ readonly earliest: bigint; readonly end: bigint }> {
+    const [first] = (await this.#o.log.places(Topic.deadLetters)).partitions
+    return first ?? { earliest: 0n, end: 0n }
   }
 
   #find(tenant: string, id: string): IndexedLetter | undefined {
@@ -326,10 +335,12 @@ const documentShapes = ['any', 'sensor-data', 'data-point', 'reading'] satisfies
 const lineShapes = ['line-ns', 'line-us', 'line-ms', 'line-s', 'line-m', 'line-h'] satisfies Shape[]
 const shapes = new Set<string>([...documentShapes, ...lineShapes])
 
+const transports = ['http', 'mqtt', 'mqtt-pull', 'kafka-pull'] as const
+
 /** As it came the first time: same tenant, topic and shape, and the time of its first arrival for a message without a time. */
 function contextOf(letter: DeadLetter): MessageContext {
   return {
-    transport: letter.transport === 'http' || letter.transport === 'mqtt-pull' ? letter.transport : 'mqtt',
+    transport: transports.find((one) => one === letter.transport) ?? 'mqtt',
     tenant: letter.tenant,
     client: letter.client,
     topic: letter.topic,

@@ -2,26 +2,29 @@ import type { LogRetention } from '../core/config.ts'
 import type { Env, Timer } from '../core/env.ts'
 import { asKymoError, KymoError } from '../core/errors.ts'
 import { limits } from '../core/limits.ts'
-import type { MetaDocument, MetaStore, Store, StreamLog } from '../core/ports.ts'
+import type { MetaDocument, MetaStore, Store, StreamLog, TopicPlaces } from '../core/ports.ts'
 import { Topic } from '../core/record.ts'
 import type { DeviceService, Erasure, ErasureRemains, ErasureService, Page } from '../core/services.ts'
 import type { Snapshot, SnapshotService } from '../core/snapshot.ts'
-import { encodeErasure, type ErasureRequest } from '../wire/erasure.ts'
+import { encodeErasure } from '../wire/erasure.ts'
+import type { OnErasure } from './live-registry.ts'
 import { jobId } from './jobs/stored.ts'
 
 export interface ErasuresOptions {
   readonly meta: MetaStore
-  readonly log: StreamLog & { readonly id: string; end(topic: string): bigint; earliest(topic: string): bigint; bytes(topic: string): number }
+  readonly log: StreamLog
   readonly store: Pick<Store, 'resume'> & { erasing(): Promise<ReadonlyMap<string, number>> }
   readonly devices: Pick<DeviceService, 'get'>
   readonly env: Env
   /** What the log keeps though everybody has read it. */
   readonly kept: LogRetention
+  /** Other processes have the same erasures. */
+  readonly shared?: boolean
 }
 
 export interface Erasures extends ErasureService {
   /** The log was read up to this erasure, and the registry has forgotten the device. Resolves when that is durable. */
-  met(request: ErasureRequest, offset: bigint): Promise<void>
+  met: OnErasure
   /** Puts into the log what was accepted and did not get there, and follows what is under way. After the log was read to its end. */
   begin(): Promise<void>
   /** Snapshots that are made are remembered: what is copied from them has what is erased later. */
@@ -31,8 +34,9 @@ export interface Erasures extends ErasureService {
 
 interface Stored extends Omit<Erasure, 'remains'> {
   readonly tenant: string
-  /** Life of the log that `log_offset` is of. */
+  /** Life of the log that `log_offset` is of, and its partition. */
   readonly log: string
+  readonly partition?: number
 }
 
 interface Taken {
@@ -44,6 +48,8 @@ const collection = 'erasures'
 const snapshotCollection = 'snapshots-made'
 const watchEveryMs = 500
 const retryEveryMs = 10_000
+/** Another process may just be writing what it accepted: only what has waited for so long is written by one that starts. */
+const unwrittenUs = 600e6
 
 /**
  * Opens the erasures of a data directory. An erasure is a record in the log, so that every consumer forgets at the same place; the document here says
@@ -84,7 +90,14 @@ class MetaErasures implements Erasures {
     if (open.length >= limits.erasuresOpenMax)
       throw new KymoError('overloaded', { detail: `${open.length} erasures are under way, which is the limit.`, retryAfterS: 60 })
     const { env, log } = this.#o
-    const erasure: Stored = { id: jobId(env), tenant, device, state: 'accepted', created_us: env.clock.nowUs(), log: log.id }
+    const erasure: Stored = {
+      id: jobId(env),
+      tenant,
+      device,
+      state: 'accepted',
+      created_us: env.clock.nowUs(),
+      log: (await log.places(Topic.telemetry)).log,
+    }
     await this.#put(erasure)
     try {
       await this.#write(erasure)
@@ -97,34 +110,40 @@ class MetaErasures implements Erasures {
     return this.#view(this.#erasures.get(erasure.id) ?? erasure)
   }
 
-  list(tenant: string, o: { readonly after?: string; readonly limit: number }): Page<Erasure> {
+  async list(tenant: string, o: { readonly after?: string; readonly limit: number }): Promise<Page<Erasure>> {
+    await this.#reread()
+    const view = await this.#viewer()
     const items: Erasure[] = []
     for (const id of [...this.#erasures.keys()].sort().reverse()) {
       const stored = this.#erasures.get(id)
       if (stored?.tenant !== tenant || (o.after !== undefined && id >= o.after)) continue
       if (items.length === o.limit) return { items, next: items.at(-1)!.id }
-      items.push(this.#view(stored))
+      items.push(view(stored))
     }
     return { items }
   }
 
-  get(tenant: string, id: string): Erasure | undefined {
+  async get(tenant: string, id: string): Promise<Erasure | undefined> {
+    await this.#reread()
     const stored = this.#erasures.get(id)
     return stored?.tenant === tenant ? this.#view(stored) : undefined
   }
 
-  async met({ id, tenant, device }: ErasureRequest, offset: bigint): Promise<void> {
-    const { env, log } = this.#o
+  async met({ id, tenant, device }: Parameters<OnErasure>[0], { log, partition, offset }: Parameters<OnErasure>[1]): Promise<void> {
+    const { env } = this.#o
+    await this.#reread()
     // Without a document: the metadata is older than the log (a restored copy).
-    const known = this.#erasures.get(id) ?? { id, tenant, device, state: 'accepted', created_us: env.clock.nowUs(), log: log.id }
+    const known = this.#erasures.get(id) ?? { id, tenant, device, state: 'accepted', created_us: env.clock.nowUs(), log }
     if (known.log_offset !== undefined) return
-    await this.#put({ ...known, log: log.id, log_offset: String(offset) })
+    await this.#put({ ...known, log, ...(partition === 0 ? {} : { partition }), log_offset: String(offset) })
     this.#watch()
   }
 
   async begin(): Promise<void> {
     this.#begun = true
-    for (const erasure of this.#erasures.values()) if (erasure.state === 'accepted' && erasure.log_offset === undefined) await this.#write(erasure)
+    const before = this.#o.shared === true ? this.#o.env.clock.nowUs() - unwrittenUs : Number.POSITIVE_INFINITY
+    for (const erasure of this.#erasures.values())
+      if (erasure.state === 'accepted' && erasure.log_offset === undefined && erasure.created_us < before) await this.#write(erasure)
     this.#watch()
   }
 
@@ -184,12 +203,13 @@ class MetaErasures implements Erasures {
 
   /** Whether any is still under way. */
   async #look(): Promise<boolean> {
+    await this.#reread()
     const open = [...this.#erasures.values()].filter(({ state }) => state !== 'done')
     const { store, env } = this.#o
     let more = false
     for (const erasure of open) {
-      const { id, log, log_offset: offset } = erasure
-      const next = offset === undefined ? undefined : (await store.resume(log, Topic.telemetry, 0))?.next
+      const { id, log, partition = 0, log_offset: offset } = erasure
+      const next = offset === undefined ? undefined : (await store.resume(log, Topic.telemetry, partition))?.next
       if (offset === undefined || next === undefined || next <= BigInt(offset)) {
         more = true
         continue
@@ -224,21 +244,43 @@ class MetaErasures implements Erasures {
     this.#erasures.delete(id)
   }
 
-  #view(stored: Stored): Erasure {
-    const { tenant: _tenant, log: _log, ...erasure } = stored
-    return { ...erasure, remains: this.#remains(stored) }
+  /** Takes over what other processes have written. */
+  async #reread(): Promise<void> {
+    if (this.#o.shared !== true) return
+    const there = new Set<string>()
+    for await (const doc of this.#documents(collection)) {
+      if (!isStored(doc)) continue
+      there.add(doc.id)
+      this.#erasures.set(doc.id, doc)
+    }
+    for (const id of this.#erasures.keys()) if (!there.has(id)) this.#erasures.delete(id)
   }
 
-  #remains({ log: life, log_offset, created_us, hidden_us, finished_us }: Stored): ErasureRemains {
-    const { log, env, kept } = this.#o
-    const offset = log_offset === undefined ? undefined : BigInt(log_offset)
-    const inLog = life === log.id && (offset === undefined || log.earliest(Topic.telemetry) < offset)
+  async #view(stored: Stored): Promise<Erasure> {
+    return (await this.#viewer())(stored)
+  }
+
+  /** Erasures as they are told, as of the log of now. */
+  async #viewer(): Promise<(stored: Stored) => Erasure> {
+    const { log } = this.#o
+    const [telemetry, letters] = await Promise.all([log.places(Topic.telemetry), log.places(Topic.deadLetters)])
+    return (stored) => {
+      const { tenant: _tenant, log: _log, partition: _partition, ...erasure } = stored
+      return { ...erasure, remains: this.#remains(stored, telemetry, letters) }
+    }
+  }
+
+  #remains(stored: Stored, telemetry: TopicPlaces, deadLetters: TopicPlaces): ErasureRemains {
+    const { log: life, partition = 0, log_offset, created_us, hidden_us, finished_us } = stored
+    const { env, kept } = this.#o
+    const earliest = telemetry.partitions[partition]?.earliest ?? 0n
+    const inLog = life === telemetry.log && (log_offset === undefined || earliest < BigInt(log_offset))
     // The data was in the log before the erasure, and that is in it since before it was carried out.
     const logUntil = kept.retentionAgeUs === undefined ? {} : { until_us: (hidden_us ?? env.clock.nowUs()) + kept.retentionAgeUs }
     const until = created_us + limits.deadLetterAgeMaxUs
-    const letters = log.end(Topic.deadLetters) > log.earliest(Topic.deadLetters) && env.clock.nowUs() < until
+    const letters = deadLetters.partitions.some((one) => one.end > one.earliest) && env.clock.nowUs() < until
     return {
-      ...(inLog ? { log: { bytes: log.bytes(Topic.telemetry), kept_bytes: kept.retentionBytes, ...logUntil } } : {}),
+      ...(inLog ? { log: { bytes: telemetry.bytes, kept_bytes: kept.retentionBytes, ...logUntil } } : {}),
       ...(letters ? { dead_letters_until_us: until } : {}),
       snapshots: this.#taken.filter((one) => one.created_us < (finished_us ?? Number.POSITIVE_INFINITY)),
     }

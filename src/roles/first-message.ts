@@ -21,25 +21,25 @@ const waitingMax = 64
 export function announceFirst(
   o: {
     readonly live: LiveFeed
-    readonly committed: (listener: (next: bigint) => void) => () => void
+    readonly committed: (listener: (commit: { readonly partition: number; readonly next: bigint }) => void) => () => void
     readonly env: Env
     readonly skip: (device: string) => boolean
   },
   listener: (message: FirstMessage) => void,
 ): () => void {
   const seen = new Set<string>()
-  const waiting: { offset: bigint; receivedUs: number; device: string; metric: string; value: number | boolean | string }[] = []
+  const waiting: { partition: number; offset: bigint; receivedUs: number; device: string; metric: string; value: number | boolean | string }[] = []
   let announced = 0
-  let lastNext = 0n
+  const stored = new Map<number, bigint>()
   const settle = (): void => {
-    while (waiting.length > 0 && waiting[0]!.offset < lastNext) {
+    while (waiting.length > 0 && waiting[0]!.offset < (stored.get(waiting[0]!.partition) ?? 0n)) {
       const { receivedUs, device, metric, value } = waiting.shift()!
       listener({ device, metric, value, storedMs: Math.max(0, (o.env.clock.nowUs() - receivedUs) / 1000) })
       if (++announced >= announcedMax) stop()
     }
   }
-  const stopCommitted = o.committed((next) => {
-    lastNext = next
+  const stopCommitted = o.committed(({ partition, next }) => {
+    stored.set(partition, next)
     settle()
   })
   const stopLive = o.live.subscribe((event: LiveEvent) => {
@@ -52,7 +52,8 @@ export function announceFirst(
       const flags = batch.flags?.[row] ?? 0
       const value =
         (flags & Flag.text) !== 0 ? (batch.text?.get(row) ?? '') : (flags & Flag.boolean) !== 0 ? batch.value[row] === 1 : batch.value[row]!
-      waiting.push({ offset: event.id, receivedUs: event.receivedUs, device: key.device, metric: key.metric, value })
+      const { partition = 0, offset = event.id } = event
+      waiting.push({ partition, offset, receivedUs: event.receivedUs, device: key.device, metric: key.metric, value })
     }
     settle()
   })

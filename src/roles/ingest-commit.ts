@@ -227,7 +227,7 @@ export class GroupCommit {
         return true
       } catch (thrown) {
         const error = asKymoError(thrown)
-        if (error.kind !== 'unavailable' || this.#abort.signal.aborted) {
+        if ((error.kind !== 'unavailable' && error.kind !== 'overloaded') || this.#abort.signal.aborted) {
           this.#fail(error)
           return false
         }

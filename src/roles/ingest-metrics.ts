@@ -20,10 +20,15 @@ export class IngestMetrics {
     this.#metrics = metrics
     const messages = (transport: Transport, result: string): Cell =>
       metrics.counter('kymo_ingest_messages_total', 'Messages by transport and result.', { transport, result })
-    this.#accepted = { mqtt: messages('mqtt', 'accepted'), http: messages('http', 'accepted'), 'mqtt-pull': messages('mqtt-pull', 'accepted') }
-    this.#duplicate = { mqtt: messages('mqtt', 'duplicate'), http: messages('http', 'duplicate'), 'mqtt-pull': messages('mqtt-pull', 'duplicate') }
-    const bytes = (transport: Transport): Cell => metrics.counter('kymo_ingest_bytes_total', 'Payload bytes of telemetry messages.', { transport })
-    this.#bytes = { mqtt: bytes('mqtt'), http: bytes('http'), 'mqtt-pull': bytes('mqtt-pull') }
+    const each = (of: (transport: Transport) => Cell): Record<Transport, Cell> => ({
+      mqtt: of('mqtt'),
+      http: of('http'),
+      'mqtt-pull': of('mqtt-pull'),
+      'kafka-pull': of('kafka-pull'),
+    })
+    this.#accepted = each((transport) => messages(transport, 'accepted'))
+    this.#duplicate = each((transport) => messages(transport, 'duplicate'))
+    this.#bytes = each((transport) => metrics.counter('kymo_ingest_bytes_total', 'Payload bytes of telemetry messages.', { transport }))
     this.readings = metrics.counter('kymo_ingest_readings_total', 'Readings accepted.')
     this.duration = metrics.histogram('kymo_ingest_duration_seconds', 'From the first message of a write to its durability.')
     this.depth = metrics.gauge('kymo_queue_depth', 'What waits, by queue.', { queue: 'ingest_rows' })
@@ -31,7 +36,7 @@ export class IngestMetrics {
   }
 
   get messagesTotal(): number {
-    return this.#accepted.mqtt.value + this.#accepted.http.value + this.#accepted['mqtt-pull'].value
+    return Object.values(this.#accepted).reduce((sum, { value }) => sum + value, 0)
   }
 
   accepted(transport: Transport, bytes: number): void {

@@ -1,4 +1,4 @@
-import { Flag } from '../core/batch.ts'
+import { Flag, type Batch } from '../core/batch.ts'
 import type { KymoError } from '../core/errors.ts'
 import { asKymoError } from '../core/errors.ts'
 import { isLineShape, type IngestGate, type MessageContext } from '../core/gate.ts'
@@ -22,6 +22,9 @@ export interface IngestOptions extends Omit<GroupCommitOptions, 'metrics'> {
   readonly tickMs?: number
 }
 
+/** Records of the log whose identities are known again after a start. */
+const originRecords = 20_000
+
 /**
  * The ingest role: what doors submit is decoded at once into the open batch of the next write to the log (`GroupCommit`). What cannot be used becomes
  * a dead letter in the same write, and what was taken before is recognised (`OriginWindow`).
@@ -36,6 +39,7 @@ export class Ingest implements IngestGate {
   readonly #lines: LineDecoder
   readonly #clientSeeds = new Map<string, number>()
   #lastArrivalUs = 0
+  #tickedUs = Number.NEGATIVE_INFINITY
   #tick: { cancel(): void } | undefined
 
   constructor(o: IngestOptions) {
@@ -126,12 +130,31 @@ export class Ingest implements IngestGate {
    * Learns from the log's tail which messages without a time were taken before a restart. To be awaited before any door opens. Damage in
    * old records does not keep the server from starting: it is told, and what lies nearer to the end is read.
    */
-  async rebuildOrigins(end: bigint, earliest: bigint): Promise<void> {
-    const records = 20_000n
-    let offset = end - records > earliest ? end - records : earliest
-    while (offset < end) {
+  async rebuildOrigins(): Promise<void> {
+    const { partitions } = await this.#o.log.places(Topic.telemetry)
+    const records = BigInt(Math.ceil(originRecords / partitions.length))
+    for (const { partition, earliest, end } of partitions)
+      await this.#rebuildOrigins(partition, end - records > earliest ? end - records : earliest, end)
+  }
+
+  /** Those that another process let in. */
+  heardOrigins({ count, hashHigh, hashLow }: NonNullable<Batch['origin']>): void {
+    for (let i = 0; i < count; i++) {
+      const [high, low] = [hashHigh[i]!, hashLow[i]!]
+      // Of our own the ticket is known, and may still be under way.
+      if (this.#origins.find(high, low) < 0) this.#origins.add(high, low, 0)
+    }
+  }
+
+  /** Received time stands in the log as of then, be it by another process: one of them is enough. */
+  heardTick(receivedUs: number): void {
+    this.#tickedUs = receivedUs
+  }
+
+  async #rebuildOrigins(partition: number, from: bigint, end: bigint): Promise<void> {
+    for (let offset = from; offset < end;) {
       try {
-        await this.#readOrigins(offset, end)
+        await this.#readOrigins(partition, offset, end)
         return
       } catch (thrown) {
         const error = asKymoError(thrown)
@@ -142,15 +165,14 @@ export class Ingest implements IngestGate {
     }
   }
 
-  async #readOrigins(offset: bigint, end: bigint): Promise<void> {
+  async #readOrigins(partition: number, offset: bigint, end: bigint): Promise<void> {
     const stop = new AbortController()
-    const source = this.#o.log.reader({ topic: Topic.telemetry, start: { offset } })
+    const source = this.#o.log.reader({ topic: Topic.telemetry, start: { offsets: new Map([[partition, offset]]) } })
     try {
       for await (const delivery of source.open(stop.signal)) {
         for (const record of delivery.records) {
           if (record.kind !== 'readings' || record.batch.origin === undefined) continue
-          const origin = record.batch.origin
-          for (let i = 0; i < origin.count; i++) this.#origins.add(origin.hashHigh[i]!, origin.hashLow[i]!, 0)
+          this.heardOrigins(record.batch.origin)
         }
         delivery.ack()
         if (delivery.span === undefined || delivery.span.next >= end) break
@@ -247,7 +269,9 @@ export class Ingest implements IngestGate {
     this.#tick = this.#o.env.clock.after(ms, () => {
       this.#armTick(ms)
       if (this.overloaded || this.stalled !== undefined) return
-      this.#commit.add({ topic: Topic.telemetry, kind: 'tick', key: '', receivedUs: this.#o.env.clock.nowUs(), body: new Uint8Array(0) })
+      const receivedUs = this.#o.env.clock.nowUs()
+      if (receivedUs - this.#tickedUs < ms * 900) return
+      this.#commit.add({ topic: Topic.telemetry, kind: 'tick', key: '', receivedUs, body: new Uint8Array(0) })
       this.#commit.due()
     })
   }

@@ -6,6 +6,7 @@ import { sleep } from '../core/pump.ts'
 import type { LogRecord, Span } from '../core/record.ts'
 import type { LiveEvent, LiveFeed } from '../core/services.ts'
 import { decodeErasure } from '../wire/erasure.ts'
+import type { Hearing } from './hearing.ts'
 import type { LatestTable } from './live-latest.ts'
 import { giveTurn } from './turns.ts'
 
@@ -30,9 +31,8 @@ export class LiveFanOut implements LiveFeed {
     return () => void this.#listeners.delete(own)
   }
 
-  emit(id: bigint, receivedUs: number, batch: Batch, erased?: LiveEvent['erased']): void {
+  emit(event: LiveEvent): void {
     if (this.#listeners.size === 0) return
-    const event: LiveEvent = { id, batch, receivedUs, ...(erased === undefined ? {} : { erased }) }
     for (const listener of this.#listeners) {
       try {
         listener(event)
@@ -47,6 +47,15 @@ export class LiveFanOut implements LiveFeed {
   }
 }
 
+export interface LiveSinkOptions {
+  readonly latest: LatestTable
+  readonly feed: LiveFanOut
+  readonly env: Env
+  readonly catchingUp: () => boolean
+  readonly forgotten: (tenant: string, device: string) => void
+  readonly hearing?: Hearing
+}
+
 /** Latest values and live clients, from the log. */
 export class LiveSink implements Sink {
   readonly #latest: LatestTable
@@ -54,16 +63,15 @@ export class LiveSink implements Sink {
   readonly #env: Env
   readonly #catchingUp: () => boolean
   readonly #forgotten: (tenant: string, device: string) => void
+  readonly #hearing: Hearing | undefined
+  /** Of events from a log of many partitions, whose offsets say nothing of their order. */
+  #lastId = 0n
+  #many = false
   #busyMs = 0
 
-  constructor(o: {
-    readonly latest: LatestTable
-    readonly feed: LiveFanOut
-    readonly env: Env
-    readonly catchingUp: () => boolean
-    readonly forgotten: (tenant: string, device: string) => void
-  }) {
+  constructor(o: LiveSinkOptions) {
     this.#forgotten = o.forgotten
+    this.#hearing = o.hearing
     this.#latest = o.latest
     this.#feed = o.feed
     this.#env = o.env
@@ -78,20 +86,30 @@ export class LiveSink implements Sink {
     for (const record of records) {
       if (record.kind === 'readings') {
         this.#latest.push(record.batch, old)
-        this.#feed.emit(record.offset ?? place, record.receivedUs, record.batch)
+        this.#feed.emit(this.#event(record.offset ?? place, span, record.receivedUs, record.batch))
       }
       if (record.kind === 'erasure') {
         const { tenant, device } = decodeErasure(record.body)
         this.#latest.forget(tenant, device)
         this.#forgotten(tenant, device)
-        this.#feed.emit(record.offset ?? place, record.receivedUs, emptyBatch, { tenant, device })
+        this.#feed.emit({ ...this.#event(record.offset ?? place, span, record.receivedUs, emptyBatch), erased: { tenant, device } })
       }
+      this.#hearing?.take(record)
       place++
     }
     this.#busyMs += clock.monotonicMs() - fromMs
     if (this.#busyMs < busyMsMax) return giveTurn(this.#env, records, signal)
     this.#busyMs = 0
     await sleep(this.#env, 0, signal)
+  }
+
+  /** Ids grow: with one partition they are its offsets, the same in every process; with many they are of this process and of now. */
+  #event(offset: bigint, span: Span | undefined, receivedUs: number, batch: Batch): LiveEvent {
+    const partition = span?.partition ?? 0
+    this.#many ||= partition > 0
+    const now = BigInt(this.#env.clock.nowUs())
+    this.#lastId = !this.#many ? offset : now > this.#lastId ? now : this.#lastId + 1n
+    return { id: this.#lastId, partition, offset, batch, receivedUs }
   }
 
   async close(): Promise<void> {

@@ -10,6 +10,9 @@ import { decodeErasure, type ErasureRequest } from '../wire/erasure.ts'
 import { KeyNumbers } from './live-keys.ts'
 import { giveTurn } from './turns.ts'
 
+/** A device was erased at this place of the log: the registry has durably forgotten it. What it rejects with is tried again. */
+export type OnErasure = (request: ErasureRequest, at: { readonly log: string; readonly partition: number; readonly offset: bigint }) => Promise<void>
+
 /** Teaches the registry what the log says of devices. A write resolves when that is durable. */
 export class RegistrySink implements Sink {
   readonly #registry: DeviceRegistry
@@ -17,7 +20,7 @@ export class RegistrySink implements Sink {
   readonly #catchingUp: () => boolean
   /** Device number by series. */
   readonly #devices: KeyNumbers
-  readonly #onErasure: (request: ErasureRequest, offset: bigint) => Promise<void>
+  readonly #onErasure: OnErasure
   readonly #env: Pick<Env, 'clock'>
   #receivedUs = 0
 
@@ -26,8 +29,7 @@ export class RegistrySink implements Sink {
     readonly series: SeriesTable
     readonly env: Pick<Env, 'clock'>
     readonly catchingUp: () => boolean
-    /** Called when the registry has durably forgotten the device. */
-    readonly onErasure: (request: ErasureRequest, offset: bigint) => Promise<void>
+    readonly onErasure: OnErasure
   }) {
     this.#onErasure = o.onErasure
     this.#env = o.env
@@ -51,7 +53,7 @@ export class RegistrySink implements Sink {
       }
     }
     await this.#registry.stored()
-    for (const [request, offset] of erasures) await this.#onErasure(request, offset)
+    for (const [request, offset] of erasures) await this.#onErasure(request, { log: span?.log ?? '', partition: span?.partition ?? 0, offset })
     await giveTurn(this.#env, records, signal)
   }
 

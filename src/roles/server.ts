@@ -1,59 +1,52 @@
 import fs from 'node:fs'
 import path from 'node:path'
+import { enginesOf, type RoleName } from '../core/config-engines.ts'
 import type { Config } from '../core/config.ts'
-import { logRetentionOf, places, retentionOf } from '../core/config.ts'
+import { retentionOf } from '../core/config.ts'
 import type { Env } from '../core/env.ts'
-import type { KymoError } from '../core/errors.ts'
+import { asKymoError, KymoError } from '../core/errors.ts'
 import { limits } from '../core/limits.ts'
-import { Metrics } from '../core/metrics.ts'
+import { sleep } from '../core/pump.ts'
 import { Topic } from '../core/record.ts'
-import { SeriesTable } from '../core/series-table.ts'
-import type { TokenService } from '../core/services.ts'
-import { AuthThrottle } from '../doors/auth-throttle.ts'
+import type { SnapshotService } from '../core/snapshot.ts'
 import type { CertificateReload } from '../doors/tls/certificates.ts'
-import type { HttpAuth } from '../doors/http/options.ts'
-import { createTokenAuthorizer } from '../doors/mqtt/authorizer.ts'
+import type { HttpAuth, HttpDoor } from '../doors/http/options.ts'
 import type { MqttDoor } from '../doors/mqtt/door.ts'
+import type { KafkaPull } from '../doors/pull/kafka/door.ts'
 import type { MqttPull } from '../doors/pull/mqtt/door.ts'
-import { PayloadDecoder } from '../wire/payload/decoder.ts'
-import { TelemetryTopics } from '../wire/topics.ts'
-import { openDeviceRegistry } from '../devices/registry.ts'
+import type { DeviceRegistry } from '../devices/registry.ts'
 import { openTokens } from '../devices/tokens.ts'
-import { startDeadLetters } from './dead-letters.ts'
-import { type Jobs, openJobs } from './jobs/jobs.ts'
+import { absent, closedGate, otherRole } from './absent.ts'
 import { effectiveAuth } from './access.ts'
-import { openEngines } from './engines.ts'
+import { Assembly, type StartedComponent } from './assembly.ts'
+import { startDeadLetters, type DeadLetters } from './dead-letters.ts'
+import { mqttUpgrades, mqttUrls, webSocketUrl } from './doors.ts'
+import { openEngines, sealOf, type Engines } from './engines.ts'
 import { announceFirst, type FirstMessage } from './first-message.ts'
-import { openErasures } from './erasures.ts'
-import { Ingest } from './ingest.ts'
+import { type Jobs, openJobs } from './jobs/jobs.ts'
+import { openRegistry, startHearing, startKnowing, tellingOthers, type Knowledge } from './knowing.ts'
+import { kafkaPullComponent, prepareKafkaPull } from './kafka-pull.ts'
+import { publishGroups, startKafkaPublish } from './kafka-publish.ts'
 import { preparePull, pullComponent } from './mqtt-pull.ts'
-import { followLabels } from './labelled-rules.ts'
-import { startLive } from './live.ts'
+import { openGuards, openHttp, openMqtt, type Guards } from './open-doors.ts'
+import { nothingStored } from './served-store.ts'
 import { openSnapshots } from './snapshots.ts'
-import { Stack } from './stack.ts'
 import { retentionStatus, systemStatus } from './status.ts'
-import { watchStorage } from './storage.ts'
-import { httpGuards, mqttUpgrades, mqttUrls, openTls, sameAuthorities, webSocketUrl } from './doors.ts'
+import { openTaking, type Taking } from './taking.ts'
 
-export type { FirstMessage }
+export type { FirstMessage, StartedComponent }
 
 export interface ServerOptions {
   /** The program that runs a command line as a job: a process of its own. */
   readonly jobScript: string
 }
 
-/** One part of the start, as the banner prints it. */
-export interface StartedComponent {
-  readonly name: string
-  readonly detail: string
-  readonly ms: number
-}
-
 export interface RunningServer {
   readonly components: readonly StartedComponent[]
-  /** `mqtt`: without TLS, where that is open; `mqtts`: with it. */
-  readonly urls: { readonly http: string; readonly mqtt: string; readonly mqtts?: string; readonly ws?: string; readonly extra: readonly string[] }
-  readonly ports: { readonly http: number; readonly mqtt: number; readonly mqtts?: number }
+  readonly roles: ReadonlySet<RoleName>
+  /** `mqtt`: without TLS, where that is open; `mqtts`: with it. Neither: this process has no MQTT door. */
+  readonly urls: { readonly http: string; readonly mqtt?: string; readonly mqtts?: string; readonly ws?: string; readonly extra: readonly string[] }
+  readonly ports: { readonly http: number; readonly mqtt?: number; readonly mqtts?: number }
   /** Certificates that clients must be given because they are signed by themselves: the file of each door. */
   readonly trust?: { readonly http?: string; readonly mqtt?: string }
   readonly dataDir: string
@@ -74,303 +67,244 @@ export interface RunningServer {
 
 export const version: string = (JSON.parse(fs.readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }).version
 
-const compatPorts = [8000, 8001, 8002, 8003, 8004]
-
-function sealOf({ store }: Config): { readonly bytes: number; readonly afterMs: number } {
-  return { bytes: store.seal_mb * 2 ** 20, afterMs: store.seal_minutes * 60_000 }
-}
-
-/** Tokens of running jobs are good at the HTTP door, beside those that were given out. */
-function withJobs(tokens: TokenService, jobs: Pick<Jobs, 'verify'>): TokenService {
-  return {
-    create: (o) => tokens.create(o),
-    list: () => tokens.list(),
-    revoke: (id) => tokens.revoke(id),
-    verify: (token) => jobs.verify(token) ?? tokens.verify(token),
-    get any() {
-      return tokens.any
-    },
-  }
-}
+/** Between tries to start while an engine elsewhere does not answer. */
+const againMs = { first: 500, max: 15_000 }
 
 /**
- * The whole platform in one process: log, store, metadata, the roles between them, and the doors last, so that the first message
- * that is taken can be kept. Rejects with a KymoError when a part does not start; what had started is closed again.
+ * One process with the roles that the settings name: engines, what the roles make of them, and the doors last, so that the first message that is taken can
+ * be kept. Rejects with a KymoError when a part does not start; what had started is closed again. An engine elsewhere that does not answer is waited for.
  */
 export async function startServer(config: Config, env: Env, o: ServerOptions): Promise<RunningServer> {
-  const stack = new Stack()
-  try {
-    return await compose(config, env, o, stack)
-  } catch (thrown) {
-    await stack.unwind(env)
-    throw thrown
+  const { log, store, meta } = enginesOf(config)
+  const alone = [log, store, meta].every(({ kind }) => kind === 'local')
+  for (let waitMs = againMs.first; ; waitMs = Math.min(againMs.max, waitMs * 2)) {
+    const a = new Assembly(config, env)
+    try {
+      return await compose(a, o)
+    } catch (thrown) {
+      await a.stack.unwind(env)
+      const error = asKymoError(thrown)
+      if (alone || error.kind !== 'unavailable') throw thrown
+      env.logger.warn(`The start waits for an engine and tries again: ${error.message}`, { code: error.code })
+      await sleep(env, waitMs * (0.5 + env.random.next() / 2))
+    }
   }
 }
 
-async function compose(config: Config, env: Env, o: ServerOptions, stack: Stack): Promise<RunningServer> {
-  const startedUs = env.clock.nowUs()
-  const components: StartedComponent[] = []
-  const timed = async <T>(name: string, detail: (made: T) => string, make: () => Promise<T>): Promise<T> => {
-    const from = env.clock.monotonicMs()
-    const made = await make()
-    components.push({ name, detail: detail(made), ms: Math.round(env.clock.monotonicMs() - from) })
-    return made
-  }
-  let fatal: KymoError | undefined
-  const fatalListeners: ((error: KymoError) => void)[] = []
-  const onFatal = (error: KymoError): void => {
-    if (fatal !== undefined) return
-    fatal = error
-    for (const listener of fatalListeners) listener(error)
-  }
-  const preparedPull = await preparePull(config)
-  const where = places(config)
-  // What may change while it runs is read through here whenever it is needed.
-  let now = config
-  const fresh = !fs.existsSync(where.logDir)
-  env.disk.mkdir(where.dataDir)
-  const metrics = new Metrics()
-  const series = new SeriesTable()
+/** The parts of a process; what its roles do not need is absent. */
+interface Parts {
+  readonly engines: Engines
+  readonly guards: Guards
+  /** Roles ingest and api. */
+  readonly registry?: DeviceRegistry
+  readonly taking?: Taking
+  /** Role api. */
+  readonly knowledge?: Knowledge
+  readonly deadLetters?: DeadLetters
+  readonly jobs?: Jobs
+  readonly snapshots?: SnapshotService
+  /** Role ingest. */
+  readonly mqtt?: MqttDoor
+  pull?: MqttPull
+  kafkaPull?: KafkaPull
+}
 
-  const { log, store, meta, sessions } = await timed(
+async function compose(a: Assembly, o: ServerOptions): Promise<RunningServer> {
+  const { config, env, roles } = a
+  const preparedPull = roles.has('ingest') ? await preparePull(config) : undefined
+  const preparedKafka = roles.has('ingest') ? await prepareKafkaPull(config, env) : undefined
+  const { dataDir, log } = enginesOf(config)
+  const fresh = log.kind === 'local' && !fs.existsSync(log.path)
+  env.disk.mkdir(dataDir)
+  const engines = await a.timed(
     'storage',
     () => (fresh ? 'opened (new)' : 'opened'),
-    () => openEngines({ config, env, metrics, stack, retention: retentionOf(config), seal: sealOf(config), onFatal }),
+    () => openEngines(a),
   )
-  const registry = await openDeviceRegistry({
-    meta,
-    series,
-    env,
-    metrics,
-    get autoRegister() {
-      return now.devices.auto_register
-    },
-    get registrationsPerS() {
-      return now.devices.registrations_per_s
-    },
-    registrationBurst: limits.registrationBurst,
-  })
-  stack.push(() => registry.close())
-  const tokens = await openTokens({ meta, env })
-  stack.push(() => tokens.close())
-  const auth = effectiveAuth(config, tokens.any)
-  const erasures = await openErasures({ meta, log, store, devices: registry, env, kept: logRetentionOf(config) })
-  stack.push(() => erasures.stop())
-  const decoder = new PayloadDecoder({ series, aliases: config.payload.aliases })
-  const live = await startLive({
-    log,
-    store,
-    series,
-    registry,
-    env,
-    metrics,
-    onFatal,
-    onErasure: (request, offset) => erasures.met(request, offset),
-    forgotten: (tenant, device) => decoder.forget(tenant, device),
-  })
-  stack.push(() => live.stop())
-  await erasures.begin()
-  const labels = followLabels({
-    registry,
-    retention: () => retentionOf(now),
-    tell: (retention) => store.reconfigure({ retention, seal: sealOf(now) }),
-    env,
-  })
-  stack.push(async () => labels.stop())
-  const storage = watchStorage({
-    log,
-    store,
-    decoder,
-    env,
-    metrics,
-    get rawUs() {
-      return retentionOf(now).rawUs
-    },
-    get quotaBytes() {
-      return now.storage.quota_mb * 1e6
-    },
-  })
-  stack.push(() => storage.close())
-  const lineDeviceTags = config.payload.line_device_tags.split(',').map((tag) => tag.trim())
-  const ingest = new Ingest({ log, series, decoder, lineDeviceTags, env, metrics, onFatal, held: storage.held })
-  await ingest.rebuildOrigins(log.end(Topic.telemetry), log.earliest(Topic.telemetry))
-  series.admission = registry.admission
-  const deadLetters = await startDeadLetters({ log, gate: ingest, env, metrics, onFatal })
-  stack.push(() => deadLetters.stop())
-  const jobs = await openJobs({
-    meta,
-    env,
-    dir: path.join(where.dataDir, 'jobs'),
-    reserveBytes: config.log.reserve_bytes,
-    script: o.jobScript,
-  })
-  stack.push(() => jobs.stop())
-  const snapshots = openSnapshots({
-    dir: path.join(where.dataDir, 'snapshots'),
-    logDir: where.logDir,
-    metaFile: where.metaFile,
-    log,
-    store,
-    env,
-    version,
-  })
-  stack.push(() => snapshots.stop())
+  const tokens = a.closing(await openTokens({ meta: engines.meta, env }), (one) => one.close())
+  const guards = openGuards(a, tokens, effectiveAuth(config, tokens.any))
+  const parts: Parts = { engines, guards, ...(await openRoles(a, engines, o)) }
+  const mqtt =
+    engines.sessions === undefined || parts.taking === undefined || !roles.has('ingest')
+      ? {}
+      : { mqtt: await openMqtt(a, guards, parts.taking.ingest, engines.sessions, version) }
+  if (roles.has('store')) await openPublishing(a, engines)
+  if (preparedKafka !== undefined && parts.taking !== undefined) {
+    parts.kafkaPull = a.closing(await preparedKafka.open({ gate: parts.taking.ingest, env, metrics: a.metrics }), (one) =>
+      one.close(limits.drainTimeoutMs),
+    )
+    a.components.push({ name: 'kafka pull', detail: parts.kafkaPull.status().detail, ms: 0 })
+  }
+  return running(a, { ...parts, ...mqtt }, preparedPull)
+}
 
-  const [{ openHttpDoor }, { openMqttDoor }] = await Promise.all([import('../doors/http/door.ts'), import('../doors/mqtt/door.ts')])
-  const tls = openTls(config, env, metrics)
-  stack.push(async () => tls.stop())
-  const throttle = new AuthThrottle(env.clock, limits)
-  const { identity } = config.mqtt.tls
-  const mqtt: MqttDoor = await timed(
-    'mqtt',
-    (door) => mqttUrls(config, door).join(' · '),
-    () =>
-      openMqttDoor({
-        host: config.mqtt.host,
-        port: config.mqtt.port,
-        gate: ingest,
-        topics: new TelemetryTopics(config.mqtt.topics.split(',').map((t) => t.trim())),
-        authorizer: createTokenAuthorizer({ tokens, open: auth !== 'token', ...(identity === 'off' ? {} : { identity }) }),
-        env,
-        metrics,
-        throttle,
-        store: sessions,
-        plain: config.mqtt.plain,
-        ...(config.mqtt.sys_interval_s === 0 ? {} : { sys: { version, intervalMs: config.mqtt.sys_interval_s * 1000 } }),
-        webSocketCertificates: sameAuthorities(config),
-        ...(tls.mqtt === undefined ? {} : { tls: { ...tls.mqtt, port: config.mqtt.tls.port } }),
-        limits: {
-          packetBytesMax: config.mqtt.packet_bytes_max,
-          connectionsMax: config.mqtt.connections_max,
-          connectionsPerAddressMax: config.mqtt.connections_per_address_max,
-          connectsPerS: config.mqtt.connects_per_s,
-          connectTimeoutMs: config.mqtt.connect_timeout_s * 1000,
-          keepAliveSMax: config.mqtt.keepalive_max_s,
-          receiveInflightMax: config.mqtt.client_inflight_max,
-          subscriptionsPerClientMax: config.mqtt.client_subscriptions_max,
-          sessionExpiryS: config.mqtt.sessions.expiry_s,
-          sessionExpirySMax: config.mqtt.sessions.expiry_max_s,
-          clientMessagesPerS: config.mqtt.client_messages_per_s,
-          clientBytesPerS: config.mqtt.client_bytes_per_s,
-        },
-      }),
-  )
-  stack.push(() => mqtt.close(limits.drainTimeoutMs))
-  let draining = false
-  let pulled: MqttPull | undefined
-  const upgrades = mqttUpgrades(config, mqtt)
-  const http = await timed(
-    'http',
-    (door) => door.url,
-    () =>
-      openHttpDoor({
-        host: config.http.host,
-        port: config.http.port,
-        extraPorts: config.http.compat_ports ? compatPorts : [],
-        gate: ingest,
-        store,
-        devices: registry,
-        tokens: withJobs(tokens, jobs),
-        jobs,
-        erasures,
-        snapshots: erasures.remembering(snapshots),
-        latest: live,
-        live,
-        deadLetters,
-        mqtt: mqtt.operator,
-        status: () =>
-          systemStatus({
-            version,
-            startedUs,
-            dataDir: where.dataDir,
-            storage: storage.use(),
-            retention: retentionStatus(retentionOf(now), store.stats()),
-            draining,
-            fatal,
-            ingest,
-            log,
-            groups: ['store', 'registry'],
-            series,
-            devices: registry.count('default'),
-            devicesActive: registry.active,
-            deadLettersWaiting: deadLetters.waiting,
-            mqttConnections: mqtt.connections(),
-            ...(pulled === undefined ? {} : { pull: pullComponent(pulled) }),
-            certificates: tls.all.map((one) => one.component()),
-          }),
-        metrics,
-        env,
-        auth,
-        version,
-        mqttPort: mqtt.port,
-        mqttsPort: mqtt.tlsPort,
-        ...httpGuards(config, env, tls.http),
-        upgrades,
-        innerTokens: jobs,
-        throttle,
-        limits: { bodyBytesMax: config.http.body_bytes_max },
-      }),
-  )
-  stack.push(() => http.close(limits.drainTimeoutMs))
-  const pull = await preparedPull?.open({
-    gate: ingest,
-    meta,
-    env,
-    metrics,
-    doors: [{ host: config.mqtt.host, port: mqtt.port }, ...(mqtt.tlsPort === undefined ? [] : [{ host: config.mqtt.host, port: mqtt.tlsPort }])],
+/** Readings and dead letters go on to topics of Kafka, where settings say so. */
+async function openPublishing({ config, env, metrics, fail, closing }: Assembly, { log }: Engines): Promise<void> {
+  if (publishGroups(config).some(({ wanted }) => wanted))
+    closing(await startKafkaPublish({ config, log, env, metrics, onFatal: fail }), (one) => one.stop())
+}
+
+/** What stands between the engines and the doors. */
+async function openRoles(a: Assembly, engines: Engines, o: ServerOptions): Promise<Omit<Parts, 'engines' | 'guards'>> {
+  const { roles, env, series } = a
+  if (!roles.has('ingest') && !roles.has('api')) return {}
+  const { log, meta, store, chosen, shared, files } = engines
+  // Begins before the registry is read: what others let in meanwhile is heard, too.
+  const hearing =
+    shared && !roles.has('api') ? log.reader({ topic: Topic.telemetry, start: 'latest', batch: { lingerMs: limits.liveLingerMs } }) : undefined
+  const registry = await openRegistry(a, engines)
+  const taking = openTaking(a, engines)
+  const { ingest, decoder } = taking
+  const hears = {
+    forgotten: (tenant: string, device: string): void => decoder.forget(tenant, device),
+    ...(shared ? { origins: ingest.heardOrigins.bind(ingest), ticked: ingest.heardTick.bind(ingest) } : {}),
+  }
+  const knowledge = store === undefined || !roles.has('api') ? undefined : await startKnowing(a, engines, store, registry, hears)
+  await ingest.rebuildOrigins()
+  if (hearing !== undefined) startHearing(a, hearing, registry, hears)
+  series.admission = registry.admission
+  if (knowledge === undefined) return { registry, taking }
+  const deadLetters = a.closing(await startDeadLetters({ log, gate: ingest, env, metrics: a.metrics, onFatal: a.fail }), (one) => one.stop())
+  const { dataDir } = chosen
+  const own: { jobs?: Jobs; snapshots?: SnapshotService } = {}
+  if (chosen.meta.kind === 'local') {
+    const options = { meta, env, dir: path.join(dataDir, 'jobs'), reserveBytes: a.config.log.reserve_bytes, script: o.jobScript }
+    own.jobs = a.closing(await openJobs(options), (one) => one.stop())
+  }
+  if (files !== undefined) {
+    const snapshots = openSnapshots({ ...files, dir: path.join(dataDir, 'snapshots'), env, version })
+    own.snapshots = knowledge.erasures.remembering(a.closing(snapshots, (one) => one.stop()))
+  }
+  return { registry, taking, knowledge, deadLetters, ...own }
+}
+
+/** What this deployment has not: told by the routes that would offer it. */
+const noSnapshots = new KymoError('not_offered', {
+  detail:
+    'Snapshots are of a data directory that has log, store and metadata. Back up the engines elsewhere by their own means: pg_basebackup, pg_dump.',
+})
+const noJobs = new KymoError('not_offered', {
+  detail:
+    'Jobs keep their files in the data directory of one server, beside its own metadata. Run kymo import or kymo export with --url: they do the same.',
+})
+
+async function openRoutes(a: Assembly, parts: Parts): Promise<HttpDoor> {
+  const { engines, guards, taking, registry, knowledge, deadLetters, jobs, snapshots, mqtt } = parts
+  const { roles } = a
+  const elsewhere = otherRole(roles)
+  return openHttp(a, guards, {
+    serves: { ingest: taking !== undefined, api: knowledge !== undefined },
+    version,
+    gate: taking?.ingest ?? closedGate(elsewhere),
+    store: engines.store ?? absent(elsewhere),
+    devices: registry === undefined ? absent(elsewhere) : tellingOthers(registry, engines, a),
+    jobs: jobs ?? absent(noJobs),
+    ...(jobs === undefined ? {} : { innerJobs: jobs }),
+    erasures: knowledge?.erasures ?? absent(elsewhere),
+    snapshots: snapshots ?? absent(noSnapshots),
+    latest: knowledge?.live ?? absent(elsewhere),
+    live: knowledge?.live ?? absent(elsewhere),
+    deadLetters: deadLetters ?? absent(elsewhere),
+    mqtt,
+    noMqtt: absent(elsewhere),
+    status: () => statusOf(a, parts),
   })
-  if (pull !== undefined) {
-    stack.push(() => pull.close(limits.drainTimeoutMs))
-    pulled = pull
+}
+
+function statusOf(
+  a: Assembly,
+  { engines, guards, taking, registry, deadLetters, mqtt, pull, kafkaPull, knowledge }: Parts,
+): ReturnType<typeof systemStatus> {
+  const { log, logBytes, store, chosen } = engines
+  const stats = store?.stats()
+  return systemStatus({
+    version,
+    startedUs: a.startedUs,
+    dataDir: chosen.dataDir,
+    storage: taking?.storage.use() ?? { log_bytes: logBytes(Topic.telemetry) + logBytes(Topic.deadLetters), store_bytes: stats?.bytes ?? 0 },
+    retention: retentionStatus(retentionOf(a.now), stats ?? nothingStored),
+    draining: a.draining,
+    fatal: a.fatal,
+    ...(taking === undefined ? {} : { ingest: taking.ingest }),
+    health: a.health,
+    log,
+    groups: [...(store === undefined ? [] : ['store']), ...(knowledge === undefined ? [] : ['registry'])],
+    series: a.series,
+    devices: registry?.count('default') ?? 0,
+    devicesActive: registry?.active ?? 0,
+    deadLettersWaiting: deadLetters?.waiting ?? 0,
+    mqttConnections: mqtt?.connections() ?? 0,
+    pulls: [...(pull === undefined ? [] : [pullComponent(pull)]), ...(kafkaPull === undefined ? [] : [kafkaPullComponent(kafkaPull)])],
+    certificates: guards.tls.all.map((one) => one.component()),
+  })
+}
+
+async function running(a: Assembly, parts: Parts, preparedPull: Awaited<ReturnType<typeof preparePull>>): Promise<RunningServer> {
+  const { config, env, components } = a
+  const { engines, guards, taking, knowledge, jobs, mqtt } = parts
+  const http = await openRoutes(a, parts)
+  if (preparedPull !== undefined && taking !== undefined && mqtt !== undefined) {
+    const { host } = config.mqtt
+    const doors = [{ host, port: mqtt.port }, ...(mqtt.tlsPort === undefined ? [] : [{ host, port: mqtt.tlsPort }])]
+    const pull = await preparedPull.open({ gate: taking.ingest, meta: engines.meta, env, metrics: a.metrics, doors })
+    parts.pull = a.closing(pull, (one) => one.close(limits.drainTimeoutMs))
     components.push({ name: 'mqtt pull', detail: pull.status().detail, ms: 0 })
   }
   http.setReady(true)
-  jobs.begin(http.innerUrl)
-
-  const [mqttUrl = '', second] = mqttUrls(config, mqtt)
-  const mqttsUrl = mqttUrl.startsWith('mqtts:') ? mqttUrl : second
-  const wsUrl = webSocketUrl(upgrades, http.url)
-
-  const stop = async (): Promise<{ drained: number; lost: number }> => {
-    draining = true
-    // They are clients of this server: they save where they are while it still answers.
-    await jobs.stop()
-    http.stopAccepting()
-    mqtt.stopAccepting()
-    pull?.stopReading()
-    // Requests that are half taken are finished first: their rest would otherwise be refused.
-    await http.close(limits.drainTimeoutMs)
-    const result = await ingest.stop()
-    await stack.unwind(env)
-    return result
-  }
+  jobs?.begin(http.innerUrl)
   return {
     components,
+    roles: a.roles,
+    ...reached(a, guards, http, mqtt),
+    trust: guards.tls.trust,
+    dataDir: engines.chosen.dataDir,
+    auth: guards.auth,
+    onFirstMessage(listener) {
+      const { store } = engines
+      if (knowledge === undefined || store === undefined || !a.roles.has('store')) return
+      const committed: Parameters<typeof announceFirst>[0]['committed'] = (hear) => store.onCommitted(hear)
+      announceFirst({ live: knowledge.live, committed, env, skip: (device) => device.startsWith('demo-') }, listener)
+    },
+    onFatal: (listener) => a.onFatal(listener),
+    pending: () => taking?.ingest.pendingMessages ?? 0,
+    async reconfigure(next) {
+      const retention = knowledge?.labels.resolved(retentionOf(next)) ?? retentionOf(next)
+      await engines.store?.reconfigure({ retention, seal: sealOf(next) })
+      a.now = next
+    },
+    reloadCertificates: () => guards.tls.all.map((one) => one.reload()),
+    async stop() {
+      a.draining = true
+      // They are clients of this server: they save where they are while it still answers.
+      await jobs?.stop()
+      http.stopAccepting()
+      mqtt?.stopAccepting()
+      parts.pull?.stopReading()
+      parts.kafkaPull?.stopReading()
+      // Requests that are half taken are finished first: their rest would otherwise be refused.
+      await http.close(limits.drainTimeoutMs)
+      const result = (await taking?.ingest.stop()) ?? { drained: 0, lost: 0 }
+      await a.stack.unwind(env)
+      return result
+    },
+  }
+}
+
+/** Where the doors are. */
+function reached({ config }: Assembly, { tls }: Guards, http: HttpDoor, mqtt: MqttDoor | undefined): Pick<RunningServer, 'urls' | 'ports'> {
+  const extra = http.ports.slice(1).map((port) => `${tls.http === undefined ? 'http' : 'https'}://${config.http.host}:${port}`)
+  if (mqtt === undefined) return { urls: { http: http.url, extra }, ports: { http: http.port } }
+  const [mqttUrl = '', second] = mqttUrls(config, mqtt)
+  const mqttsUrl = mqttUrl.startsWith('mqtts:') ? mqttUrl : second
+  const wsUrl = webSocketUrl(mqttUpgrades(config, mqtt), http.url)
+  return {
     urls: {
       http: http.url,
       mqtt: mqttUrl,
       ...(mqttsUrl === undefined ? {} : { mqtts: mqttsUrl }),
       ...(wsUrl === undefined ? {} : { ws: wsUrl }),
-      extra: http.ports.slice(1).map((port) => `${tls.http === undefined ? 'http' : 'https'}://${config.http.host}:${port}`),
+      extra,
     },
     ports: { http: http.port, mqtt: mqtt.port, ...(mqtt.tlsPort === undefined ? {} : { mqtts: mqtt.tlsPort }) },
-    trust: tls.trust,
-    dataDir: where.dataDir,
-    auth,
-    onFirstMessage(listener) {
-      const committed = (hear: (next: bigint) => void): (() => void) => store.onCommitted((commit) => hear(commit.next))
-      announceFirst({ live, committed, env, skip: (device) => device.startsWith('demo-') }, listener)
-    },
-    onFatal(listener) {
-      fatalListeners.push(listener)
-      if (fatal !== undefined) listener(fatal)
-    },
-    pending: () => ingest.pendingMessages,
-    async reconfigure(next) {
-      await store.reconfigure({ retention: labels.resolved(retentionOf(next)), seal: sealOf(next) })
-      now = next
-    },
-    reloadCertificates: () => tls.all.map((one) => one.reload()),
-    stop,
   }
 }

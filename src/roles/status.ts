@@ -1,10 +1,11 @@
 import type { Retention } from '../core/config.ts'
 import { ageText } from '../core/duration.ts'
-import type { KymoError } from '../core/errors.ts'
+import { asKymoError, type KymoError } from '../core/errors.ts'
 import type { StreamLog } from '../core/ports.ts'
 import { Topic } from '../core/record.ts'
 import type { SeriesTable } from '../core/series-table.ts'
 import type { RetentionAges, RetentionStatus, SystemStatus } from '../core/services.ts'
+import type { EngineHealth } from './engine-health.ts'
 import type { Ingest } from './ingest.ts'
 import type { StoreStats } from '../store/duckdb/options.ts'
 
@@ -16,7 +17,9 @@ export interface StatusSources {
   readonly retention: SystemStatus['retention']
   readonly draining: boolean
   readonly fatal: KymoError | undefined
-  readonly ingest: Ingest
+  /** Absent: this process takes nothing. */
+  readonly ingest?: Ingest
+  readonly health: EngineHealth
   readonly log: StreamLog
   readonly groups: readonly string[]
   readonly series: SeriesTable
@@ -26,21 +29,22 @@ export interface StatusSources {
   readonly mqttConnections: number
   /** Of the doors that speak TLS. */
   readonly certificates?: SystemStatus['components']
-  /** How the connection to an outside broker is; absent: none is configured. */
-  readonly pull?: SystemStatus['components'][number]
+  /** How the connections to outside brokers are. */
+  readonly pulls?: SystemStatus['components']
 }
 
 /** One look at everything, for `/readyz?verbose`, `/api/v1/status` and `kymo status`. */
 export async function systemStatus(s: StatusSources): Promise<SystemStatus> {
-  const lag = (
-    await Promise.all(s.groups.map(async (group) => (await s.log.lag(Topic.telemetry, group)).map((partition) => ({ ...partition, group }))))
-  ).flat()
-  const stalled = s.ingest.stalled
+  const { lag, failed } = await lagOf(s)
+  const stalled = s.ingest?.stalled ?? failed
   const components: SystemStatus['components'] = [
     { name: 'log', ok: s.fatal === undefined && stalled === undefined, ...(stalled === undefined ? {} : { detail: stalled.message }) },
     { name: 'process', ok: s.fatal === undefined, ...(s.fatal === undefined ? {} : { detail: s.fatal.message }) },
-    { name: 'ingest', ok: !s.ingest.overloaded, ...(s.ingest.overloaded ? { detail: 'takes nothing at the moment' } : {}) },
-    ...(s.pull === undefined ? [] : [s.pull]),
+    ...(s.ingest === undefined
+      ? []
+      : [{ name: 'ingest', ok: !s.ingest.overloaded, ...(s.ingest.overloaded ? { detail: 'takes nothing at the moment' } : {}) }]),
+    ...s.health.components().filter(({ name }) => name !== 'log' || stalled === undefined),
+    ...(s.pulls ?? []),
     ...(s.certificates ?? []),
   ]
   return {
@@ -50,9 +54,9 @@ export async function systemStatus(s: StatusSources): Promise<SystemStatus> {
     draining: s.draining,
     components,
     lag,
-    messages_total: s.ingest.metrics.messagesTotal,
-    readings_total: s.ingest.metrics.readings.value,
-    rejected_total: s.ingest.metrics.rejectedTotal,
+    messages_total: s.ingest?.metrics.messagesTotal ?? 0,
+    readings_total: s.ingest?.metrics.readings.value ?? 0,
+    rejected_total: s.ingest?.metrics.rejectedTotal ?? 0,
     devices: s.devices,
     devices_active: s.devicesActive,
     dead_letters_waiting: s.deadLettersWaiting,
@@ -62,6 +66,16 @@ export async function systemStatus(s: StatusSources): Promise<SystemStatus> {
     storage: s.storage,
     retention: s.retention,
     pid: process.pid,
+  }
+}
+
+/** How far each group is; a log that does not answer keeps nobody from telling the rest. */
+async function lagOf({ log, groups }: StatusSources): Promise<{ readonly lag: SystemStatus['lag']; readonly failed?: KymoError }> {
+  try {
+    const lags = groups.map(async (group) => (await log.lag(Topic.telemetry, group)).map((partition) => ({ ...partition, group })))
+    return { lag: (await Promise.all(lags)).flat() }
+  } catch (thrown) {
+    return { lag: [], failed: asKymoError(thrown) }
   }
 }
 

@@ -7,7 +7,7 @@ import type { SqlQuery, SqlRows } from '../core/sql.ts'
 import type { LogHandle } from '../log/embedded/log.ts'
 import type { StoreStats } from '../store/duckdb/options.ts'
 import type { StoreSnapshot } from '../store/duckdb/snapshot.ts'
-import type { Committed } from './store.ts'
+import type { Committed, StoreCounts } from './served-store.ts'
 
 /** How the store's thread is started. */
 export interface StoreThreadStart {
@@ -92,12 +92,6 @@ export type StoreTell =
   | { readonly type: 'log'; readonly level: 'debug' | 'info' | 'warn' | 'error'; readonly message: string; readonly fields?: LogFields }
   | { readonly type: 'fatal'; readonly error: PlainError }
   | { readonly type: 'closed' }
-
-export interface StoreCounts {
-  readonly duplicates: number
-  readonly corrections: number
-  readonly late: number
-}
 
 /** Pages on their way before the asker has taken any: 4 x 2,048 rows x 28 bytes. */
 export const pagesAhead = 4

@@ -1,6 +1,6 @@
 import type { Cell, HistogramCell, Metrics } from '../core/metrics.ts'
 import type { StoreStats } from '../store/duckdb/options.ts'
-import type { Committed } from './store.ts'
+import type { Committed } from './served-store.ts'
 
 /** The store's families of INTERFACES.md B3. */
 export class StoreMetrics {

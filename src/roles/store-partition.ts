@@ -7,16 +7,7 @@ import { Dedupe } from '../compute/window/dedupe.ts'
 import { Rollup } from '../compute/window/rollup.ts'
 import { SeriesIndex } from '../compute/window/series-index.ts'
 import { decodeErasure } from '../wire/erasure.ts'
-
-/** One commit that became durable and visible. */
-export interface Committed {
-  /** Every record below is in the store. */
-  readonly next: bigint
-  readonly rows: number
-  /** When the oldest of its readings was received; undefined when it had none. */
-  readonly receivedUsOldest?: number
-  readonly durationMs: number
-}
+import type { Committed } from './served-store.ts'
 
 /** Dropped, corrected and late rows. */
 export interface StoreCounters {
@@ -170,6 +161,11 @@ export class StorePartition {
     await this.#commit({ readings: [], late: [], rollups: [] }, { ...this.#span, first: at }, this.#states(at), signal)
   }
 
+  /** The operators' states as if they had seen everything below `at`; between two writes. */
+  statesAt(at: bigint): readonly OperatorState[] {
+    return this.#states(at)
+  }
+
   /** How long a delivery may still gather: nothing for a lone reading after a pause, up to 100 ms between commits under load. */
   lingerMs(): number {
     const usual = this.#rowsPerS > busyRowsPerS ? gapMs.max : Math.min(gapMs.max, Math.max(gapMs.min, gapPerCommit * this.#commitMs))
@@ -206,7 +202,13 @@ export class StorePartition {
     if (states === undefined) this.#writeStatesSoon()
     const durationMs = this.#o.env.clock.monotonicMs() - startMs
     this.#paced(startMs, durationMs, rows, messages)
-    this.#o.onCommitted?.({ next: span.next, rows, durationMs, ...(receivedUsOldest === undefined ? {} : { receivedUsOldest }) })
+    this.#o.onCommitted?.({
+      partition: span.partition,
+      next: span.next,
+      rows,
+      durationMs,
+      ...(receivedUsOldest === undefined ? {} : { receivedUsOldest }),
+    })
   }
 
   /** What the store already has from another log, or from before its states were lost, is known by its watermarks only. */

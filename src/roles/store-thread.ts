@@ -8,13 +8,13 @@ import { fromPlainError, KymoError, toPlainError } from '../core/errors.ts'
 import { limits } from '../core/limits.ts'
 import type { HistogramCell, Metrics } from '../core/metrics.ts'
 import type { QueryPage, RangeQuery, SeriesInfo, SeriesMatch, SeriesPage, Store } from '../core/ports.ts'
-import type { SqlQuery, SqlRows, SqlStore } from '../core/sql.ts'
+import type { SqlQuery, SqlRows } from '../core/sql.ts'
 import type { LogHandle } from '../log/embedded/log.ts'
 import type { StoreStats } from '../store/duckdb/options.ts'
 import type { StoreSnapshot } from '../store/duckdb/snapshot.ts'
+import { nothingStored, type Committed, type ServedStore, type StoreCounts, type StoreSettings } from './served-store.ts'
 import { StoreMetrics } from './store-metrics.ts'
-import { fromInfoColumns, pagesAhead, type StoreAsk, type StoreCounts, type StoreTell, type StoreThreadStart } from './store-messages.ts'
-import type { Committed } from './store.ts'
+import { fromInfoColumns, pagesAhead, type StoreAsk, type StoreTell, type StoreThreadStart } from './store-messages.ts'
 
 export interface StoreThreadOptions {
   readonly dir: string
@@ -33,23 +33,10 @@ export interface StoreThreadOptions {
   readonly onFatal: (error: KymoError) => void
 }
 
-/** What may change while the store runs. */
-export interface StoreSettings {
-  readonly retention: Retention
-  readonly seal: NonNullable<StoreThreadStart['seal']>
-}
-
-/** The store as the other roles see it: its thread reads the log and commits by itself. */
-export interface StoreThread extends Omit<Store, 'commit'>, SqlStore {
-  /** Called after each commit, when its records can be queried. Returns the way to stop. */
-  onCommitted(listener: (commit: Committed) => void): () => void
+/** The embedded store: its thread reads the log and commits by itself. */
+export interface StoreThread extends ServedStore {
   /** The offset below which everything was committed since the start; undefined before the first commit. */
   readonly next: bigint | undefined
-  stats(): StoreStats & StoreCounts
-  /** Takes over when days are sealed and how long data is kept; rejects when the thread has ended. */
-  reconfigure(settings: StoreSettings): Promise<void>
-  /** Erasures that were committed and of which files still have rows, though nobody reads them; each with the number of its series. */
-  erasing(): Promise<ReadonlyMap<string, number>>
   /** Links the store's files into a folder, as they are between two commits. Rejects with `store_unavailable` when queries leave no gap. */
   snapshot(into: string): Promise<StoreSnapshot>
 }
@@ -76,15 +63,7 @@ class Thread implements StoreThread {
   readonly #listeners = new Set<(commit: Committed) => void>()
   readonly #open = Promise.withResolvers<void>()
   readonly #closed = Promise.withResolvers<void>()
-  #sizes: StoreStats = {
-    bytes: 0,
-    series: 0,
-    running: 0,
-    waiting: 0,
-    rawFromUs: 0,
-    expiredBytes: { age: 0, size: 0, rules: 0 },
-    rules: { series: [], dueFiles: 0 },
-  }
+  #sizes: StoreStats = nothingStored
   #counts: StoreCounts = { duplicates: 0, corrections: 0, late: 0 }
   #lastId = 0
   #closing: Promise<void> | undefined

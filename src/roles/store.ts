@@ -4,9 +4,8 @@ import type { ReaderOptions, Sink, Source, Store } from '../core/ports.ts'
 import { pump, sleep } from '../core/pump.ts'
 import { Topic, type LogRecord, type Span } from '../core/record.ts'
 import { HeldSource } from './store-acks.ts'
-import { StorePartition, type Committed, type StoreCounters } from './store-partition.ts'
-
-export type { Committed }
+import type { Committed } from './served-store.ts'
+import { StorePartition, type StoreCounters } from './store-partition.ts'
 
 /** The log's side that this role needs: an EmbeddedLog, or what a thread attached to it has. */
 export interface StoreRoleLog {

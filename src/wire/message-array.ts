@@ -41,13 +41,16 @@ export class MessageArray {
     return this.#taken
   }
 
-  /** Offers the next `itemsMax` messages; returns how many the gate took. Fewer: the gate is overloaded, or it is `done`. */
-  offer(gate: IngestGate, context: MessageContext, itemsMax: number): number {
+  /**
+   * Offers the next messages, up to `unitsMax`, of which a message takes one, and one more for each KiB that it is long. Returns the units of those that
+   * the gate took: fewer when it is overloaded, or when this is `done`.
+   */
+  offer(gate: IngestGate, context: MessageContext, unitsMax: number): number {
     const items = this.#items
-    const before = this.#taken
+    let units = 0
     this.refused = 0
     try {
-      while (!this.done && this.#taken - before < itemsMax) {
+      while (!this.done && units < unitsMax) {
         // The part of a message's identity that tells equal messages of one array apart.
         context.item = items.index
         const { refusal, start, end } = items
@@ -59,12 +62,13 @@ export class MessageArray {
         if ((refusal ?? gate.refusal) !== undefined) this.refused++
         if (ticket > this.ticket) this.ticket = ticket
         this.#taken++
+        units += 1 + ((end - start) >> 10)
         this.#next()
       }
     } finally {
       context.item = 0
     }
-    return this.#taken - before
+    return units
   }
 
   /** The same, over a copy of its bytes that outlives the call they came in. `copy` holds what was at [start, end). */

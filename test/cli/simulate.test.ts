@@ -6,7 +6,7 @@ import { faultKinds } from '../../src/cli/simulate/faults.ts'
 import { Fleet } from '../../src/cli/simulate/fleet.ts'
 import type { Sample } from '../../src/cli/simulate/model.ts'
 import { payloadOf, SimulatedDevice } from '../../src/cli/simulate/model.ts'
-import { SeededRandom } from '../../src/cli/simulate/random.ts'
+import { SeededRandom } from '../../src/core/seeded-random.ts'
 import { fuzzRuns } from '../support/effort.ts'
 
 const startMs = Date.UTC(2026, 10, 20)

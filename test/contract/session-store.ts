@@ -6,6 +6,7 @@ import {
   type SessionHandle,
   type SessionLimits,
   type SessionMessage,
+  type SessionRecipient,
   type SessionStore,
   type SessionSubscription,
 } from '../../src/core/session-store.ts'
@@ -114,6 +115,37 @@ export function sessionStoreContract(name: string, open: OpenSessionStore): void
       const to = { session: handle.ref, qos: 1, retain: false } as const
       for (const text of ['a', 'b']) under.store.publish({ message: messageOf('t', text), recipients: [to, to] })
       assert.deepEqual(taken(handle), ['a', 'b'])
+    })
+
+    test('it gets it at the highest QoS that it is named with, with all identifiers, and as a member of the group', async () => {
+      const [handle, other] = [await attach(under.store, 'one'), await attach(under.store, 'two')]
+      const own = { session: handle.ref, qos: 1, retain: false, identifiers: [3] } as const
+      const shared = { session: handle.ref, qos: 2, retain: true, identifiers: [7, 9], group: '$share/g/t' } as const
+      const plain = { session: handle.ref, qos: 1, retain: false } as const
+      const beside = { session: other.ref, qos: 1, retain: false } as const
+      const publish = (...recipients: readonly SessionRecipient[]): number => under.store.publish({ message: messageOf('t', 'x'), recipients })
+      publish(own, beside, shared)
+      publish(shared, beside, own, plain)
+      await under.store.whenDurable(publish(plain, beside, plain))
+      const store = await under.crash()
+      const again = await attach(store, 'one')
+      assert.deepEqual(
+        again.take(1000).map(({ qos, retain, identifiers }) => [qos, retain, identifiers]),
+        [
+          [2, true, [3, 7, 9]],
+          [2, true, [7, 9, 3]],
+          [1, false, []],
+        ],
+      )
+      const beyond = await attach(store, 'two')
+      assert.deepEqual(
+        beyond.take(1000).map(({ qos, retain, identifiers }) => [qos, retain, identifiers]),
+        [1, 2, 3].map(() => [1, false, []]),
+      )
+      const groups: string[] = []
+      store.onEnded((_, left) => void groups.push(...left.map(({ group }) => group)))
+      await store.end(tenant, 'one')
+      assert.deepEqual(groups, ['$share/g/t', '$share/g/t'])
     })
 
     test('who was given less than asked for is told of more, once', async () => {
@@ -458,8 +490,15 @@ export function sessionStoreContract(name: string, open: OpenSessionStore): void
       await attach(under.store, 'two', { will: will('two', 5) })
       await attach(under.store, 'one')
       await attach(under.store, 'two', { will: will('two'.repeat(10), 5) })
-      for (const topic of ['a', 'b', 'c', 'b']) retain(topic, topic)
-      retain('a', 'x'.repeat(100_000))
+      const unretained: string[] = []
+      for (const topic of ['a', 'b', 'c', 'b', 'large'] as const) {
+        if (topic === 'large') retain('a', 'x'.repeat(100_000))
+        else retain(topic, topic)
+        if (under.store.unretained) unretained.push(topic)
+      }
+      assert.deepEqual(unretained, ['c', 'large'])
+      retain('c', '')
+      assert.equal(under.store.unretained, false, 'nothing was to be kept')
       assert.deepEqual(await retainedOf(under.store, '#'), ['b=b'], 'no value rather than an old one')
       assert.equal(under.store.figures().dropped.retained_messages, 1)
       assert.equal(under.store.figures().dropped.retained_bytes, 1)

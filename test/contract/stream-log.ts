@@ -110,6 +110,45 @@ export function streamLogContract(name: string, open: () => Promise<StreamLogUnd
       )
     })
 
+    test('tells where a topic begins and ends, and reads from an offset of each partition, those that are named', async () => {
+      const t = topic()
+      const devices = Array.from({ length: 12 }, (_, i) => `d${i}`)
+      await log.write(
+        devices.map((device, i) => readings(t, device, [i])),
+        undefined,
+        never,
+      )
+      const before = await log.places(t)
+      await log.write(
+        devices.map((device, i) => readings(t, device, [100 + i])),
+        undefined,
+        never,
+      )
+      const after = await log.places(t)
+      assert.equal(after.log, before.log)
+      assert.ok(after.bytes > 0)
+      assert.equal(
+        after.partitions.reduce((sum, { earliest, end }) => sum + Number(end - earliest), 0),
+        24,
+      )
+      const offsets = new Map(before.partitions.map(({ partition, end }) => [partition, end]))
+      const kept = await take(log.reader({ topic: t, start: { offsets } }), 12, (delivery) => {
+        assert.equal(delivery.span?.log, after.log)
+        delivery.ack()
+      })
+      assert.deepEqual(
+        valuesOf(kept).toSorted((a, b) => a - b),
+        devices.map((_, i) => 100 + i),
+      )
+      const full = after.partitions.find(({ earliest, end }) => end > earliest)!
+      const one = new Map([[full.partition, full.earliest]])
+      const only = await take(log.reader({ topic: t, start: { offsets: one } }), Number(full.end - full.earliest), (delivery) => {
+        assert.equal(delivery.span?.partition, full.partition)
+        delivery.ack()
+      })
+      assert.equal(only.length, Number(full.end - full.earliest))
+    })
+
     test('keeps the order of writes that were not waited for', async () => {
       const t = topic()
       await Promise.all(Array.from({ length: 50 }, (_, i) => log.write([readings(t, 'a', [i])], undefined, never)))

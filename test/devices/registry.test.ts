@@ -19,7 +19,7 @@ interface House {
   failure: KymoError | undefined
   series: SeriesTable
   metrics: Metrics
-  open(o?: { autoRegister?: boolean; perS?: number; burst?: number }): Promise<DeviceRegistry>
+  open(o?: { autoRegister?: boolean; perS?: number; burst?: number; shared?: boolean; seenElsewhere?: boolean }): Promise<DeviceRegistry>
 }
 
 async function house(): Promise<House> {
@@ -54,6 +54,8 @@ async function house(): Promise<House> {
         autoRegister: o.autoRegister ?? true,
         registrationsPerS: o.perS ?? 10,
         registrationBurst: o.burst ?? 100,
+        shared: o.shared ?? false,
+        seenElsewhere: o.seenElsewhere ?? false,
       })
     },
   }
@@ -391,5 +393,58 @@ describe('device registry: admission', () => {
     assert.deepEqual([6, 7].map(register), ['in', 'registration_rate'])
     await h.env.clock.advance(60_000)
     assert.deepEqual([8, 9, 10, 11].map(register), ['in', 'in', 'in', 'registration_rate'])
+  })
+})
+
+describe('device registry: of several processes', () => {
+  const heard = { tenant: 'default', device: 'd', receivedUs: 5, changes: { firmware: '1.0' } }
+
+  it('stores what its own group gave it, also when it has heard of it before; what it only heard of it does not', async () => {
+    const h = await house()
+    const registry = await h.open({ shared: true })
+    registry.hear(heard)
+    await registry.stored()
+    assert.deepEqual(h.writes, [])
+    registry.learn(heard)
+    await registry.stored()
+    assert.deepEqual((await h.meta.get('devices', 'default', 'd'))?.doc['attributes'], { firmware: '1.0' })
+    registry.hear({ ...heard, changes: { firmware: '2.0' } })
+    registry.learn({ ...heard, changes: { firmware: '2.0' } })
+    await registry.stored()
+    assert.deepEqual((await h.meta.get('devices', 'default', 'd'))?.doc['attributes'], { firmware: '2.0' })
+  })
+
+  it('tells what another one wrote, and both write the same device', async () => {
+    const h = await house()
+    const [one, other] = [await h.open({ shared: true }), await h.open({ shared: true, seenElsewhere: true })]
+    await one.create('default', { id: 'made', name: 'first' })
+    assert.equal((await other.get('default', 'made'))?.name, 'first')
+    await one.update('default', 'made', { name: 'second' })
+    await other.update('default', 'made', { type: 'boiler' })
+    for (const registry of [one, other]) {
+      const { items } = await registry.list('default', { limit: 10 })
+      assert.deepEqual(
+        items.map(({ id, name, type }) => [id, name, type]),
+        [['made', 'second', 'boiler']],
+      )
+    }
+    one.learn(heard)
+    other.learn({ ...heard, changes: { location: 'cellar' } })
+    await Promise.all([one.stored(), other.stored()])
+    assert.deepEqual((await h.meta.get('devices', 'default', 'd'))?.doc['attributes'], { firmware: '1.0', location: 'cellar' })
+  })
+
+  it('forgets what was erased, whoever hears of it first, and its document goes with the group', async () => {
+    const h = await house()
+    const registry = await h.open({ shared: true })
+    registry.learn(heard)
+    await registry.stored()
+    registry.unhear('default', 'd')
+    await registry.stored()
+    assert.ok(await h.meta.get('devices', 'default', 'd'), 'that is for the group')
+    registry.forget('default', 'd')
+    await registry.stored()
+    assert.equal(await h.meta.get('devices', 'default', 'd'), undefined)
+    assert.equal(await registry.get('default', 'd'), undefined)
   })
 })

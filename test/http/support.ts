@@ -49,8 +49,8 @@ export const noErasures: ErasureService = {
   request: async () => {
     throw new KymoError('device_not_found')
   },
-  list: () => ({ items: [] }),
-  get: () => undefined,
+  list: async () => ({ items: [] }),
+  get: async () => undefined,
 }
 
 const noJobs: HttpDoorOptions['jobs'] = {

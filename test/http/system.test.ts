@@ -217,3 +217,15 @@ test('the door opens without loading a validator or a serializer', async () => {
   assert.deepEqual(loaded, [])
   assert.equal(typeof openHttpDoor, 'function')
 })
+
+test('a process with some roles answers for others with 421 and whom to ask; health and metrics are always there', async (t) => {
+  const ingest = await serve(t, { serves: { ingest: true, api: false } })
+  assert.equal((await ingest.post('/api/v1/telemetry', { device: 'a', temperature: 1 })).status, 202)
+  const elsewhere = await ingest.call('/api/v1/devices')
+  assert.deepEqual([elsewhere.status, elsewhere.json['code']], [421, 'other_role'])
+  assert.match(String(elsewhere.json['detail']), /one with the role api answers questions/)
+  const store = await serve(t, { serves: { ingest: false, api: false } })
+  assert.equal((await store.post('/api/v1/telemetry', { device: 'a', temperature: 1 })).status, 421)
+  for (const path of ['/livez', '/readyz', '/health', '/metrics', '/api/v1/status']) assert.equal((await store.call(path)).status, 200, path)
+  assert.equal((await store.call('/readyz?verbose')).text, '[+] http\n[+] store\nok\n')
+})

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { hex, pingreq, puback, publish, subscribe } from './client-packets.ts'
+import { nodeClock } from '../../src/core/env/node-env.ts'
+import { ArrayTurns } from '../../src/doors/mqtt/array-turns.ts'
 import { World } from './harness.ts'
 import { fuzzRuns } from '../support/effort.ts'
 
@@ -112,6 +114,61 @@ test('many short arrays in one read have the same turn as a long one', () => {
     client.packets(),
     Array.from({ length: 20 }, (_, i) => puback(i + 1)),
   )
+})
+
+test('arrays of several clients share a turn; a short one of somebody else waits for none of them', () => {
+  const world = new World({ arrayItemsPerTurn: 64 })
+  const hostile = Array.from({ length: 4 }, (_, n) => world.client(`hostile-${n}`))
+  const of = (n: number): number => world.gate.taken.filter(({ client }) => client === `hostile-${n}`).length
+  for (const client of hostile) client.send(publish(telemetry, `[${numbers(0, 200).join()}]`, { qos: 1, id: 1 }))
+  // Each has its sixteenth of a turn in any case.
+  assert.ok(world.gate.taken.length <= 64 + 3 * 4, `${world.gate.taken.length} at once`)
+  const neighbour = world.client('neighbour')
+  for (let turn = 1; world.gate.taken.length < 800 + (turn - 1) * 3; turn++) {
+    assert.ok(turn < 20, 'it goes on')
+    const before = world.gate.taken.length
+    neighbour.send(publish(telemetry, '[1,2,3]', { qos: 1, id: turn }))
+    assert.equal(world.gate.taken.length, before + 3, 'it waits for nobody')
+    world.clock.advance(1)
+    assert.ok(world.gate.taken.length - before <= 64 + 3, `${world.gate.taken.length - before} in a turn`)
+    const [first, ...others] = hostile.map((_, n) => of(n))
+    assert.ok(
+      others.every((count) => count === 200 || first === 200 || Math.abs(count - first!) <= 64),
+      `they share: ${first}, ${others.join()}`,
+    )
+  }
+  world.gate.sync()
+  for (const client of hostile) assert.deepEqual(client.packets(), [puback(1)])
+  assert.deepEqual([world.broker.held.used, world.broker.partial.used], [0, 0])
+})
+
+test('between turns sockets are read, however long a turn takes', async () => {
+  const seen: string[] = []
+  let loops = true
+  const loop = (): void => {
+    seen.push('loop')
+    if (loops) setImmediate(loop)
+  }
+  setImmediate(loop)
+  await new Promise<void>((resolve) => {
+    const turns = new ArrayTurns(2, nodeClock)
+    let left = 20
+    const clients = Array.from({ length: 3 }, () =>
+      turns.open(function proceed(this: void) {
+        seen.push('turn')
+        // Longer than the time between turns.
+        for (const until = nodeClock.monotonicMs() + 2; nodeClock.monotonicMs() < until;) continue
+        if (left-- > 0) for (const client of clients) if (!client.waits) client.took(client.room)
+        if (left === 0) resolve()
+      }),
+    )
+    for (const client of clients) client.took(2)
+  })
+  loops = false
+  let most = 0
+  let run = 0
+  for (const one of seen) most = Math.max(most, (run = one === 'turn' ? run + 1 : 0))
+  assert.ok(most <= 2, `${most} clients had their turn, and no socket`)
 })
 
 test('an array that meets overload goes on where it was, and nothing overtakes it', () => {

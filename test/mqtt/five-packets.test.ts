@@ -212,5 +212,8 @@ describe('what a client may send, and what comes of what it may not, over socket
       'MQTT-4.8.2-2',
     ))
 
-  test('MQTT 3.1.1: the same, closed without a word', () => plays(cases311(), 800))
+  test('MQTT 5: what the fields of a packet say together, and what comes again', () =>
+    plays(cases5.wholes(), 120, 'MQTT-3.3.1-2', 'MQTT-4.3.3-10', 'MQTT-4.12.0-1', 'MQTT-4.7.3-1'))
+
+  test('MQTT 3.1.1, and 3.1: the same, closed without a word', () => plays(cases311(), 1050))
 })

@@ -5,7 +5,7 @@ import { PacketType } from '../../src/wire/mqtt/packets.ts'
 import { connect5 } from './client5.ts'
 import { publish, puback, subscribe } from './client-packets.ts'
 import { World } from './harness.ts'
-import { feed, storedWorld } from './slow-sessions.ts'
+import { feed, SlowSessions, stay, storedWorld } from './slow-sessions.ts'
 
 const { pubrel } = PacketType
 const telemetry = 'devices/d/telemetry'
@@ -107,6 +107,43 @@ test('what the store finds too large is not retained and its publisher is told; 
   world.gate.sync()
   client.expect('puback 1 97', 'puback 2')
   assert.equal(world.count('kymo_mqtt_dropped_total', { reason: 'too_large' }), 2)
+})
+
+test('what is not retained because too much is was delivered all the same, and its publisher is told in MQTT 5; telemetry was taken', async () => {
+  const store: SlowSessions = new SlowSessions(() => world.clock.nowUs(), { retainedMessagesMax: 1 })
+  const world: World = new World({}, { store })
+  const [client, to] = [connect5(world, 'c'), connect5(world, 'to')]
+  to.subscribe('#', 0)
+  client.say('a', '1', { qos: 1, id: 1, retain: true })
+  client.say('b', '2', { qos: 1, id: 2, retain: true })
+  client.say('b', '3', { qos: 2, id: 3, retain: true })
+  client.say(telemetry, '4', { qos: 1, id: 4, retain: true })
+  client.say('a', '5', { qos: 1, id: 5, retain: true })
+  const old = world.client('old')
+  old.send(publish('b', '6', { qos: 1, id: 6, retain: true }))
+  const kept = await stay(world, store, 'kept')
+  kept.say('b', '7', { qos: 2, id: 7, retain: true })
+  kept.say('b', '8', { qos: 1, id: 8, retain: true })
+  world.gate.sync()
+  store.sync()
+  client.expect('puback 1', 'puback 2 97', 'pubrec 3 97', 'puback 4', 'puback 5')
+  assert.deepEqual(old.packets(), [puback(6)])
+  kept.expect('connack 0', 'pubrec 7', 'puback 8 97')
+  to.expect(
+    'publish a 1 0',
+    'publish b 2 0',
+    'publish b 3 0',
+    `publish ${telemetry} 4 0`,
+    'publish a 5 0',
+    'publish b 6 0',
+    'publish b 7 0',
+    'publish b 8 0',
+  )
+  // The refused exchange is over: its packet id is free for another message.
+  client.say('b', '9', { qos: 2, id: 3, retain: false })
+  client.expect('pubrec 3')
+  to.expect('publish b 9 0')
+  assert.equal(store.figures().dropped.retained_messages, 6)
 })
 
 test('a retained message has what its publisher gave it, for as long as it lives [MQTT-3.3.2-5] [MQTT-3.3.2-6]', async () => {

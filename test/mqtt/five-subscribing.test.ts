@@ -73,10 +73,16 @@ describe('subscriptions of MQTT 5', () => {
     }
     await from.say('replace', 'end', { id: 7 })
     let next = 0
-    for (let one = await client.next(); one.payload.toString() !== 'end'; one = await client.next()) {
-      if (one.said.startsWith('suback')) continue
-      assert.equal(Number(one.payload), next++)
-      assert.equal(one.properties.get('identifier')?.length, 1)
+    let answered = 0
+    // Two sockets: the last SUBSCRIBEs may be read behind the last message.
+    for (let ended = false; !ended || answered < rounds / 20;) {
+      const one = await client.next()
+      if (one.said.startsWith('suback')) answered++
+      else if (one.payload.toString() === 'end') ended = true
+      else {
+        assert.equal(Number(one.payload), next++)
+        assert.equal(one.properties.get('identifier')?.length, 1)
+      }
     }
     assert.equal(next, rounds)
     await client.subscribe({ replace: 1 })

@@ -214,6 +214,36 @@ test('what a member of a group has not got when its session ends goes to another
   assert.equal(store.figures().deliveries, 0)
 })
 
+test('[MQTT-3.3.4-2] [MQTT-3.3.4-4] a session that stays gets a message of several subscriptions once, shared ones too: at their highest QoS, with all identifiers', async () => {
+  const { world, store } = storedWorld()
+  const from = connect5(world, 'from')
+  for (const [n, filters] of [
+    ['a', '$share/g/a'],
+    ['$share/g/b', '$share/h/b', 'b'],
+  ].entries()) {
+    const client = await stay(world, store, `c${n}`)
+    for (const [i, filter] of filters.entries()) {
+      const options = {
+        filter,
+        qos: filter.startsWith('$share/g') ? 2 : 1,
+        noLocal: false,
+        retainAsPublished: filter === 'a',
+        retainHandling: 2,
+      } as const
+      client.send(encodeSubscribe5(1, [options], { subscriptionIdentifiers: [i + 7] }))
+      await attached(store)
+    }
+    client.log()
+    from.say(n === 0 ? 'a' : 'b', 'x', { qos: 2, id: n + 1, retain: true })
+    await attached(store)
+    client.expect(`publish ${n === 0 ? 'a x 2/1 retain' : 'b x 2/1'}`)
+    assert.deepEqual(
+      client.messages[0]!.identifiers.toSorted(),
+      filters.map((_, i) => i + 7),
+    )
+  }
+})
+
 test('an operator sees a session that is away, and ends it', async () => {
   const { world, store } = storedWorld()
   const client = await stay(world, store, 'c')

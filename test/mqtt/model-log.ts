@@ -13,6 +13,7 @@ export function instantLog(): StreamLog & { readonly records: MemoryLog['records
     },
     close: () => Promise.resolve(),
     reader: (options) => log.reader(options),
+    places: (topic) => Promise.resolve({ log: log.id, partitions: [{ partition: 0, earliest: 0n, end: log.end(topic) }], bytes: 0 }),
     lag: (topic, group) => Promise.resolve([{ partition: 0, earliest: 0n, committed: log.groups.get(group) ?? 0n, end: log.end(topic), bytes: 0 }]),
   }
 }

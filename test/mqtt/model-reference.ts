@@ -4,7 +4,7 @@ import { neverS } from './model-client.ts'
 import type { ConnectOp, Qos, SubscribeOp } from './model-ops.ts'
 
 import { fits, isWhat, lower, retainedDue, shareOf, toleranceMs } from './model-session.ts'
-import type { Due, Session, Shared, Will } from './model-session.ts'
+import type { Also, Due, How, Session, Shared, Will } from './model-session.ts'
 
 /** MQTT's sessions as the standards tell them, with lists and nothing else. Where they leave a choice, every choice is accepted. */
 export class Reference {
@@ -144,6 +144,7 @@ export class Reference {
     const { topic, payload, qos, expiresMs } = message
     const groups = new Map<string, Map<Session, SubscribeOp>>()
     const told = new Set<Session>()
+    const own = new Map<Session, SubscribeOp[]>()
     if (message.retain) this.#retain(message)
     for (const session of this.sessions.values()) {
       const mine: SubscribeOp[] = []
@@ -156,14 +157,36 @@ export class Reference {
           groups.set(share.name, members.set(session, o))
         }
       }
-      if (mine.length === 0) continue
+      if (mine.length > 0) own.set(session, mine)
+    }
+    // Of all that the store keeps for it, a session that stays gets the message once.
+    const also = (session: Session, but?: string): readonly Also[] =>
+      [...groups].flatMap(([name, members]) => {
+        const possible = candidates(members, qos)
+        const [, o] = possible.find(([one]) => one === session) ?? []
+        const how = o === undefined ? undefined : howOf(message, o)
+        if (how === undefined || how.qos === 0 || !session.stays || name === but) return []
+        return [{ ...how, name, sure: possible.length === 1 }]
+      })
+    for (const [session, mine] of own) {
       const granted = mine.reduce<Qos>((most, o) => (o.qos > most ? o.qos : most), 0)
       const retain = message.retain && mine.some((o) => o.retainAsPublished)
       const identifiers = mine
         .map((o) => o.identifier)
         .filter((id) => id !== 0)
         .toSorted((a, b) => a - b)
-      const due: Due = { topic, payload, qos: lower(qos, granted), retain, identifiers, expiresMs, block, filter: '', optional: false }
+      const due: Due = {
+        topic,
+        payload,
+        qos: lower(qos, granted),
+        retain,
+        identifiers,
+        ...(lower(qos, granted) === 0 ? {} : { also: also(session) }),
+        expiresMs,
+        block,
+        filter: '',
+        optional: false,
+      }
       if (due.qos > 0) {
         session.queue.push(due)
         if (session.stays) told.add(session)
@@ -174,7 +197,7 @@ export class Reference {
       session.stays && (told.has(session) || [...groups].some(([other, members]) => other !== name && members.has(session)))
     for (const [name, members] of groups) {
       const due: Due = { topic, payload, qos, retain: message.retain, identifiers: [], expiresMs, block, filter: '', optional: false }
-      this.#share({ name, due, members, loose: false, optional: [...members.keys()].some((session) => others(session, name)) })
+      this.#share({ name, due, members, loose: false, optional: [...members.keys()].some((session) => others(session, name)), also })
     }
   }
 
@@ -325,14 +348,21 @@ export class Reference {
     }
   }
 
-  #share(o: { name: string; due: Due; members: ReadonlyMap<Session, SubscribeOp>; loose: boolean; optional: boolean }): void {
+  #share(o: {
+    name: string
+    due: Due
+    members: ReadonlyMap<Session, SubscribeOp>
+    loose: boolean
+    optional: boolean
+    also?: (session: Session, but: string) => readonly Also[]
+  }): void {
     const { name, due, loose, optional } = o
-    const there = [...o.members].filter(([session]) => session.connected)
-    const possible = there.length > 0 ? there : [...o.members].filter(([, { qos }]) => due.qos > 0 && qos > 0)
+    const possible = candidates(o.members, due.qos)
     if (possible.length === 0) return
     const holders: Shared['holders'] = new Map()
-    for (const [session, { qos, retainAsPublished, identifier }] of possible) {
-      holders.set(session, { qos: lower(due.qos, qos), retain: due.retain && retainAsPublished, identifiers: identifier === 0 ? [] : [identifier] })
+    for (const [session, options] of possible) {
+      const how = howOf(due, options)
+      holders.set(session, how.qos === 0 ? how : { ...how, also: o.also?.(session, name) ?? [] })
     }
     this.#shared.push({ name, due, holders, loose, optional })
   }
@@ -364,4 +394,14 @@ export class Reference {
     session.will = undefined
     this.publish({ topic: `will/${session.client}`, payload, qos, retain, expiresMs: Number.POSITIVE_INFINITY }, undefined, block)
   }
+}
+
+/** Who of a group may get a message: who is connected, else, of what is kept, who is not. */
+function candidates(members: ReadonlyMap<Session, SubscribeOp>, qos: Qos): (readonly [Session, SubscribeOp])[] {
+  const there = [...members].filter(([session]) => session.connected)
+  return there.length > 0 ? there : [...members].filter(([, o]) => qos > 0 && o.qos > 0)
+}
+
+function howOf(message: { readonly qos: Qos; readonly retain: boolean }, { qos, retainAsPublished, identifier }: SubscribeOp): How {
+  return { qos: lower(message.qos, qos), retain: message.retain && retainAsPublished, identifiers: identifier === 0 ? [] : [identifier] }
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Env, Logger } from '../../src/core/env.ts'
 import type { SessionStore } from '../../src/core/session-store.ts'
+import type { MqttLimits } from '../../src/doors/mqtt/limits.ts'
 import { openSessionStore } from '../../src/store/sessions/store.ts'
 import { TestClock } from '../support/test-clock.ts'
 import { quiet, World } from './harness.ts'
@@ -29,17 +30,20 @@ export class ModelRun {
   readonly #clients: (ModelClient | undefined)[] = []
   readonly #errors: string[] = []
   readonly #rewriteBytes: number
+  readonly #limits: Partial<MqttLimits>
   #world!: World
   #store!: SessionStore
   #numbers = 0
   #settled = true
 
-  private constructor(rewriteBytes: number) {
+  private constructor(rewriteBytes: number, limits: Partial<MqttLimits>) {
     this.#rewriteBytes = rewriteBytes
+    this.#limits = limits
   }
 
-  static async run(ops: readonly Op[], rewriteBytes = 1e9): Promise<void> {
-    const run = new ModelRun(rewriteBytes)
+  /** `limits` with `fanoutPerTurn`: messages take several turns to reach their subscribers, and nobody goes meanwhile. */
+  static async run(ops: readonly Op[], rewriteBytes = 1e9, limits: Partial<MqttLimits> = {}): Promise<void> {
+    const run = new ModelRun(rewriteBytes, limits)
     await run.#open()
     for (const op of ops) {
       await run.#step(op)
@@ -52,7 +56,7 @@ export class ModelRun {
     const logger: Logger = { ...quiet, error: (message, o) => void this.#errors.push(`${message} ${JSON.stringify(o)}`), child: () => logger }
     const env: Env = { clock: this.#clock, random: { next: () => 0.5, uuid: () => 'uuid' }, logger, disk: undefined as never }
     this.#store = await openSessionStore({ log: this.#log, env, rewriteBytes: this.#rewriteBytes })
-    this.#world = new World({}, { env, store: this.#store })
+    this.#world = new World(this.#limits, { env, store: this.#store })
     await this.#world.broker.restore()
   }
 
@@ -60,6 +64,8 @@ export class ModelRun {
     if (op.kind === 'pass') return this.#pass(op.seconds * 1000)
     if (op.kind === 'restart') return this.#restart()
     if (op.kind === 'connect') return this.#connect(op)
+    const goes = op.kind === 'unsubscribe' || op.kind === 'hangUp' || op.kind === 'disconnect'
+    if (goes && this.#limits.fanoutPerTurn !== undefined) await this.#settle()
     const client = this.#clients[op.client]
     const session = this.#reference.sessions.get(idOf(op.client))
     if (client === undefined || session === undefined) return

@@ -4,13 +4,24 @@ import type { PublishOp, Qos, SubscribeOp } from './model-ops.ts'
 /** Clocks of a test drift by what settling takes. */
 export const toleranceMs = 1_000
 
-/** A message that is due to a session. */
-export interface Due {
-  readonly topic: string
-  readonly payload: string
+/** How a subscription has a message delivered. */
+export interface How {
   readonly qos: Qos
   readonly retain: boolean
   readonly identifiers: readonly number[]
+}
+
+/** The same message by way of a group, for a session that gets it once: surely, or when its turn comes. */
+export interface Also extends How {
+  readonly name: string
+  readonly sure: boolean
+}
+
+/** A message that is due to a session. */
+export interface Due extends How {
+  readonly topic: string
+  readonly payload: string
+  readonly also?: readonly Also[]
   readonly expiresMs: number
   /** Those of one block come in any order; 0: in its place. */
   readonly block: number
@@ -25,7 +36,7 @@ export interface Shared {
   readonly name: string
   readonly due: Due
   /** Who may get it, and how. */
-  readonly holders: Map<Session, { readonly qos: Qos; readonly retain: boolean; readonly identifiers: readonly number[] }>
+  readonly holders: Map<Session, How & { readonly also?: readonly Also[] }>
   /** Handed over after its first receiver was lost: how exactly is its own affair. */
   readonly loose: boolean
   optional: boolean
@@ -107,9 +118,23 @@ export function retainedDue(
 }
 
 export function isWhat(due: Due, { five }: Session, got: GotPublish, nowMs: number): boolean {
-  const { topic, payload, qos, retain, identifiers, expiresMs } = due
+  const { topic, payload, expiresMs } = due
   // It is not to be sent any more [MQTT-3.3.2-5], unless that had begun.
   if (!got.dup && expiresMs + toleranceMs < nowMs) return false
-  if (payload !== got.payload || topic !== got.topic || qos !== got.qos || retain !== got.retain) return false
-  return !five || sameNumbers(identifiers, got.identifiers)
+  if (payload !== got.payload || topic !== got.topic) return false
+  return ways(due, due.also ?? []).some(
+    ({ qos, retain, identifiers }) => qos === got.qos && retain === got.retain && (!five || sameNumbers(identifiers, got.identifiers)),
+  )
+}
+
+/** Once for several subscriptions: at the highest QoS, with all identifiers. */
+function ways(one: How, also: readonly Also[]): How[] {
+  const [first, ...rest] = also
+  if (first === undefined) return [one]
+  const both: How = {
+    qos: first.qos > one.qos ? first.qos : one.qos,
+    retain: one.retain || first.retain,
+    identifiers: [...one.identifiers, ...first.identifiers].toSorted((a, b) => a - b),
+  }
+  return [...ways(both, rest), ...(first.sure ? [] : ways(one, rest))]
 }

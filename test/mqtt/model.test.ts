@@ -11,3 +11,10 @@ test('whatever clients do, they get what a simple model of MQTT sessions says: n
     fuzzRuns(300),
   )
 })
+
+test('the same where a message reaches one subscriber in each turn of the event loop', async () => {
+  await fc.assert(
+    fc.asyncProperty(script, (ops) => ModelRun.run(ops, 1e9, { fanoutPerTurn: 1 })),
+    fuzzRuns(150),
+  )
+})

@@ -17,6 +17,16 @@ export function* cases311(): Generator<PacketCase, void> {
   const hello31 = (clientId: string): Uint8Array => connect({ name: 'MQIsdp', level: 3, clientId })
   yield { name: 'CONNECT of 3.1', level: 4, first: true, bytes: hello31('old'), want: 'stays', answer: /^20 02 00 00$/ }
   yield { name: 'CONNECT of 3.1 without a client id', level: 4, first: true, bytes: hello31(''), want: 'closes', answer: /^20 02 00 02$/ }
+  // Its bit 0 of the flags is not used.
+  for (let flags = 0; flags < 256; flags++) {
+    const hasWill = (flags & 4) !== 0
+    const parts: Part[] = [field('MQIsdp'), [3, flags, 0, 0], field(`old-${flags}`)]
+    if (hasWill) parts.push(field('w'), field('m'))
+    if ((flags & 0x80) !== 0) parts.push(field('u'))
+    if ((flags & 0x40) !== 0) parts.push(field('p'))
+    const wrong = (hasWill ? (flags & 0x18) === 0x18 : (flags & 0x38) !== 0) || (flags & 0xc0) === 0x40
+    yield { name: `CONNECT of 3.1, flags ${hexOf(flags)}`, level: 4, first: true, bytes: packet(0x10, ...parts), want: wrong ? 'closes' : 'stays' }
+  }
   const bodies311: Readonly<Record<number, Part>> = {
     ...bodies,
     1: connect().subarray(2),
@@ -84,4 +94,22 @@ export function* cases311(): Generator<PacketCase, void> {
   yield make('SUBSCRIBE without a filter', packet(0x82, [0, 1]), 'closes')
   yield make('UNSUBSCRIBE without a filter', packet(0xa2, [0, 1]), 'closes')
   for (const [name, first] of Object.entries(types)) yield make(`${name} with packet id 0`, packet(first, [0, 0]), 'closes')
+  // The first byte is enough.
+  for (const first of [0x00, 0x0a, 0x20, 0x36, 0x80, 0xf0])
+    yield make(`first byte ${hexOf(first)} without a length`, Uint8Array.of(first, 0xc0), 'closes')
+  // What comes again.
+  const twice = (one: Uint8Array): Uint8Array => Buffer.concat([one, one])
+  for (const dup of [false, true]) {
+    const say = (qos: number): Uint8Array => publish('t', 'x', { qos, id: 7, dup })
+    yield make(`PUBLISH at QoS 1 with the same packet id, DUP ${dup}`, twice(say(1)), 'stays', /^40 02 00 07$/)
+    yield make(`PUBLISH at QoS 2 with the same packet id, three times, DUP ${dup}`, Buffer.concat([twice(say(2)), say(2)]), 'stays', /^50 02 00 07$/)
+  }
+  yield make('SUBSCRIBE to the same filter twice', subscribe(1, ['a', 1], ['a', 2]), 'stays', /^90 04 00 01 01 02$/)
+  yield make('UNSUBSCRIBE from the same filter twice', unsubscribe(1, 'a', 'a'), 'stays', /^b0 02 00 01$/)
+  for (const [name, first] of Object.entries(types)) {
+    const answer = name === 'pubrec' ? /^62 02 00 09$/ : name === 'pubrel' ? /^70 02 00 09$/ : /^d0 00$/
+    yield make(`${name} of what is not under way`, packet(first, [0, 9]), 'stays', answer)
+  }
+  for (const topic of ['$SYS/broker/uptime', '$share/g/a', '$SYS/', '$other/a', '$'])
+    yield make(`PUBLISH to "${topic}"`, publish(topic, 'x', { qos: 2, id: 7 }), 'stays', /^50 02 00 07$/)
 }

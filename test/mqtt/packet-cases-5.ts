@@ -8,6 +8,7 @@ import {
   hexOf,
   illFormed,
   malformed,
+  nextId,
   protocolError,
   rightFilters,
   types,
@@ -167,5 +168,70 @@ function* topics(): Generator<PacketCase, void> {
   for (const [name, first] of Object.entries(types)) yield make(`${name} with packet id 0`, packet(first, [0, 0]), protocolError)
 }
 
+// --- what the fields say together, and what comes again ---
+
+function* wholes(): Generator<PacketCase, void> {
+  const make = (name: string, bytes: Uint8Array, want: Want, answer?: RegExp, first = false): PacketCase => ({
+    name,
+    level: 5,
+    first,
+    bytes,
+    want,
+    ...(answer === undefined ? {} : { answer }),
+  })
+  const say = (qos: number, o: { topic?: string; content?: Part; text?: Part; flags?: number } = {}): Uint8Array =>
+    packet(0x30 | (qos << 1) | (o.flags ?? 0), field(o.topic ?? 't'), qos === 0 ? [] : [0, 7], o.content ?? [0], o.text ?? [0x70])
+  const ack = (qos: number, code?: string): RegExp | undefined =>
+    qos === 0 ? /^d0/ : new RegExp(`^${qos === 1 ? '40' : '50'} .. 00 07${code === undefined ? '' : ` ${code}`}`)
+  for (const qos of [0, 1, 2]) {
+    for (const [text, lies] of [
+      ...illFormed.map((one) => [one, one !== '00' && one !== '61 00'] as const),
+      ...fineText.map((one) => [one, false] as const),
+    ]) {
+      const name = `PUBLISH at QoS ${qos} of ${text}`
+      yield make(`${name}, said to be UTF-8`, say(qos, { content: section('01 01'), text: bytesOf(text) }), 'stays', ack(qos, lies ? '99' : '10'))
+      yield make(`${name}, said to be bytes`, say(qos, { content: section('01 00'), text: bytesOf(text) }), 'stays', ack(qos, '10'))
+    }
+    for (const [topic, code] of [
+      ['$SYS/broker/uptime', '87'],
+      ['$SYS/', '87'],
+      ['$share/g/a', '90'],
+      ['$other/a', '10'],
+    ] as const) {
+      yield make(`PUBLISH at QoS ${qos} to "${topic}"`, say(qos, { topic }), 'stays', ack(qos, code))
+    }
+    if (qos === 0) continue
+    for (const flags of [0, 8]) {
+      const again = Array.from({ length: 3 }, () => say(qos, { flags }))
+      yield make(`PUBLISH at QoS ${qos} with the same packet id, three times, flags ${flags}`, Buffer.concat(again), 'stays', ack(qos, '10'))
+    }
+  }
+  const lie = section('01 01')
+  const will = (topic: string, content: Part, text: Part): Uint8Array =>
+    packet(0x10, field('MQTT'), [5, 6, 0, 0], [0], nextId(), content, field(topic), text)
+  yield make('CONNECT with a will that is said to be UTF-8 and is not', will('w', lie, field(bytesOf('ff'))), [0x99], undefined, true)
+  yield make('CONNECT with a will that is UTF-8', will('w', lie, field('é')), 'stays', undefined, true)
+  for (const topic of ['$SYS/a', '$share/g/a']) yield make(`CONNECT with a will to "${topic}"`, will(topic, [0], field('')), [0x90], undefined, true)
+  for (const data of ['', ' 16 00 01 70'])
+    yield make(`CONNECT with an authentication method${data}`, carry('connect', section(`15 00 01 70${data}`)), [0x8c], undefined, true)
+  // Of a session that ends with its connection.
+  yield make('DISCONNECT that lengthens the session', packet(0xe0, [0], section('11 00 00 00 01')), protocolError)
+  yield make('DISCONNECT that lengthens the session for ever', packet(0xe0, [4], section('11 ff ff ff ff')), protocolError)
+  yield make('DISCONNECT with a session of 0', packet(0xe0, [0], section('11 00 00 00 00')), 'closes')
+  for (const first of [0x00, 0x0a, 0x20, 0x36, 0x80, 0xd0])
+    yield make(`first byte ${hexOf(first)} without a length`, Uint8Array.of(first, 0xc0), either)
+  const twice = (type: number, ...parts: Part[]): Uint8Array => packet(type, [0, 1, 0], ...parts, ...parts)
+  yield make('SUBSCRIBE to the same filter twice', twice(0x82, field('a'), [1]), 'stays', /^90 05 00 01 00 01 01$/)
+  yield make('UNSUBSCRIBE from the same filter twice', twice(0xa2, field('a')), 'stays', /^b0 05 00 01 00 11 11$/)
+}
+
 /** Of MQTT 5. */
-export const cases5 = { properties, reasonCodes, fixedHeaders, lengths, connects: (): Generator<PacketCase, void> => connects(5), topics } as const
+export const cases5 = {
+  properties,
+  reasonCodes,
+  fixedHeaders,
+  lengths,
+  connects: (): Generator<PacketCase, void> => connects(5),
+  topics,
+  wholes,
+} as const

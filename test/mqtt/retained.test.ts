@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { SessionMessage } from '../../src/core/session-store.ts'
+import { KeptOutgoings } from '../../src/doors/mqtt/retained-target.ts'
 import { RetainedFeeds, wantsRetained } from '../../src/doors/mqtt/retained.ts'
 import type { RetainedTarget } from '../../src/doors/mqtt/retained.ts'
 import type { SubscriptionOptions } from '../../src/doors/mqtt/roster.ts'
@@ -209,4 +210,18 @@ test('retained messages that cannot be read are told, and the next subscription 
   await world.turn()
   assert.deepEqual(client.topics, names('a', 5))
   assert.equal(client.failures.length, 1)
+})
+
+test('what many clients are sent in a row is put together once; of what is remembered there is a bound', () => {
+  const outgoings = new KeptOutgoings(new TestClock())
+  const [first, same] = [message('a'), message('a')]
+  const made = outgoings.of(first)
+  assert.equal(outgoings.of(first), made)
+  assert.notEqual(outgoings.of(same), made, 'another message of its topic is another')
+  const parcel = made.parcel(true, 1, true, undefined)
+  assert.equal(outgoings.of(first).parcel(true, 1, true, undefined), parcel)
+  for (let i = 0; i < 64; i++) outgoings.of(message(`b/${i}`))
+  assert.notEqual(outgoings.of(first), made)
+  const long = { ...first, payload: new Uint8Array(5_000) }
+  assert.notEqual(outgoings.of(long), outgoings.of(long))
 })

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { encodeSubscribe5, encodeUnsubscribe5 } from '../../src/wire/mqtt/v5/subscribe.ts'
 import { KymoError } from '../../src/core/errors.ts'
+import type { Interest, RoutedMessage, RouteTo, Routing, RoutingHandlers } from '../../src/core/routing.ts'
 import type { Publication } from '../../src/core/session-store.ts'
 import { createRoutingHub } from '../../src/log/in-process/routing.ts'
 import { type Client5, connect5 } from './client5.ts'
@@ -218,4 +219,89 @@ test('while what is under way is more than may be, QoS 1 waits with its publishe
   assert.deepEqual(got, ['1', '2', '3', '4'])
   assert.deepEqual(await heard(from), ['puback 1', 'puback 2', 'puback 3', 'puback 4'])
   assert.equal(world.count('kymo_mqtt_dropped_total', { reason: 'overload' }), 1)
+})
+
+/** Announcements become durable when the test says so, and are told then. */
+class SlowRouting implements Routing {
+  readonly #member: Routing
+  readonly #listeners = new Set<(durable: number) => void>()
+  #waiting: Interest[] = []
+  #last = 1
+  durable = 1
+
+  constructor(member: Routing) {
+    this.#member = member
+  }
+  get node(): string {
+    return this.#member.node
+  }
+  readonly overloaded = false
+  readonly stalled = undefined
+  join(handlers: RoutingHandlers): Promise<void> {
+    return this.#member.join(handlers)
+  }
+  announce(interest: Interest): number {
+    this.#waiting.push(interest)
+    return ++this.#last
+  }
+  withdraw(interest: Interest): void {
+    this.#member.withdraw(interest)
+  }
+  publish(to: RouteTo, message: RoutedMessage): number {
+    this.#member.publish(to, message)
+    return this.durable
+  }
+  onDurable(listener: (durable: number) => void): () => void {
+    this.#listeners.add(listener)
+    return () => void this.#listeners.delete(listener)
+  }
+  close(): Promise<void> {
+    return this.#member.close()
+  }
+  /** All others know. */
+  told(): void {
+    for (const interest of this.#waiting.splice(0)) this.#member.announce(interest)
+    this.durable = this.#last
+    for (const listener of this.#listeners) listener(this.durable)
+  }
+}
+
+test('SUBACK comes when the other processes know of the filter, and not before: what is published there from then on arrives', async () => {
+  const member = hub()
+  const routing = new SlowRouting(member('here'))
+  const store: SlowSessions = new SlowSessions(() => here.clock.nowUs())
+  const here: World = new World({ receiveInflightMax: 3 }, { routing, store })
+  const there = new World({}, { routing: member('there') })
+  for (const { broker } of [here, there]) await broker.restore()
+  const subscribe = (client: Client5, id: number, filter: string): void =>
+    client.send(encodeSubscribe5(id, [{ filter, qos: 1, noLocal: false, retainAsPublished: false, retainHandling: 2 }], {}))
+  const [one, same, gone] = [connect5(here, 'one'), connect5(here, 'same'), connect5(here, 'gone')]
+  const kept = await stay(here, store, 'kept')
+  kept.log()
+  subscribe(one, 1, 'a/+')
+  subscribe(same, 2, 'a/+')
+  subscribe(gone, 3, 'b')
+  subscribe(kept, 4, 'a/#')
+  store.sync()
+  here.gate.sync()
+  for (const client of [one, same, kept]) client.expect()
+  gone.line.hangUp()
+  const from = connect5(there, 'from')
+  from.say('a/1', 'before', { qos: 1, id: 1 })
+  assert.deepEqual(await heard(from), ['puback 1 10'])
+  routing.told()
+  for (const [i, client] of [one, same, kept].entries()) client.expect(`suback ${[1, 2, 4][i]} 1`)
+  from.say('a/1', 'after', { qos: 1, id: 2 })
+  await turn()
+  store.sync()
+  for (const client of [one, same, kept]) assert.deepEqual(await heard(client), ['publish a/1 after 1/1'])
+  subscribe(one, 5, 'a/+')
+  one.expect('suback 5 1')
+  // Whoever asks without end is not read meanwhile.
+  for (let id = 6; id < 12; id++) subscribe(one, id, `c/${id}`)
+  assert.equal(one.line.paused, true)
+  assert.equal(here.broker.subscriptions('default').count(here.broker.client('default', 'one')!.subscriber!), 1 + 3)
+  for (let i = 0; i < 2; i++) routing.told()
+  one.expect(...[6, 7, 8, 9, 10, 11].map((id) => `suback ${id} 1`))
+  assert.equal(one.line.paused, false)
 })

@@ -8,6 +8,7 @@ import type {
   Publication,
   SessionFigures,
   SessionHandle,
+  SessionLimits,
   SessionMessage,
   SessionRef,
   SessionStore,
@@ -30,8 +31,11 @@ export class SlowSessions implements SessionStore {
   readonly stalled = undefined
   readonly #listeners = new Set<(durable: number) => void>()
 
-  constructor(nowUs: () => number) {
-    this.model = new ModelSessions(nowUs)
+  constructor(nowUs: () => number, limits: Partial<SessionLimits> = {}) {
+    this.model = new ModelSessions(nowUs, limits)
+  }
+  get unretained(): boolean {
+    return this.model.unretained
   }
   async attach(tenant: string, client: string, o: AttachOptions): Promise<SessionHandle> {
     if (this.failsWith !== undefined) throw this.failsWith

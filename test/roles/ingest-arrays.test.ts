@@ -27,7 +27,7 @@ async function house(log: MemoryLog): Promise<{ send(...packets: Uint8Array[]): 
     onFatal: (error) => assert.fail(error.message),
     tickMs: 0,
   })
-  await ingest.rebuildOrigins(log.end(Topic.telemetry), log.earliest(Topic.telemetry))
+  await ingest.rebuildOrigins()
   const broker = new Broker({
     gate: ingest,
     topics: new TelemetryTopics(defaultTelemetryTopics),

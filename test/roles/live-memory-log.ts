@@ -1,6 +1,7 @@
 import type { KymoError } from '../../src/core/errors.ts'
-import type { PartitionLag, ReaderOptions, Source, StreamLog } from '../../src/core/ports.ts'
+import type { PartitionLag, ReaderOptions, Source, StreamLog, TopicPlaces } from '../../src/core/ports.ts'
 import type { Delivery, LogRecord } from '../../src/core/record.ts'
+import { startOffset } from '../support/memory-log.ts'
 
 interface Topic {
   records: LogRecord[]
@@ -31,6 +32,10 @@ export class MemoryLog implements StreamLog {
     return BigInt(this.topic(topic).earliest)
   }
 
+  async places(topic: string): Promise<TopicPlaces> {
+    return { log: this.id, partitions: [{ partition: 0, earliest: this.earliest(topic), end: this.end(topic) }], bytes: 0 }
+  }
+
   async write(records: readonly LogRecord[]): Promise<void> {
     if (this.failWrites !== undefined) throw this.failWrites
     for (const record of records) this.topic(record.topic).records.push(structuredClone(record))
@@ -45,7 +50,7 @@ export class MemoryLog implements StreamLog {
   reader(options: ReaderOptions): Source {
     const { topic: name, group, start } = options
     const topic = this.topic(name)
-    let next = typeof start === 'object' ? Number(start.offset) : start === 'latest' ? topic.records.length : topic.earliest
+    let next = typeof start === 'object' ? Number(startOffset(start)) : start === 'latest' ? topic.records.length : topic.earliest
     if (group !== undefined && start === 'committed') next = Number(this.committed.get(group) ?? next)
     const closed = new AbortController()
     const deliver = (signal: AbortSignal): AsyncGenerator<Delivery> =>

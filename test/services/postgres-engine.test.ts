@@ -8,10 +8,10 @@ import { Flag } from '../../src/core/batch.ts'
 import { nodeEnv, silentLogger } from '../../src/core/env/node-env.ts'
 import { KymoError } from '../../src/core/errors.ts'
 import { limits } from '../../src/core/limits.ts'
-import { statistics, type Store } from '../../src/core/ports.ts'
+import { statistics } from '../../src/core/ports.ts'
 import { openPostgresMeta } from '../../src/store/meta/postgres.ts'
-import { openPostgresStore, type PostgresStore } from '../../src/store/postgres/store.ts'
-import { newSchema } from '../support/postgres-stores.ts'
+import { openPostgresStore } from '../../src/store/postgres/store.ts'
+import { count, until, usingPostgres as using } from '../support/postgres-place.ts'
 import { answer, batchOf, none, signal, spanOf, type TestRow } from '../support/store-batches.ts'
 import { StoreHead } from '../support/store-head.ts'
 
@@ -22,44 +22,6 @@ const s = 1e6
 const hourUs = 3600 * s
 const t0 = 1_700_000_000_000_000 - (1_700_000_000_000_000 % hourUs)
 const code = (expected: string) => (error: unknown) => error instanceof KymoError && error.code === expected
-
-interface Place {
-  readonly location: string
-  /** A connection that finds the store's tables, as a person's would. */
-  readonly client: pg.Client
-  open(at?: string): Promise<PostgresStore>
-  /** At the end, once all stores are closed. */
-  after(task: () => Promise<void>): void
-}
-
-async function using(run: (place: Place) => Promise<void>): Promise<void> {
-  const { location, schema, remove } = newSchema(url ?? '')
-  const client = new pg.Client({ connectionString: url, options: `-c search_path=${schema}` })
-  await client.connect()
-  const stores: Store[] = []
-  const tasks: (() => Promise<void>)[] = []
-  try {
-    await run({
-      location,
-      client,
-      open: async (at = location) => {
-        const store = await openPostgresStore({ url: at, env })
-        stores.push(store)
-        return store
-      },
-      after: (task) => void tasks.push(task),
-    })
-  } finally {
-    await Promise.all([...stores.map((store) => store.close()), client.end()])
-    await Promise.all(tasks.map((task) => task()))
-    await remove()
-  }
-}
-
-async function count(client: pg.Client, table: string): Promise<number> {
-  const { rows } = await client.query<{ n: string }>(`SELECT count(*) AS n FROM ${table}`)
-  return Number(rows[0]?.n)
-}
 
 type Row = Readonly<Record<string, unknown>>
 
@@ -140,7 +102,7 @@ void describe('The PostgreSQL store', skip, () => {
       const tables = (value: number) => ({ ...none, readings: [batchOf([0, 1, 2].map((i) => ({ timeUs: t0 + i * s, value })))] })
       await a.commit({ tables: tables(1), span: spanOf(0, 1) }, signal)
       await b.commit({ tables: tables(2), span: spanOf(0, 1, 'log-2') }, signal)
-      assert.equal(await count(client, 'readings'), 3)
+      assert.equal(await count(client, 'messages'), 3)
       assert.deepEqual(
         (await answer(a, {})).map((r) => r['value']),
         [2, 2, 2],
@@ -152,7 +114,7 @@ void describe('The PostgreSQL store', skip, () => {
     await using(async ({ client, location, open, after }) => {
       const wire = await cutWire(new URL(location))
       after(() => wire.close())
-      const store = await open(wire.location)
+      const store = await open({ url: wire.location })
       const feed = new StoreHead()
       for (let n = 0; n < 12; n++) {
         // The first cut hits the transaction that makes partitions; the others those of commits, with a series that is new.
@@ -166,7 +128,7 @@ void describe('The PostgreSQL store', skip, () => {
         if (cut === 'before') await commit()
         if (cut === 'after') await assert.rejects(commit(), code('span_conflict'))
       }
-      assert.equal(await count(client, 'readings'), 2400)
+      assert.equal(await count(client, 'messages'), 2400)
       const minutes = await answer(store, { stepUs: 60 * s, aggregations: ['count'] })
       assert.deepEqual(
         minutes.map((r) => r['count']),
@@ -198,7 +160,7 @@ void describe('The PostgreSQL store', skip, () => {
       await store.commit({ tables: none, span: spanOf(1, 2), erase }, signal)
       assert.deepEqual(new Set((await answer(store, {})).map((r) => r.device)), new Set(['d0']))
       await until(async () => (await count(client, 'erased')) === 0)
-      assert.equal(await count(client, 'readings'), 2000)
+      assert.equal(await count(client, 'messages'), 2000)
       for (const table of ['rollup_1m', 'rollup_1h', 'pending'])
         assert.equal(await count(client, `(SELECT 1 FROM ${table} WHERE series NOT IN (SELECT id FROM series)) x`), 0, table)
       // It is another device that speaks then.
@@ -269,7 +231,7 @@ void describe('The PostgreSQL store', skip, () => {
       const rows = Array.from({ length: 20_000 }, (_, i) => ({ device: `d${i % 50}`, timeUs: t0 + i * s, value: i }))
       await store.commit({ tables: { ...none, readings: [batchOf(rows)] }, span: spanOf(0, 1) }, signal)
       // Held up by a lock: a query that would not end by itself.
-      await client.query('BEGIN; LOCK TABLE readings IN ACCESS EXCLUSIVE MODE')
+      await client.query('BEGIN; LOCK TABLE messages IN ACCESS EXCLUSIVE MODE')
       const stop = new AbortController()
       const asked = Array.from({ length: limits.postgresQueriesMax }, () => answer(store, {}, stop.signal))
       const watch = new pg.Client(url)
@@ -318,12 +280,5 @@ async function cutWire(to: URL): Promise<{ readonly location: string; cut(when: 
     location: location.toString(),
     cut: (when) => (armed = when),
     close: () => new Promise((resolve) => void server.close(() => resolve())),
-  }
-}
-
-async function until(holds: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; !(await holds()); tries++) {
-    if (tries > 1000) throw new Error('It never came to that.')
-    await new Promise((resolve) => setTimeout(resolve, 10))
   }
 }

@@ -227,4 +227,41 @@ describe('the journal of sessions', () => {
       assert.throws(() => new ByteReader(bytes).varint(), { code: 'log_corrupt' })
     }
   })
+
+  test('records whose buffers are given back hold what was written, whatever their sizes', () => {
+    const size = fc.oneof(fc.integer({ min: 0, max: 5_000 }), fc.integer({ min: 60_000, max: 300_000 }))
+    fc.assert(
+      fc.property(fc.array(fc.array(size, { minLength: 1, maxLength: 3 }), { maxLength: 12 }), (records) => {
+        const out = new ByteWriter()
+        let before: Uint8Array | undefined
+        for (const [n, sizes] of records.entries()) {
+          const blobs = sizes.map((length, i) => Buffer.alloc(length, n * 8 + i + 1))
+          for (const blob of blobs) out.blob(blob)
+          out.varint(n)
+          // The one before is durable by now; this one is written into another buffer.
+          if (before !== undefined) out.giveBack(before)
+          const body = out.take()
+          const from = new ByteReader(body)
+          for (const blob of blobs) assert.ok(blob.equals(from.blob()))
+          assert.equal(from.varint(), n)
+          before = body
+        }
+      }),
+      fuzzRuns(100),
+    )
+  })
+
+  test('a large payload is copied once, and the buffer that it was written into is used again', () => {
+    const out = new ByteWriter()
+    const blob = Buffer.alloc(1_000_000, 7)
+    out.blob(blob)
+    out.varint(3)
+    const first = out.take()
+    assert.ok(first.buffer.byteLength < 1_010_000, `${first.buffer.byteLength} bytes for one message`)
+    out.giveBack(first)
+    out.blob(blob)
+    out.take()
+    out.blob(blob)
+    assert.equal(out.take().buffer, first.buffer)
+  })
 })

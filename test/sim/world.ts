@@ -95,7 +95,7 @@ class Life {
       tickMs: 500,
       soon: (fn) => void clock.after(0, fn),
     })
-    await ingest.rebuildOrigins(log.end(Topic.telemetry), log.earliest(Topic.telemetry))
+    await ingest.rebuildOrigins()
     const broker = new Broker({
       gate: ingest,
       topics: new TelemetryTopics(['portfolio/telemetry', 'devices/{device}/telemetry']),

@@ -225,6 +225,39 @@ describe('Quantiles of long ranges', () => {
       await check(kept, 'late rows above it')
       await kept.store.seal()
       await check(kept, 'both sealed')
+      // With all readings of the month in one run, what was computed again is known too.
+      kept.nowUs = start + 70 * day
+      await kept.feed([])
+      await kept.store.seal()
+      assert.deepEqual(
+        readManifest(kept.dir).runs.map((run) => [run.partition, run.sketched]),
+        [['2026-07', true]],
+      )
+      await check(kept, 'merged')
+    })
+  })
+
+  test('are made when runs of an earlier version are merged', async () => {
+    await withStore(async (kept) => {
+      await feed(kept, 5)
+      await kept.store.seal()
+      await kept.store.close()
+      const manifest = readManifest(kept.dir)
+      const runs = manifest.runs.map(({ sketched, ...run }) =>
+        run.partition === '2026-07-03' || sketched === undefined ? run : { ...run, sketched },
+      )
+      writeManifest(kept.dir, { ...manifest, runs })
+      await kept.open()
+      // More than a tenth of the day.
+      await kept.feed(
+        halfDay(start + 2 * day, 5)
+          .filter((row, i) => row.text === undefined && i % 3 === 0)
+          .map((row) => ({ ...row, timeUs: row.timeUs + 11e6 })),
+      )
+      await kept.store.seal()
+      assert.ok(readManifest(kept.dir).runs.every((run) => run.sketched === true))
+      await withoutReadings(kept)
+      await check(kept, 'the third day merged, and without readings', [{}, { fromUs: start + 7 * hour, toUs: start + 5 * day + 13 * hour }])
     })
   })
 

@@ -8,9 +8,10 @@ import fc from 'fast-check'
  * - KYMO_TEST_RUNS: histories of a real store beside its model;
  * - KYMO_TEST_FUZZ: cases of the fuzz tests whose usual number is `fuzzUnit`; the others do as many times their own usual number;
  * - KYMO_TEST_SPEED: how many times as fast as they were recorded the real series run; less takes longer;
- * - KYMO_TEST_SOAK_S: seconds of steady load.
+ * - KYMO_TEST_SOAK_S: seconds of steady load;
+ * - KYMO_TEST_CHAOS_S: seconds during which processes and engines of a deployment are killed.
  */
-type Name = 'KYMO_TEST_SEEDS' | 'KYMO_TEST_KILLS' | 'KYMO_TEST_RUNS' | 'KYMO_TEST_FUZZ' | 'KYMO_TEST_SPEED' | 'KYMO_TEST_SOAK_S'
+type Name = 'KYMO_TEST_SEEDS' | 'KYMO_TEST_KILLS' | 'KYMO_TEST_RUNS' | 'KYMO_TEST_FUZZ' | 'KYMO_TEST_SPEED' | 'KYMO_TEST_SOAK_S' | 'KYMO_TEST_CHAOS_S'
 
 const fuzzUnit = 20_000
 
@@ -31,6 +32,8 @@ export const seedCount = (usual: number): number => asked('KYMO_TEST_SEEDS') ?? 
 export const replaySpeed = (usual: number): number => asked('KYMO_TEST_SPEED') ?? usual
 
 export const soakSeconds = (usual: number): number => asked('KYMO_TEST_SOAK_S') ?? usual
+
+export const chaosSeconds = (usual: number): number => asked('KYMO_TEST_CHAOS_S') ?? usual
 
 export const killCount = (usual: number): number => asked('KYMO_TEST_KILLS') ?? usual
 

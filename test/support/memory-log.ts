@@ -1,6 +1,11 @@
 import type { ReaderOptions, Source } from '../../src/core/ports.ts'
 import type { Delivery, LogRecord } from '../../src/core/record.ts'
 
+/** Where a reader of a log of one partition is told to start. */
+export function startOffset(start: Extract<ReaderOptions['start'], object>): bigint {
+  return 'offset' in start ? start.offset : (start.offsets.get(0) ?? 0n)
+}
+
 /** A log in memory, for one topic with one partition: what a reader of the real one sees, and what its groups acknowledged. */
 export class MemoryLog {
   readonly id: string
@@ -28,7 +33,7 @@ export class MemoryLog {
 
   reader(options: ReaderOptions): Source {
     this.opened.push(options)
-    const start = typeof options.start === 'object' ? options.start.offset : (this.groups.get(options.group ?? '') ?? this.earliest)
+    const start = typeof options.start === 'object' ? startOffset(options.start) : (this.groups.get(options.group ?? '') ?? this.earliest)
     if (start < this.earliest) throw new Error(`offset ${start} is gone, the log begins at ${this.earliest}`)
     if (options.group !== undefined) this.groups.set(options.group, start)
     return { open: (signal) => this.#read(options, start, signal), close: () => Promise.resolve() }

@@ -63,6 +63,7 @@ const sum = (numbers: readonly number[]): number => numbers.reduce((total, one) 
 /** The port with lists and nothing else: everything is durable at once and survives `restart`. Says what the real one must say. */
 export class ModelSessions implements SessionStore {
   durable = 1
+  unretained = false
   readonly overloaded = false
   readonly stalled = undefined
   readonly #nowUs: () => number
@@ -180,6 +181,7 @@ export class ModelSessions implements SessionStore {
 
   publish({ message, recipients, retain = false, inbound, will }: Publication): number {
     this.tick()
+    this.unretained = false
     const sender = inbound === undefined ? undefined : this.#sessions.find(({ id }) => id === inbound.session.ref.id)
     if (inbound !== undefined && (sender?.o === undefined || sender.epoch !== inbound.session.epoch)) throw new KymoError('session_taken')
     if (inbound !== undefined && sender?.inbound.includes(inbound.packetId) === true) return this.#ticket()
@@ -188,7 +190,15 @@ export class ModelSessions implements SessionStore {
     for (const { session: ref, qos, retain: flag, identifiers = [], group } of recipients) {
       const session = this.#sessions.find(({ id }) => id === ref.id)
       if (session === undefined) this.#dropped.ended++
-      else if (!told.includes(session) && this.#room(session, bytesOf(kept))) {
+      else if (told.includes(session)) {
+        const item = session.items.at(-1)!
+        Object.assign(item, {
+          qos: Math.max(item.qos, qos),
+          retain: item.retain || flag,
+          identifiers: [...item.identifiers, ...identifiers],
+          group: item.group ?? group,
+        })
+      } else if (this.#room(session, bytesOf(kept))) {
         const item = { seq: ++this.#numbers, qos, retain: flag, identifiers: identifiers.slice(), message: kept, ticket: this.durable }
         session.items.push({ ...item, sent: 0, packetId: 0, received: false, group })
         told.push(session)
@@ -201,6 +211,7 @@ export class ModelSessions implements SessionStore {
         if (before === undefined && this.#retained.length >= this.#limits.retainedMessagesMax) this.#dropped.retained_messages++
         else if (sum(this.#retained.map(bytesOf)) + bytesOf(kept) > this.#limits.retainedBytesMax) this.#dropped.retained_bytes++
         else this.#retained.push(kept)
+        this.unretained = !this.#retained.includes(kept)
       }
     }
     if (inbound !== undefined) sender?.inbound.push(inbound.packetId)

@@ -18,10 +18,10 @@ export function newSchema(url: string): { readonly location: string; readonly sc
   return { location: location.toString(), schema, remove }
 }
 
-export function postgresStores(url: string): StoreSubject {
+export function postgresStores(url: string, columns?: number): StoreSubject {
   const places = new WeakMap<Store, ReturnType<typeof newSchema>>()
   const open = async (place: ReturnType<typeof newSchema>): Promise<Store> => {
-    const store = await openPostgresStore({ url: place.location, env: nodeEnv(silentLogger) })
+    const store = await openPostgresStore({ url: place.location, env: nodeEnv(silentLogger), ...(columns === undefined ? {} : { columns }) })
     places.set(store, place)
     return store
   }

@@ -15,6 +15,8 @@ export interface StartOptions {
   readonly data?: string
   readonly httpPort?: number
   readonly mqttPort?: number
+  /** Its roles have no MQTT door. */
+  readonly httpOnly?: boolean
   readonly args?: readonly string[]
   readonly env?: Readonly<Record<string, string>>
   /** How long it may take until every door accepts. */
@@ -130,9 +132,10 @@ export class RunningServer {
     const deadline = begin + (options.readyWithinMs ?? 30_000)
     for (;;) {
       const lock = readLockFile(data)
-      if (lock?.urls.http !== undefined && lock.urls.mqtt !== undefined && parentOf(lock.pid) === child.pid && (await isReady(lock.urls.http))) {
+      const mqtt = options.httpOnly === true ? 'mqtt://127.0.0.1:0' : lock?.urls.mqtt
+      if (lock?.urls.http !== undefined && mqtt !== undefined && parentOf(lock.pid) === child.pid && (await isReady(lock.urls.http))) {
         const httpPort = Number(new URL(lock.urls.http).port)
-        const mqttPort = Number(new URL(lock.urls.mqtt).port)
+        const mqttPort = Number(new URL(mqtt).port)
         return new RunningServer({
           options,
           data,

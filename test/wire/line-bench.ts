@@ -5,8 +5,12 @@ import type { KymoError } from '../../src/core/errors.ts'
 import type { LineShape, MessageContext } from '../../src/core/gate.ts'
 import { SeriesTable } from '../../src/core/series-table.ts'
 import { LineSplitter } from '../../src/wire/line/lines.ts'
+import { nameText } from '../../src/wire/line/bytes.ts'
+import { measurementText } from '../../src/wire/line/names.ts'
+import type { LineScanner } from '../../src/wire/line/scan.ts'
 import { LineDecoder } from '../../src/wire/line-decoder.ts'
 import { PayloadDecoder } from '../../src/wire/payload/decoder.ts'
+import type { ReferenceLine } from './line-fuzz.ts'
 
 export const receivedUs = 1_790_000_000_000_000
 
@@ -38,6 +42,27 @@ export class Bench {
       const value = batch.text?.get(i) ?? batch.value[i]!
       return { device: key.device, metric: key.metric, timeUs: batch.timeUs[i]!, value, flags: batch.flags?.[i] ?? 0 }
     })
+  }
+}
+
+const kinds = ['number', 'boolean', 'text', 'bigInteger']
+
+/** All that the scanner says of a line (nanoseconds), as the reference says it; or its refusal. */
+export function scanned(scan: LineScanner, bytes: Uint8Array): ReferenceLine | KymoError {
+  if (!(scan.begin(bytes, 0, bytes.length, 1) && scan.tags(bytes) && scan.fields(bytes, 0))) return scan.fault!
+  return {
+    measurement: measurementText(bytes, scan),
+    tags: Array.from({ length: scan.tagCount }, (_, i) => [
+      nameText(bytes, scan.tagStart[i]!, scan.tagEquals[i]!),
+      nameText(bytes, scan.tagEquals[i]! + 1, scan.tagEnd[i]!),
+    ]),
+    fields: Array.from({ length: scan.fieldCount }, (_, i) => ({
+      name: scan.fieldName(bytes, i),
+      kind: kinds[scan.kind[i]!]!,
+      value: scan.value[i]!,
+      text: scan.text(bytes, i),
+    })),
+    timeUs: scan.timeUs,
   }
 }
 

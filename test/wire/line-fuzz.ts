@@ -93,6 +93,19 @@ export class LineNoise {
   }
 }
 
+export function goodLine(noise: LineNoise): string {
+  for (;;) {
+    const line = noise.line()
+    if (referenceParse(Buffer.from(line)) !== undefined) return line
+  }
+}
+
+/** The same fields in the same place with other values: what the next line of a sender looks like. */
+export function withOtherValues(line: string, noise: LineNoise): string {
+  const value = (): string => (noise.random.below(8) === 0 ? noise.value() : String(noise.random.next() * 10 ** noise.random.below(8)))
+  return line.replaceAll(/(?<==)-?\d+\.\d+/g, value).replace(/ \d{10,}$/, () => ` ${noise.time()}`)
+}
+
 export interface ReferenceLine {
   readonly measurement: string
   readonly tags: (readonly [string, string])[]

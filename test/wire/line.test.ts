@@ -80,6 +80,7 @@ describe('a line becomes readings', () => {
     )
     assert.equal(taken('m,host=h f="\\"string\\" within a string"')[0]!.value, '"string" within a string')
     assert.equal(taken('m,host=h f="a\\\\b\\c"')[0]!.value, 'a\\b\\c')
+    assert.equal(taken(`m,host=h f="${'\\"'.repeat(16_384)}"`)[0]!.value, '"'.repeat(16_384))
     assert.equal(taken('m,host=C:\\\\x f=1')[0]!.device, 'C:\\\\x')
     assert.equal(taken('m,host=h f\\,1\\ a\\=b=1')[0]!.metric, 'm.f,1 a=b')
     assert.equal(taken('m,host=h f="line 1\nline 2"')[0]!.value, 'line 1\nline 2')
@@ -174,7 +175,10 @@ describe('what a line may not be', () => {
     [`m,host=${'h'.repeat(257)} f=1`, 'device_invalid', '/tags/host'],
     ['m,host=a\u0001b f=1', 'device_invalid', '/tags/host'],
     [`m,host=h,t=${'x'.repeat(260)} f=1`, 'metric_invalid', '/fields/f'],
+    [`m,host=h,${Array.from({ length: 20_000 }, (_, i) => `t${i}=1`).join(',')} f=1`, 'metric_invalid', '/fields/f'],
+    [`m,${Array.from({ length: 20_000 }, (_, i) => `t${i}=1`).join(',')} f=1`, 'device_invalid', '/measurement'],
     [`m,host=h f="${'x'.repeat(16_385)}"`, 'value_invalid', '/fields/f'],
+    [`m,host=h f="${'\\"'.repeat(16_385)}"`, 'value_invalid', '/fields/f'],
     [`m,host=h ${Array.from({ length: 2_001 }, (_, i) => `f${i}=1`).join(',')}`, 'too_many_fields', '/fields/f2000'],
     [`m,host=h ${Array.from({ length: 1_001 }, (_, i) => `f${i}=1`).join(',')}`, 'too_many_metrics', '/fields/f0'],
     [`m,host=h f=${'1'.repeat(1_000)}`, 'line_invalid', '/fields/f'],

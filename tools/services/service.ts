@@ -14,4 +14,6 @@ export interface Service {
   /** Starts it with its data below `dir`, on ports of its own; resolves when it takes connections. */
   start(dir: string): Promise<Running>
   stop(processes: Running['processes']): Promise<void>
+  /** Removes what it has elsewhere than in `dir`, which goes as well. */
+  purge?(dir: string): void
 }

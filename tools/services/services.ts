@@ -52,6 +52,7 @@ export async function stopServices(chosen: readonly Service[], purge: boolean): 
   for (const service of chosen) {
     const file = stateOf(service)
     if (fs.existsSync(file)) await service.stop((JSON.parse(fs.readFileSync(file, 'utf8')) as Running).processes)
+    if (purge) service.purge?.(folderOf(service))
     fs.rmSync(purge ? folderOf(service) : file, { recursive: true, force: true })
   }
 }

@@ -23,6 +23,8 @@ interface BackupOptions {
   readonly data?: string
   readonly url?: string
   readonly token?: string
+  readonly storeUrl?: string
+  readonly metaUrl?: string
   readonly output?: string
   readonly json?: boolean
 }
@@ -41,6 +43,8 @@ export function declare(command: Command, terminal: Terminal): void {
     .option('--data <dir>', 'the data directory (./kymo-data); a server that runs there is asked and goes on')
     .addOption(new Option('--url <url>', 'a server, also of another machine, in place of a data directory').env('KYMO_URL'))
     .addOption(new Option('--token <token>', 'an API token with the scope admin, where the server asks for one').env('KYMO_TOKEN'))
+    .addOption(new Option('--store-url <url>', 'postgres://…: the store is there, and pg_dump copies it into the directory').env('KYMO_STORE_URL'))
+    .addOption(new Option('--meta-url <url>', 'the metadata too, when they are in another database').env('KYMO_META_URL'))
   trustOptions(command)
   jsonOption(command)
   command.action(async (dir: string | undefined, options: BackupOptions) => {
@@ -50,6 +54,12 @@ export function declare(command: Command, terminal: Terminal): void {
       return
     }
     if (dir === undefined) throw new KymoError('usage', { detail: 'the directory for the backup is missing', facts: { command: 'kymo backup' } })
+    const outside = [options.storeUrl ?? '', options.metaUrl ?? ''].filter((url) => /^postgres(?:ql)?:/.test(url))
+    if (outside.length > 0) {
+      const { backUpPostgres } = await import('./postgres.ts')
+      await backUpPostgres(outside, dir, terminal, options.json === true)
+      return
+    }
     await backUp(dir, options, terminal)
   })
   timeZoneOption(jsonOption(command.command('list').description('the backups in a directory')))
@@ -66,6 +76,7 @@ export function declare(command: Command, terminal: Terminal): void {
   examples(command, [
     ['kymo backup /mnt/backups --data /var/lib/kymo', 'beside a running server or of a stopped one; copies only what is not there yet'],
     ['kymo backup /mnt/backups --url http://10.0.0.5:8080 --token tk_…', 'of a server on another machine'],
+    ['kymo backup /mnt/backups --store-url postgres://kymo@db/kymo', 'of a store in PostgreSQL, by pg_dump'],
     ['kymo backup list /mnt/backups', 'what can be restored, and to which moments'],
     ['kymo backup verify /mnt/backups', 'exit code 5 when a file is missing or damaged'],
     ['kymo backup -o kymo.tar.zst --data /var/lib/kymo', 'one file, to be taken elsewhere'],

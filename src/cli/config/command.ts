@@ -3,7 +3,8 @@ import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { checkTogether, valueOf, type Origin } from '../../core/config-resolve.ts'
-import { configLeaves, places } from '../../core/config.ts'
+import { enginesOf } from '../../core/config-engines.ts'
+import { configLeaves } from '../../core/config.ts'
 import { shown } from '../../core/config-value.ts'
 import { asKymoError, errorTable, KymoError } from '../../core/errors.ts'
 import { Exit } from '../exit.ts'
@@ -109,7 +110,7 @@ async function checkOne(given: string | undefined, options: ConfigOptions, termi
   const production = config.environment === 'production' && config.session_key === ''
   // The key may come from the environment of the server.
   if (!production) checkTogether(config)
-  places(config)
+  enginesOf(config)
   if (options.json === true) terminal.out(JSON.stringify({ file, ok: true, settings: settings.values.size }))
   else {
     terminal.out(`  ${terminal.colors.green('✓')} ${file}: ${settings.values.size} settings, no errors`)

@@ -3,7 +3,8 @@ import path from 'node:path'
 import process from 'node:process'
 import type { Command } from 'commander'
 import { checkTogether } from '../../core/config-resolve.ts'
-import { places, type Config, type Places } from '../../core/config.ts'
+import { enginesOf, places, type Places } from '../../core/config-engines.ts'
+import type { Config } from '../../core/config.ts'
 import { asKymoError, errorTable } from '../../core/errors.ts'
 import { effectiveAuth } from '../../roles/access.ts'
 import { Api } from '../api.ts'
@@ -61,23 +62,28 @@ async function examine(options: DoctorOptions, rest: readonly string[], terminal
   const settings = await readSettings(findings, { flags, configFile: options.config, env: terminal.env })
   if (settings === undefined) return findings
   const { config } = settings
-  let where: Places
-  try {
-    where = places(config)
-  } catch (thrown) {
-    return [...findings, fail('engines', 'config_invalid', asKymoError(thrown).message, 'Leave it empty for the embedded one.')]
-  }
+  const { dataDir, log, store, meta } = enginesOf(config)
   findings.push(checkMemory(config), checkOpenFiles(config, softOpenFiles()))
-  const directory = checkDataDir(where.dataDir, config)
+  const directory = checkDataDir(dataDir, config)
   findings.push(...directory)
   const usable = !directory.some(({ code }) => code === 'data_dir_unusable')
-  if (usable) {
-    const meta = await checkMeta(where)
-    findings.push(...checkFormats(where), meta.finding, checkAccess(config, meta.tokens), checkQuota(config, where))
+  // What is on engines elsewhere has no files here.
+  const where: Places | undefined = log.kind === 'local' && store.kind === 'local' && meta.kind === 'local' ? places(config) : undefined
+  if (usable && where !== undefined) {
+    const found = await checkMeta(where)
+    findings.push(...checkFormats(where), found.finding, checkAccess(config, found.tokens), checkQuota(config, where))
+  }
+  if (/^kafkas?:/.test(config.log.url)) {
+    const { checkKafka } = await import('./kafka.ts')
+    findings.push(...(await checkKafka(config)))
+  }
+  if (store.kind === 'postgres' || meta.kind === 'postgres') {
+    const { checkPostgres } = await import('./postgres.ts')
+    findings.push(...(await checkPostgres(config)))
   }
 
-  const holder = usable ? await serving(where.dataDir) : undefined
-  if (usable && holder === undefined) findings.push(...(await checkHot(where)))
+  const holder = usable ? await serving(dataDir) : undefined
+  if (usable && where !== undefined && holder === undefined) findings.push(...(await checkHot(where)))
   findings.push(await checkPort('http', config.http, portOf(holder?.urls.http)))
   const { mqtt } = config
   if (mqtt.plain) findings.push(await checkPort('mqtt', mqtt, portOf(holder?.urls.mqtt)))
@@ -89,7 +95,7 @@ async function examine(options: DoctorOptions, rest: readonly string[], terminal
   }
   const url = options.url ?? terminal.env['KYMO_URL'] ?? holder?.urls.http
   const token = options.token ?? terminal.env['KYMO_TOKEN']
-  if (url === undefined) findings.push(ok('server', `none runs on ${where.dataDir}`))
+  if (url === undefined) findings.push(ok('server', `none runs on ${dataDir}`))
   else
     findings.push(
       ...(await checkServer(

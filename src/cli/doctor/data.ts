@@ -1,6 +1,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
-import type { Config, Places } from '../../core/config.ts'
+import type { Places } from '../../core/config-engines.ts'
+import type { Config } from '../../core/config.ts'
 import { createLogger, nodeDisk, nodeEnv } from '../../core/env/node-env.ts'
 import { asKymoError, KymoError } from '../../core/errors.ts'
 import { openTokens } from '../../devices/tokens.ts'

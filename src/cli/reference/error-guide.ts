@@ -104,8 +104,8 @@ export const errorGuide: Readonly<Partial<Record<Code, Guide>>> = {
     fix: 'Ask for less time, fewer devices or metrics, or for buckets with a larger `step`.',
   },
   query_too_large: {
-    cause: 'The answer would have more rows or bytes than one answer may have.',
-    fix: 'Use `limit` and follow `next_cursor`, ask for a larger `step`, or take it as an export: `kymo export`.',
+    cause: 'The answer would have more rows or bytes than one answer may have, or working it out needs more memory than the store may use.',
+    fix: 'Use `limit` and follow `next_cursor`, ask for a larger `step`, or take it as an export: `kymo export`. Where the store has little memory, raise `store.memory_mb`.',
   },
   shutting_down: {
     cause: 'The server was told to stop and finishes what it has begun.',
@@ -114,6 +114,11 @@ export const errorGuide: Readonly<Partial<Record<Code, Guide>>> = {
   log_unavailable: {
     cause: 'The log cannot take more at the moment; its disk does not keep up or is not there.',
     fix: 'Send it again later. The server’s log and `kymo doctor` tell what is wrong with the disk.',
+  },
+  log_denied: {
+    cause:
+      'User, password, token or certificate of `log.url` and `kafka.*` are not what the Kafka cluster knows, or its ACLs lack something for this user.',
+    fix: 'The text says which. The user needs Read, Write, Describe and Create on topics with the prefix `kafka.prefix`, Read on groups with it, and IdempotentWrite on the cluster before Kafka 3.0. Readings wait and are not lost; `kymo doctor` tries it at once.',
   },
   record_too_large: {
     cause: 'One message became a record that is larger than a record of the log may be.',
@@ -147,6 +152,14 @@ export const errorGuide: Readonly<Partial<Record<Code, Guide>>> = {
   storage_quota: {
     cause: 'Log and store together have more bytes than `storage.quota_mb` allows.',
     fix: 'Raise `storage.quota_mb`, or let data go sooner (`retention.raw`, `retention.store_mb`); both take effect with `kymo config reload`.',
+  },
+  model_corrupt: {
+    cause: 'The file of a trained model was cut off or changed: a disk that failed, or a copy that was not finished. Its checksum does not fit.',
+    fix: 'Train the model again; until then its series is forecast by seasonal naive. Or restore the file from a backup.',
+  },
+  model_format: {
+    cause: 'The file is something else, or a newer version of Kymo has written the model.',
+    fix: 'Train the model again with this version, or start the version that wrote it.',
   },
   body_not_json: {
     cause: 'The bytes are not one JSON document: a missing quote, a trailing comma, NaN, or a reading cut off in the middle.',
@@ -290,6 +303,15 @@ export const errorGuide: Readonly<Partial<Record<Code, Guide>>> = {
   too_many_sessions: {
     cause: 'Clients connect with sessions that outlive their connection (Clean Session 0, or a Session Expiry Interval) under ever new client ids.',
     fix: 'Keep the client id of a device the same over its connections, give sessions an expiry, and end those that nobody needs. mqtt.sessions.per_tenant_max sets how many there may be.',
+  },
+  not_offered: {
+    cause:
+      'The engine behind `log.url`, `store.url` or `meta.url` has means of its own for this, and Kymo does not stand between: SQL and backups of PostgreSQL, for one.',
+    fix: 'The message names the tool. What every engine offers is listed in docs/explanation/scaling.md.',
+  },
+  other_role: {
+    cause: 'The process was started with `--roles`, and the request is for a role that it does not have.',
+    fix: 'Send telemetry to a process with the role ingest, questions to one with the role api.',
   },
   dead_letter_truncated: {
     cause: 'The message was too large; only its first bytes were kept as evidence.',

@@ -1,4 +1,4 @@
-import type { SeededRandom } from './random.ts'
+import type { SeededRandom } from '../../core/seeded-random.ts'
 
 export const faultKinds = ['spike', 'dropout', 'stuck', 'drift'] as const
 export type FaultKind = (typeof faultKinds)[number]

@@ -1,6 +1,6 @@
 import type { FaultKind } from './faults.ts'
 import { FaultProcess } from './faults.ts'
-import { SeededRandom } from './random.ts'
+import { SeededRandom } from '../../core/seeded-random.ts'
 
 /** One message as S1's devices send it: degrees C, % RH, % of charge. */
 export interface Sample {

@@ -1,7 +1,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import process from 'node:process'
-import { places } from '../../core/config.ts'
+import { places } from '../../core/config-engines.ts'
 import { KymoError } from '../../core/errors.ts'
 import { checkFiles, readManifest } from '../../store/duckdb/sealed/manifest-file.ts'
 import { emptyManifest, filesOf, parseManifest, type Manifest } from '../../store/duckdb/sealed/manifest.ts'

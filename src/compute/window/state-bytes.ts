@@ -45,6 +45,29 @@ export class StateWriter {
     this.#at += written
   }
 
+  /** The count, then the numbers in single precision. */
+  f32s(values: Float32Array): void {
+    this.u32(values.length)
+    this.#reserve(4 * values.length)
+    for (let i = 0; i < values.length; i++) this.#view.setFloat32(this.#at + 4 * i, values[i]!, true)
+    this.#at += 4 * values.length
+  }
+
+  f64s(values: Float64Array): void {
+    this.u32(values.length)
+    this.#reserve(8 * values.length)
+    for (let i = 0; i < values.length; i++) this.#view.setFloat64(this.#at + 8 * i, values[i]!, true)
+    this.#at += 8 * values.length
+  }
+
+  /** The count, then bytes as they are. */
+  bytes(values: Uint8Array): void {
+    this.u32(values.length)
+    this.#reserve(values.length)
+    this.#bytes.set(values, this.#at)
+    this.#at += values.length
+  }
+
   finish(): Uint8Array {
     return this.#bytes.subarray(0, this.#at)
   }
@@ -90,6 +113,34 @@ export class StateReader {
     const length = this.#view.getUint16(this.#take(2), true)
     const at = this.#take(length)
     return decoder.decode(this.#bytes.subarray(at, at + length))
+  }
+
+  f32s(): Float32Array {
+    const length = this.u32()
+    const at = this.#take(4 * length)
+    const values = new Float32Array(length)
+    for (let i = 0; i < length; i++) values[i] = this.#view.getFloat32(at + 4 * i, true)
+    return values
+  }
+
+  f64s(): Float64Array {
+    const length = this.u32()
+    const at = this.#take(8 * length)
+    const values = new Float64Array(length)
+    for (let i = 0; i < length; i++) values[i] = this.#view.getFloat64(at + 8 * i, true)
+    return values
+  }
+
+  /** A view, on loan like the state itself. */
+  bytes(): Uint8Array {
+    const length = this.u32()
+    const at = this.#take(length)
+    return this.#bytes.subarray(at, at + length)
+  }
+
+  /** Whether all has been read. */
+  get ended(): boolean {
+    return this.#at === this.#bytes.length
   }
 
   #take(n: number): number {

@@ -9,7 +9,7 @@ import { readBody } from './body.ts'
 import { baseHeaders, varyByOrigin } from './headers.ts'
 import { IdempotentAnswers } from './ingest/idempotency.ts'
 import { LiveHub } from './live/hub.ts'
-import type { HttpContext } from './options.ts'
+import type { HttpContext, Serves } from './options.ts'
 import { StatusHistory } from './reads/status-history.ts'
 import { sendProblem } from './problem.ts'
 import { deadLetterRoutes } from './routes/dead-letters.ts'
@@ -145,10 +145,18 @@ function addHooks(app: App, context: HttpContext): void {
   })
 }
 
+/** Whom to ask for what this process has no routes for. */
+function missingRoutes(serves: Serves | undefined): string | undefined {
+  if (serves === undefined || serves.api) return undefined
+  return serves.ingest ? 'it takes telemetry; one with the role api answers questions' : 'ask one with the role ingest or api'
+}
+
 function addFallbacks(app: App, context: HttpContext, paths: KnownPaths): void {
   app.setErrorHandler((error, request, reply) => sendProblem(request, reply, error, context.env.logger))
   app.setNotFoundHandler((request, reply) => {
     const path = request.url.split('?', 1)[0]!
+    const missing = missingRoutes(context.serves)
+    if (missing !== undefined) throw new KymoError('other_role', { detail: `There is nothing at ${path.slice(0, 200)} of this process: ${missing}.` })
     const allow = context.auth === 'token' && request.principal === undefined ? undefined : paths.allow(path)
     if (allow === undefined) throw new KymoError('not_found', { detail: `There is nothing at ${path.slice(0, 200)}. See /docs.` })
     if (request.method === 'OPTIONS') return reply.code(204).header('allow', allow).send()
@@ -188,8 +196,17 @@ export async function buildApp(context: HttpContext, before?: (app: App) => Prom
   const hub = new LiveHub(context)
   const history = new StatusHistory(context)
   const answers = new IdempotentAnswers(context)
-  telemetryRoutes(app, context, answers)
-  lineRoutes(app, context, answers)
+  const { ingest, api } = context.serves ?? { ingest: true, api: true }
+  if (ingest) {
+    telemetryRoutes(app, context, answers)
+    lineRoutes(app, context, answers)
+  }
+  if (api) apiRoutes(app, context, hub, history)
+  systemRoutes(app, context)
+  return { app, hub, history, answers }
+}
+
+function apiRoutes(app: App, context: HttpContext, hub: LiveHub, history: StatusHistory): void {
   queryRoutes(app, context)
   sqlRoutes(app, context)
   seriesRoutes(app, context)
@@ -205,9 +222,7 @@ export async function buildApp(context: HttpContext, before?: (app: App) => Prom
   mqttRoutes(app, context)
   snapshotRoutes(app, context)
   tokenRoutes(app, context)
-  systemRoutes(app, context)
   statusHistoryRoute(app, history)
   docsRoutes(app, context)
   pageRoutes(app, context)
-  return { app, hub, history, answers }
 }

@@ -67,6 +67,14 @@ export interface Upgrade {
   accept(request: IncomingMessage, socket: Socket, head: Buffer): void
 }
 
+/** Roles that a door has routes of. */
+export interface Serves {
+  /** Telemetry is taken. */
+  readonly ingest: boolean
+  /** Everything else: questions, devices, operation, the page. */
+  readonly api: boolean
+}
+
 /** What the routes work on. */
 export interface HttpServices {
   readonly gate: IngestGate
@@ -93,6 +101,8 @@ export interface HttpDoorOptions extends HttpServices {
   readonly extraPorts?: readonly number[]
   readonly auth: HttpAuth
   readonly version: string
+  /** Which routes there are, beside health and metrics; absent: all. */
+  readonly serves?: Serves
   /** Told by `/api/v1/status`: the page names it in the lines to send with. */
   readonly mqttPort?: number
   /** The port that speaks TLS; `mqttPort` is the same where no other is open. */
@@ -136,6 +146,7 @@ export interface HttpContext extends HttpServices {
   readonly auth: HttpAuth
   readonly host: string
   readonly version: string
+  readonly serves?: Serves
   readonly mqttPort: number
   readonly mqttsPort?: number | undefined
   readonly pageFolder?: string

@@ -7,6 +7,7 @@ import { ReasonCode } from '../../wire/mqtt/v5/reason.ts'
 import type { Budget } from './budget.ts'
 import { nobody } from './durable.ts'
 import { Fifo } from './fifo.ts'
+import type { LargeFanout } from './large-fanout.ts'
 import { keepProperties, noneKept } from './message.ts'
 import type { KeptProperties } from './message.ts'
 import type { Route } from './routes.ts'
@@ -38,7 +39,12 @@ export interface Arrival {
   recipients: readonly SessionRecipient[]
   /** Of an array that the gate has taken in part: the rest of it. */
   array: MessageArray | undefined
+  /** Of a message to more subscribers than a turn has room for, while it is being delivered. */
+  fan: LargeFanout | undefined
 }
+
+/** What its acknowledgement is made of. */
+export type Answerable = Pick<Arrival, 'flags' | 'packetId' | 'ticket' | 'routed' | 'reasonCode'>
 
 export const noBytes: Uint8Array = new Uint8Array(0)
 
@@ -58,8 +64,17 @@ export function arrivalOn(route: Route): Arrival {
     reasonCode: ReasonCode.success,
     recipients: nobody,
     array: undefined,
+    fan: undefined,
   }
 }
+
+/** Tells the gate by what a redelivery would be recognised. */
+export function describe({ context }: Route, flags: number, packetId: number): void {
+  context.packetId = packetId
+  context.dup = (flags & dupFlag) !== 0
+}
+
+const dupFlag = 0x08
 
 /** Counted for each held publish beside its payload. */
 const heldOverheadBytes = 128

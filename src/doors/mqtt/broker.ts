@@ -4,8 +4,11 @@ import type { IngestGate } from '../../core/gate.ts'
 import type { Metrics } from '../../core/metrics.ts'
 import type { Routing } from '../../core/routing.ts'
 import type { SessionMessage, SessionStore } from '../../core/session-store.ts'
+import { limits } from '../../core/limits.ts'
+import { Spares } from '../../wire/mqtt/spares.ts'
 import { checkTopicName, encodeText } from '../../wire/mqtt/text.ts'
 import { AuthThrottle } from '../auth-throttle.ts'
+import { ArrayTurns } from './array-turns.ts'
 import type { MqttAuthorizer, MqttPrincipal } from './authorizer.ts'
 import { Budget } from './budget.ts'
 import type { Connection } from './connection.ts'
@@ -85,7 +88,9 @@ export class Broker implements MqttHost {
   readonly partial: Budget
   readonly sending: Budget
   readonly joiner = new Joiner()
+  readonly spares = new Spares(limits.mqttSpareBytesMax)
   readonly effort: Effort
+  readonly arrays: ArrayTurns
   readonly retained: RetainedFeeds
   readonly store: SessionStore | undefined
   readonly kept: KeptSessions
@@ -134,6 +139,7 @@ export class Broker implements MqttHost {
     this.partial = new Budget(this.limits.partialTotalBytesMax)
     this.sending = new Budget(this.limits.sendTotalBytesMax)
     this.effort = new Effort(this.limits.effortPerTurn, () => this.#defer(() => this.effort.next()))
+    this.arrays = new ArrayTurns(this.limits.arrayItemsPerTurn, this.clock)
     this.#nodes = new Budget(this.limits.subscriptionNodesMax)
     this.#subscriptions = new Budget(this.limits.subscriptionsMax)
     this.retained = new RetainedFeeds({

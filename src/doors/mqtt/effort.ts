@@ -5,6 +5,9 @@ export interface Worker {
   proceed(): void
 }
 
+/** A message that is refused: a dead letter of it is made, in 8 us. */
+export const refusedUnits = 16
+
 /** A worker that has done less than this share of what a turn has room for never waits. */
 const lightShare = 16
 
@@ -50,6 +53,12 @@ export class Effort {
     if (this.#used < this.#max || units * lightShare < this.#max) return false
     this.#line.push(worker)
     return true
+  }
+
+  /** It goes on in a turn to come, behind those who are in line. */
+  queue(worker: Worker): void {
+    this.#line.push(worker)
+    this.#later()
   }
 
   /** The next turn: those in line go on, as long as there is room. */

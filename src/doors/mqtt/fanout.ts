@@ -2,7 +2,7 @@ import { Outgoing } from './message.ts'
 import type { Parcel, Qos, Subscriber } from './message.ts'
 import type { Holder, SharedGroup, Subscription } from './roster.ts'
 import { noLocalBit, optionsOf, qosMask, qosOf, retainAsPublishedBit } from './roster.ts'
-import type { Match } from './subscriptions.ts'
+import type { Match, Work } from './subscriptions.ts'
 
 /** What of a message decides who gets it, and how. */
 export interface Publication<S> {
@@ -33,6 +33,8 @@ class Plan<S> {
   readonly #qos: Qos[] = []
   readonly #retain: boolean[] = []
   readonly #identifiers: (readonly number[])[] = []
+  /** Those that were put together here, and may grow. */
+  readonly #joined: (number[] | undefined)[] = []
   readonly #groups: (SharedGroup<S> | undefined)[] = []
 
   get length(): number {
@@ -45,6 +47,7 @@ class Plan<S> {
     this.#qos[at] = qosOf(one.options & qosMask)
     this.#retain[at] = (one.options & retainAsPublishedBit) !== 0
     this.#identifiers[at] = one.identifiers
+    this.#joined[at] = undefined
     this.#groups[at] = group
     one.holder.place = at
   }
@@ -55,12 +58,17 @@ class Plan<S> {
     const qos = qosOf(one.options & qosMask)
     if (qos > this.#qos[at]!) this.#qos[at] = qos
     if ((one.options & retainAsPublishedBit) !== 0) this.#retain[at] = true
-    if (one.identifiers.length > 0) this.#identifiers[at] = [...this.#identifiers[at]!, ...one.identifiers]
+    if (one.identifiers.length === 0) return
+    // A copy for each would be as many numbers as there are subscriptions, squared.
+    const joined = (this.#joined[at] ??= this.#identifiers[at]!.slice())
+    joined.push(...one.identifiers)
+    this.#identifiers[at] = joined
   }
 
-  run({ qos, retain }: Publication<S>, deliver: Deliver<S>): void {
-    const length = this.#length
-    for (let i = 0; i < length; i++) {
+  /** Those of [from, to) who have not gone meanwhile. */
+  run({ qos, retain }: Publication<S>, deliver: Deliver<S>, from = 0, to = this.#length): void {
+    for (let i = from; i < to; i++) {
+      if (this.#holders[i]!.count === 0) continue
       const granted = this.#qos[i]!
       const identifiers = this.#identifiers[i]!
       deliver(
@@ -78,6 +86,7 @@ class Plan<S> {
     this.#holders.length = 0
     this.#groups.length = 0
     this.#identifiers.length = 0
+    this.#joined.length = 0
     this.#length = 0
   }
 }
@@ -92,24 +101,11 @@ let marks = 0
  * subscription one member gets it as well. `match` must be up to date; subscriptions may come and go while `deliver` runs.
  */
 export function deliverEach<S>(match: Match<S>, publication: Publication<S>, deliver: Deliver<S>): void {
-  const { publisher, qos } = publication
-  const mark = ++marks
+  const { qos } = publication
   const { nodes } = match
   const plan = takePlan<S>()
   try {
-    for (const { roster } of nodes) {
-      if (roster === undefined) continue
-      match.effort.units += roster.list.length
-      for (const one of roster.list) {
-        const { holder } = one
-        if ((one.options & noLocalBit) !== 0 && holder.subscriber === publisher) continue
-        if (holder.mark === mark) plan.merge(one)
-        else {
-          holder.mark = mark
-          plan.put(one, undefined)
-        }
-      }
-    }
+    gather(plan, match, publication)
     for (const { groups } of nodes) {
       if (groups === undefined || publication.unshared === true) continue
       for (const group of groups.values()) {
@@ -122,6 +118,75 @@ export function deliverEach<S>(match: Match<S>, publication: Publication<S>, del
   } finally {
     plan.clear()
     spare.push(plan)
+  }
+}
+
+/** Whoever subscribed to a filter of their own, each once. */
+function gather<S>(plan: Plan<S>, { nodes, effort }: Match<S>, { publisher }: Publication<S>): void {
+  const mark = ++marks
+  for (const { roster } of nodes) {
+    if (roster === undefined) continue
+    effort.units += roster.list.length
+    for (const one of roster.list) {
+      const { holder } = one
+      if ((one.options & noLocalBit) !== 0 && holder.subscriber === publisher) continue
+      if (holder.mark === mark) plan.merge(one)
+      else {
+        holder.mark = mark
+        plan.put(one, undefined)
+      }
+    }
+  }
+}
+
+/** Subscriptions that match, and groups, as they are now: no more than so many deliveries. */
+export function sizeOf<S>({ nodes }: Match<S>): number {
+  let size = 0
+  for (const { roster, groups } of nodes) size += (roster?.list.length ?? 0) + (groups?.size ?? 0)
+  return size
+}
+
+/** Of a delivery with the write that it causes: a share of `limits.fanoutPerTurn` fills a turn, and of several such messages each turn has one share. */
+const largeUnits = 8
+
+/**
+ * The deliveries of one message, as `deliverEach` makes them, so many at a time: to those who had subscribed when it began. Who has gone meanwhile gets
+ * nothing, and a group is asked for its member when its turn comes. `match` must be up to date.
+ */
+export class Deliveries {
+  readonly #message: Outgoing
+  readonly #publication: Publication<Subscriber>
+  readonly #plan = new Plan<Subscriber>()
+  readonly #groups: SharedGroup<Subscriber>[] = []
+  readonly #effort: Work
+  #at = 0
+
+  constructor(match: Match<Subscriber>, message: Outgoing, publisher: Subscriber | undefined) {
+    const { qos, retain } = message
+    this.#message = message
+    this.#publication = { qos, retain, publisher }
+    this.#effort = match.effort
+    gather(this.#plan, match, this.#publication)
+    for (const { groups } of match.nodes) if (groups !== undefined) this.#groups.push(...groups.values())
+  }
+
+  /** Makes so many more; true: that was all. */
+  some(max: number): boolean {
+    const own = this.#plan.length
+    const message = this.#message
+    const to = Math.min(own + this.#groups.length, this.#at + max)
+    this.#effort.units += (to - this.#at) * largeUnits
+    if (this.#at < own) {
+      this.#plan.run(
+        this.#publication,
+        (subscriber, granted, kept, identifiers) => subscriber.deliver(message, granted, kept, identifiers),
+        this.#at,
+        Math.min(own, to),
+      )
+    }
+    for (let i = Math.max(own, this.#at); i < to; i++) deliverShared(message, this.#groups[i - own]!)
+    this.#at = to
+    return to === own + this.#groups.length
   }
 }
 

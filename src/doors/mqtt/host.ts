@@ -2,8 +2,10 @@ import type { Clock, Logger, Random } from '../../core/env.ts'
 import type { IngestGate, MessageContext } from '../../core/gate.ts'
 import type { SessionStore } from '../../core/session-store.ts'
 import type { Will } from '../../wire/mqtt/packets.ts'
+import type { Spares } from '../../wire/mqtt/spares.ts'
 import type { Will5 } from '../../wire/mqtt/v5/packets.ts'
 import type { AuthThrottle } from '../auth-throttle.ts'
+import type { ArrayTurns } from './array-turns.ts'
 import type { MqttAuthorizer, MqttPrincipal } from './authorizer.ts'
 import type { Budget } from './budget.ts'
 import type { Effort } from './effort.ts'
@@ -89,6 +91,7 @@ export interface MqttHost {
   readonly partial: Budget
   readonly sending: Budget
   readonly effort: Effort
+  readonly arrays: ArrayTurns
   readonly retained: RetainedFeeds
   /** Undefined: nothing is retained, and sessions end with their connection. */
   readonly store: SessionStore | undefined
@@ -98,6 +101,8 @@ export interface MqttHost {
   readonly wills: WillSink
   subscriptions(tenant: string): Subscriptions<Subscriber>
   readonly joiner: Joiner
+  /** Buffers of large packets that come in pieces. */
+  readonly spares: Spares
   schedule(writer: PacketWriter): void
   wait(waiting: Waiting): void
   /** Makes the session the one of its client id. */

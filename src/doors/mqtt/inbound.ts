@@ -1,32 +1,30 @@
-import type { Timer } from '../../core/env.ts'
 import { KymoError } from '../../core/errors.ts'
 import { isArray, MessageArray } from '../../wire/message-array.ts'
 import { copyBytes } from '../../wire/mqtt/text.ts'
 import type { PacketSink5 } from '../../wire/mqtt/v5/packets.ts'
 import type { PublishProperties } from '../../wire/mqtt/v5/publish.ts'
 import { ReasonCode } from '../../wire/mqtt/v5/reason.ts'
-import { arrivalOn, HeldArrivals, noBytes } from './arrival.ts'
-import type { Arrival } from './arrival.ts'
+import { arrivalOn, describe, HeldArrivals, noBytes } from './arrival.ts'
+import type { Answerable, Arrival } from './arrival.ts'
+import type { ArrayTurn } from './array-turns.ts'
 import type { MqttPrincipal } from './authorizer.ts'
 import { ClientRoutes } from './client-routes.ts'
 import type { CloseReason } from './counters.ts'
+import { Delivery } from './delivery.ts'
 import { nobody } from './durable.ts'
-import { deliverTo } from './fanout.ts'
+import { refusedUnits } from './effort.ts'
 import type { MqttHost, Waiting } from './host.ts'
 import type { Kept } from './keeping.ts'
-import { keepProperties, Outgoing } from './message.ts'
 import type { Subscriber } from './message.ts'
 import { keepOversized } from './oversized-publish.ts'
 import { Receipts } from './receipts.ts'
 import { refusedCode } from './refused-code.ts'
-import { qosOf } from './roster.ts'
 import type { Route } from './routes.ts'
 import { storeArrival } from './store-publish.ts'
-import type { Subscriptions } from './subscriptions.ts'
 import type { Terms } from './terms.ts'
 import type { PacketWriter } from './writer.ts'
 
-const [retainFlag, dupFlag] = [0x01, 0x08]
+const retainFlag = 0x01
 
 /** What the publishing side asks of its session. */
 export interface InboundControl {
@@ -60,7 +58,7 @@ export class Inbound implements Waiting {
   readonly #client: Publisher
   readonly #control: InboundControl
   readonly #five: boolean
-  readonly #subscriptions: Subscriptions<Subscriber>
+  readonly #delivery: Delivery
   readonly #routes: ClientRoutes
   readonly #receipts: Receipts
   readonly #hold: HeldArrivals
@@ -68,9 +66,8 @@ export class Inbound implements Waiting {
   readonly #exact: HeldArrivals
   /** The publish that is being read: one object for all of them. */
   #inHand: Arrival | undefined
-  /** Messages of arrays that may still be decoded in this turn, and the timer that begins the next one when there are none. */
-  #itemsLeft: number
-  #nextTurn: Timer | undefined
+  /** Of a client that has sent an array. */
+  #arrays: ArrayTurn | undefined
   #paused = false
   #closed = false
 
@@ -79,11 +76,15 @@ export class Inbound implements Waiting {
     this.#client = client
     this.#control = control
     this.#five = client.terms.level === 5
-    this.#itemsLeft = host.limits.arrayItemsPerTurn
     this.#receipts = new Receipts(client.terms, client.writer, client.kept?.handle.inbound)
     this.#hold = new HeldArrivals(host.held, host.clock)
     this.#exact = new HeldArrivals(host.held, host.clock)
-    this.#subscriptions = host.subscriptions(client.principal.tenant)
+    this.#delivery = new Delivery(host, {
+      tenant: client.principal.tenant,
+      subscriber: client.self,
+      done: () => this.#proceed(),
+      failed: (thrown) => this.#control.failed(thrown),
+    })
     this.#routes = new ClientRoutes(host, client.principal)
   }
 
@@ -112,6 +113,7 @@ export class Inbound implements Waiting {
       return this.#control.end('protocol', 'RETAIN where none is available. [MQTT-3.2.2-14]', ReasonCode.retainNotSupported)
     }
     if (qos !== 0 && (qos === 2 || this.#five) && !this.#admits(qos, packetId)) return
+    if (qos < 2 && !retain && route.use === 'telemetry' && this.#passed(route, flags, packetId, bytes, start, end)) return
     const arrival = (this.#inHand ??= arrivalOn(route))
     arrival.route = route
     arrival.flags = flags
@@ -137,7 +139,7 @@ export class Inbound implements Waiting {
     if (!this.#advance(arrival, this.#hold.length === 0)) this.#keep(this.#hold, arrival)
     // Nothing of the chunk is kept alive.
     arrival.bytes = noBytes
-    arrival.array = undefined
+    arrival.array = arrival.fan = undefined
   }
 
   /**
@@ -169,7 +171,7 @@ export class Inbound implements Waiting {
     this.#receipts.settle(durable, this.#secondDurable)
     try {
       for (let one = this.#exact.peek(); one !== undefined && this.#completes(one); one = this.#exact.peek()) this.#exact.shift()
-      for (let one = this.#hold.peek(); one !== undefined && this.#nextTurn === undefined && this.#advance(one, true); one = this.#hold.peek()) {
+      for (let one = this.#hold.peek(); one !== undefined && this.#arrays?.waits !== true && this.#advance(one, true); one = this.#hold.peek()) {
         this.#hold.shift()
       }
     } catch (thrown) {
@@ -191,13 +193,25 @@ export class Inbound implements Waiting {
 
   close(): void {
     this.#closed = true
-    this.#nextTurn?.cancel()
+    this.#delivery.leave()
+    this.#arrays?.close()
     this.#hold.clear()
     this.#exact.clear()
   }
 
-  // --- the stages ---
+  /** Telemetry that nobody subscribes to, as most of it is, in one step; false: nothing happened, and it takes the stages. */
+  #passed(route: Route, flags: number, packetId: number, bytes: Uint8Array, start: number, end: number): boolean {
+    const { gate, neighbours } = this.#host
+    if (this.#hold.length > 0 || neighbours !== undefined || !this.#delivery.isForNobody(route) || isArray(bytes, start, end)) return false
+    describe(route, flags, packetId)
+    const ticket = gate.submit(route.context, bytes, start, end)
+    if (ticket === 0) return false
+    if (gate.refusal !== undefined) this.#refused()
+    if (packetId !== 0) this.#acknowledge({ flags, packetId, ticket, routed: 0, reasonCode: ReasonCode.success }, 0)
+    return true
+  }
 
+  // --- the stages ---
   /** Does with a publish what can be done now; false: it is to be held at its stage. `first`: nothing that came before it is held. */
   #advance(arrival: Arrival, first: boolean): boolean {
     if (arrival.stage === 'offer') {
@@ -215,8 +229,8 @@ export class Inbound implements Waiting {
     if (arrival.stage === 'route') {
       const { neighbours } = this.#host
       // Where messages of a topic may have to wait for other processes, none of them overtakes another.
-      if (neighbours !== undefined && arrival.packetId !== 0 && (!first || neighbours.overloaded)) return false
-      this.#deliver(arrival)
+      if (neighbours !== undefined && arrival.packetId !== 0 && (!first || neighbours.overloaded) && arrival.fan === undefined) return false
+      if (!this.#deliver(arrival, true)) return false
     }
     if (arrival.stage === 'answer' && arrival.packetId === 0) return true
     if (!first || (arrival.stage === 'store' && !this.#store(arrival))) return false
@@ -226,59 +240,49 @@ export class Inbound implements Waiting {
 
   /** Hands a publish to the gate; false: overloaded, nothing was taken, or not all of an array (it is `arrival.array` then). */
   #offer(arrival: Arrival): boolean {
-    const { gate, counters } = this.#host
+    const { gate } = this.#host
     const { route, flags, packetId, bytes, start, end } = arrival
-    const { context } = route
     describe(route, flags, packetId)
     if (route.use !== 'telemetry') {
       const error = new KymoError('topic_invalid', { detail: route.refused ?? '' })
-      arrival.ticket = gate.deadLetter(context, error, copyBytes(bytes, start, end), end - start)
-      if (arrival.ticket !== 0) counters.dropped.refused.value++
+      arrival.ticket = gate.deadLetter(route.context, error, copyBytes(bytes, start, end), end - start)
+      if (arrival.ticket !== 0) this.#refused()
     } else if (arrival.array !== undefined || isArray(bytes, start, end)) return this.#offerArray(arrival)
     else {
-      arrival.ticket = gate.submit(context, bytes, start, end)
-      if (arrival.ticket !== 0 && gate.refusal !== undefined) counters.dropped.refused.value++
+      arrival.ticket = gate.submit(route.context, bytes, start, end)
+      if (arrival.ticket !== 0 && gate.refusal !== undefined) this.#refused()
     }
     return arrival.ticket !== 0
   }
 
+  #refused(): void {
+    const { counters, effort } = this.#host
+    counters.dropped.refused.value++
+    effort.units += refusedUnits
+  }
+
   #offerArray(arrival: Arrival): boolean {
-    const { gate, counters, limits } = this.#host
+    const { gate, counters, limits, arrays } = this.#host
     const array = arrival.array ?? new MessageArray(arrival.bytes, arrival.start, arrival.end, limits.arrayItemsMax)
-    this.#itemsLeft -= array.offer(gate, arrival.route.context, this.#itemsLeft)
+    const turn = (this.#arrays ??= arrays.open(() => this.#proceed()))
+    turn.took(array.offer(gate, arrival.route.context, turn.room))
     counters.dropped.refused.value += array.refused
-    if (this.#itemsLeft <= 0) this.#endTurn()
+    if (turn.waits) this.#pauseWhenFull()
     arrival.ticket = array.ticket
-    arrival.array = array.done || array.taken === 0 ? undefined : array
+    arrival.array = array.done || (array.taken === 0 && !turn.waits) ? undefined : array
     return array.done
   }
 
-  /** Others get their turn: no more of this client is read or offered until then. */
-  #endTurn(): void {
-    this.#nextTurn ??= this.#host.clock.after(1, () => {
-      this.#nextTurn = undefined
-      this.#itemsLeft = this.#host.limits.arrayItemsPerTurn
-      if (this.settle(this.#host.gate.durable)) this.#host.wait(this)
-    })
-    this.#pauseWhenFull()
+  /** Others have had their turn: until now no more of this client was read or offered. */
+  #proceed(): void {
+    if (this.settle(this.#host.gate.durable)) this.#host.wait(this)
   }
 
-  /** To those who subscribe; sessions that are kept are then its `recipients`. */
-  #deliver(arrival: Arrival): void {
-    const { route, flags, bytes, properties, start, end } = arrival
-    const { match } = route
-    this.#subscriptions.refresh(match)
-    if (match.nodes.length > 0) {
-      const { forwarded, expiresMs } = keepProperties(bytes, properties, this.#host.clock)
-      const retain = (flags & retainFlag) !== 0
-      const message = new Outgoing(route.topic, route.topicBytes, qosOf((flags >> 1) & 3), retain, bytes, start, end, forwarded, expiresMs)
-      deliverTo(match, message, this.#client.self)
-      arrival.recipients = this.#host.kept.gathered()
-      arrival.routed = this.#host.neighbours?.taken() ?? 0
-      arrival.reasonCode = ReasonCode.success
-    }
-    const stored = arrival.recipients.length > 0 || ((flags & retainFlag) !== 0 && this.#host.store !== undefined)
-    arrival.stage = stored ? 'store' : 'answer'
+  /** False: it takes several turns, or another one does; nothing more is read until then. */
+  #deliver(arrival: Arrival, inTurns: boolean): boolean {
+    if (this.#delivery.deliver(arrival, inTurns)) return true
+    this.#pauseWhenFull()
+    return false
   }
 
   /** Keeps what is to be kept and acknowledges it; false: the session store takes nothing at the moment. */
@@ -306,7 +310,8 @@ export class Inbound implements Waiting {
     const { gate, store, neighbours } = this.#host
     if (arrival.ticket > gate.durable || store?.overloaded === true || neighbours?.overloaded === true) return false
     if (arrival.stage === 'route') {
-      this.#deliver(arrival)
+      // In one step with the packet id, however many they are.
+      if (!this.#deliver(arrival, false)) return false
       arrival.stage = 'store'
     }
     if (arrival.stage === 'store') return this.#store(arrival)
@@ -320,7 +325,7 @@ export class Inbound implements Waiting {
   }
 
   /** `stored`: the ticket of the session store. */
-  #acknowledge({ flags, packetId, ticket, routed, reasonCode }: Arrival, stored: number): void {
+  #acknowledge({ flags, packetId, ticket, routed, reasonCode }: Answerable, stored: number): void {
     const { gate, neighbours } = this.#host
     const second = neighbours === undefined ? stored : neighbours.both(stored, routed)
     if (!this.#receipts.acknowledge(flags, packetId, ticket, gate.durable, reasonCode, second, second === 0 ? 0 : this.#secondDurable)) return
@@ -346,7 +351,8 @@ export class Inbound implements Waiting {
       (!this.#five && publishes * share >= limits.receiveInflightMax) ||
       (this.#hold.bytes + this.#exact.bytes) * share >= limits.holdBytesMax ||
       (this.#hold.length > 0 && held.exceeded) ||
-      this.#nextTurn !== undefined
+      this.#arrays?.waits === true ||
+      this.#delivery.waits
     )
   }
 
@@ -391,10 +397,4 @@ export class Inbound implements Waiting {
     }
     return route
   }
-}
-
-/** Tells the gate by what a redelivery would be recognised. */
-function describe({ context }: Route, flags: number, packetId: number): void {
-  context.packetId = packetId
-  context.dup = (flags & dupFlag) !== 0
 }

@@ -36,7 +36,7 @@ export interface KeepingClient {
 
 /** The session goes on with this connection. */
 export function keptOf(host: MqttHost, store: SessionStore, { handle, terms, outbox, writer, reading }: KeepingClient): Kept {
-  const { limits, clock } = host
+  const { limits } = host
   const tree = host.subscriptions(handle.ref.tenant)
   const durable = host.kept.of(handle.ref)
   durable.connection = outbox
@@ -47,7 +47,7 @@ export function keptOf(host: MqttHost, store: SessionStore, { handle, terms, out
     limits.receiveInflightMax,
     (full) => (full ? reading.hold(Hold.store) : reading.release(Hold.store)),
   )
-  const deliveries = new StoredDeliveries({ handle, outbox, terms, writer, waits, clock, max: limits.sendInflightMax })
+  const deliveries = new StoredDeliveries({ handle, outbox, terms, writer, waits, outgoings: host.kept.outgoings, max: limits.sendInflightMax })
   return { handle, durable, waits, deliveries }
 }
 

@@ -4,7 +4,7 @@ import type { MqttCounters } from './counters.ts'
 import { DurableSession, nobody } from './durable.ts'
 import { deliverShared } from './fanout.ts'
 import type { Subscriber } from './message.ts'
-import { outgoing } from './retained-target.ts'
+import { KeptOutgoings, outgoing } from './retained-target.ts'
 import type { Subscriptions } from './subscriptions.ts'
 
 export interface KeptSessionsOptions {
@@ -17,6 +17,7 @@ export interface KeptSessionsOptions {
 
 /** The sessions that the store keeps, with and without a connection, as the topic trees know them. */
 export class KeptSessions {
+  readonly outgoings: KeptOutgoings
   readonly #o: KeptSessionsOptions
   readonly #sessions = new Map<string, DurableSession>()
   /** How many connections wait for the store's answer, by client. */
@@ -26,6 +27,7 @@ export class KeptSessions {
 
   constructor(o: KeptSessionsOptions) {
     this.#o = o
+    this.outgoings = new KeptOutgoings(o.clock)
   }
 
   /** Sessions that the message delivered last is for; empties the list. To be asked for after each delivery. */

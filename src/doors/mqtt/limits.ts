@@ -37,6 +37,7 @@ export interface MqttLimits {
   readonly subscriptionNodesMax: number
   readonly subscriptionsMax: number
   readonly effortPerTurn: number
+  readonly fanoutPerTurn: number
   readonly retainedPerTurn: number
   readonly holdBytesMax: number
   readonly holdTotalBytesMax: number
@@ -93,6 +94,7 @@ export const defaultMqttLimits: MqttLimits = {
   subscriptionNodesMax: limits.mqttSubscriptionNodesMax,
   subscriptionsMax: limits.mqttSubscriptionsMax,
   effortPerTurn: limits.mqttEffortPerTurn,
+  fanoutPerTurn: limits.mqttFanoutPerTurn,
   retainedPerTurn: limits.mqttRetainedPerTurn,
   holdBytesMax: limits.mqttHoldBytesMax,
   holdTotalBytesMax: limits.mqttHoldTotalBytesMax,

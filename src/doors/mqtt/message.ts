@@ -55,6 +55,8 @@ export class Outgoing {
   readonly retain: boolean
   readonly expiresMs: number
   readonly forwarded: Forwarded
+  /** Payload bytes that were copied into packets so far, of all forms. */
+  copied = 0
   readonly #bytes: Uint8Array
   readonly #start: number
   readonly #end: number
@@ -108,6 +110,7 @@ export class Outgoing {
     const form = (five ? 2 : 0) | (retain ? 1 : 0)
     if (this.#plain !== undefined && this.#plainForm === form) return this.#plain
     this.#plainForm = form
+    this.copied += this.#end - this.#start
     const { topicBytes, forwarded: passed } = this
     this.#plain = five
       ? encodePublish5(topicBytes, this.#bytes, this.#start, this.#end, { qos: 0, retain, forwarded: passed }).bytes
@@ -120,6 +123,7 @@ export class Outgoing {
     const bytes = this.#bytes
     const start = this.#start
     const end = this.#end
+    this.copied += end - start
     if (!five) {
       const encoded = encodePublish(topicBytes, bytes, start, end, qos, retain)
       const payloadAt = encoded.bytes.length - (end - start)

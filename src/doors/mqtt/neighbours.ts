@@ -38,6 +38,8 @@ export class Neighbours {
   readonly #here = new Map<string, number>()
   readonly #joint = new JointTickets()
   #ticket = 0
+  /** Of the last announcement. */
+  #announced = 0
 
   constructor(o: NeighboursOptions) {
     this.#o = o
@@ -67,8 +69,18 @@ export class Neighbours {
     const count = (this.#here.get(key) ?? 0) + (added ? 1 : -1)
     if (count > 0) this.#here.set(key, count)
     else this.#here.delete(key)
-    if (added && count === 1) this.#o.routing.announce({ tenant, filter })
+    if (added && count === 1) this.#announced = Math.max(this.#announced, this.#o.routing.announce({ tenant, filter }))
     else if (count === 0) this.#o.routing.withdraw({ tenant, filter })
+  }
+
+  /** How far the ways to other processes are durable: announcements, and messages. */
+  get ways(): Pick<Routing, 'durable'> {
+    return this.#o.routing
+  }
+
+  /** The ticket of `ways` to wait for before SUBACK: all that was announced, by whomever, is known elsewhere; 0: it is. */
+  get announcing(): number {
+    return this.#announced > this.#o.routing.durable ? this.#announced : 0
   }
 
   /** Nothing of QoS 1 and 2 is to be delivered at the moment, for somebody elsewhere may be meant. */

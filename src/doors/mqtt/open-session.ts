@@ -21,6 +21,7 @@ import { Hold } from './reading.ts'
 import type { Reading } from './reading.ts'
 import type { RetainedFeed } from './retained.ts'
 import { retainedTarget } from './retained-target.ts'
+import { StoreWaits } from './store-waits.ts'
 import { subscribeAll, unsubscribeAll } from './subscribing.ts'
 import type { Terms } from './terms.ts'
 import type { PacketWriter } from './writer.ts'
@@ -62,6 +63,8 @@ export class OpenSession {
   readonly #control: ConnectionControl
   /** Retained messages that are due to it. */
   readonly #retained: RetainedFeed
+  /** SUBACKs of filters that other processes do not know of yet. */
+  #announcing: StoreWaits | undefined
   /** The client asked for its session to outlive the connection. */
   readonly #asksToStay: boolean
   /** As DISCONNECT changed it. */
@@ -88,7 +91,7 @@ export class OpenSession {
     const keep = { room: () => store?.overloaded !== true, kept: (message: SessionMessage) => host.kept.keep(message) }
     this.#retained = host.retained.open(
       principal.tenant,
-      retainedTarget(this.subscriber, host.clock, (thrown) => control.failed(thrown), this.kept === undefined ? undefined : keep),
+      retainedTarget(this.subscriber, host.kept.outgoings, (thrown) => control.failed(thrown), this.kept === undefined ? undefined : keep),
     )
     this.inbound = new Inbound(
       host,
@@ -157,8 +160,13 @@ export class OpenSession {
     this.#reading.worked()
     const granted = grantedOf(subscriptions, codes, identifier)
     const answer = (): void => this.#answer(subscribed(this.#terms, packetId, codes, why))
+    const ticket = this.#host.neighbours?.announcing ?? 0
     if (granted.length === 0) answer()
-    else this.#once((handle) => handle.subscribe(granted), answer)
+    else
+      this.#once(
+        (handle) => handle.subscribe(granted),
+        () => this.#announced(ticket, answer),
+      )
   }
 
   unsubscribe(packetId: number, filters: readonly string[]): void {
@@ -197,6 +205,7 @@ export class OpenSession {
     const host = this.#host
     this.inbound.close()
     this.#retained.close()
+    this.#announcing?.clear()
     const unfinished = handsOver ? this.outbox.unfinished() : []
     this.outbox.close()
     if (this.kept !== undefined) leave(host, this.kept, this.#expiryS, this.#discardsWill)
@@ -219,6 +228,19 @@ export class OpenSession {
     if (this.kept === undefined) return then()
     const { handle, waits } = this.kept
     waits.push(() => change(handle), then)
+  }
+
+  /** Does something once the other processes know what was announced with the ticket; 0: they do. */
+  #announced(ticket: number, then: () => void): void {
+    const { neighbours, limits } = this.#host
+    if (neighbours === undefined || ticket === 0) return then()
+    this.#announcing ??= new StoreWaits(
+      neighbours.ways,
+      (waiting) => this.#host.wait(waiting),
+      limits.receiveInflightMax,
+      (full) => (full ? this.#reading.hold(Hold.routing) : this.#reading.release(Hold.routing)),
+    )
+    this.#announcing.push(() => ticket, then)
   }
 
   /** An answer that does not fit what the client takes is not sent [MQTT-3.1.2-24]. */

@@ -70,10 +70,13 @@ export class Outbox implements Subscriber {
   }
 
   deliver(message: Outgoing, qos: Qos, retain: boolean, identifiers: readonly number[] | undefined, group?: SharedGroup<Subscriber>): void {
+    const { copied } = message
     if (qos === 0 && identifiers === undefined && (!this.#five || (!this.#aliased && message.forwarded.expiryAt < 0))) {
-      return this.#deliverPlain(message.plain(this.#five, retain))
+      this.#deliverPlain(message, retain)
+      return this.#copied(message.copied - copied)
     }
     const form = message.parcel(this.#five, qos, retain, identifiers)
+    this.#copied(message.copied - copied)
     const parcel = group === undefined || qos === 0 ? form : { ...form, group }
     // Longer than the client takes: it is not sent, and counts as delivered [MQTT-3.1.2-24] [MQTT-3.1.2-25].
     if (parcel.bytes.length > this.#terms.packetBytesMax) {
@@ -89,10 +92,15 @@ export class Outbox implements Subscriber {
   }
 
   /** At QoS 0, as bytes that this client shares with others. */
-  #deliverPlain(bytes: Uint8Array): void {
+  #deliverPlain(message: Outgoing, retain: boolean): void {
     const { counters } = this.#host
+    // Asked first: a packet that nobody takes is not made.
+    if (this.#full()) {
+      counters.dropped.slow_subscriber.value++
+      return
+    }
+    const bytes = message.plain(this.#five, retain)
     if (bytes.length > this.#terms.packetBytesMax) counters.dropped.too_large.value++
-    else if (this.#full()) counters.dropped.slow_subscriber.value++
     else {
       this.#sent(0, bytes.length)
       this.#writer.send(bytes)
@@ -254,6 +262,11 @@ export class Outbox implements Subscriber {
       this.#writer.send(headWithPacketId(parcel, packetId, dup))
       this.#writer.send(parcel.bytes.subarray(parcel.idAt + 2))
     }
+  }
+
+  #copied(bytes: number): void {
+    // To memory that is new: half a microsecond for each 512 bytes.
+    this.#host.effort.units += bytes >> 9
   }
 
   #sent(qos: Qos, bytes: number): void {

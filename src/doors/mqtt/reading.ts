@@ -10,7 +10,7 @@ import { progressBytesMin } from './watch.ts'
 import type { PacketWriter } from './writer.ts'
 
 /** Why a session reads nothing for the moment. */
-export const Hold = { inflight: 1, writes: 2, drain: 4, rate: 8, store: 16, admission: 32, effort: 64 } as const
+export const Hold = { inflight: 1, writes: 2, drain: 4, rate: 8, store: 16, admission: 32, effort: 64, routing: 128 } as const
 
 /** What a client may leave unread of our answers, in write buffers' sizes, before it is not read either. */
 const unreadAnswersFactor = 4

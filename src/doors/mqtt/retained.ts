@@ -105,8 +105,10 @@ export class RetainedFeeds {
     if (this.#timerRuns) return
     this.#timerRuns = true
     this.o.clock.after(turnMs, () => {
-      this.#timerRuns = false
       this.#turn()
+      // Not before: a timer that is due when the turn is over would run in this same turn of the event loop, and no socket would be read.
+      this.#timerRuns = false
+      if (this.#ready.length > 0) this.#schedule()
     })
   }
 
@@ -117,7 +119,6 @@ export class RetainedFeeds {
       if (feed === undefined) return
       left -= feed.send(Math.min(left, perFeed))
     }
-    if (this.#ready.length > 0) this.#schedule()
   }
 }
 

@@ -59,7 +59,7 @@ class Session implements MqttSession, HostedSession, Greeting, ReadingControl, W
     this.#connection = connection
     this.#writer = new PacketWriter(connection, (writer) => host.schedule(writer), host.sending, host.joiner)
     this.#packets = new PacketsIn(this)
-    this.#framer = new Framer(this.#packets, host.limits.connectPacketBytesMax, this.#packets)
+    this.#framer = new Framer(this.#packets, host.limits.connectPacketBytesMax, this.#packets, host.spares)
     this.#reading = new Reading(host, connection, this.#framer, this.#writer, this)
     this.#watch = new Watch(host, this.#writer, this)
   }

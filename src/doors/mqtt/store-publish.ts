@@ -1,5 +1,6 @@
 import { KymoError } from '../../core/errors.ts'
 import type { SessionHandle } from '../../core/session-store.ts'
+import { ReasonCode } from '../../wire/mqtt/v5/reason.ts'
 import type { Arrival } from './arrival.ts'
 import type { MqttHost } from './host.ts'
 import { keepProperties, storedMessage } from './message.ts'
@@ -7,7 +8,9 @@ import { qosOf } from './roster.ts'
 
 /**
  * Hands the store what it has to keep of a publish: for sessions, as its topic's retained message, and of QoS 2 (`handle`) its packet id. Returns the
- * ticket; 0: nothing is taken at the moment; undefined: it is too large, and counted.
+ * ticket; 0: nothing is taken at the moment; undefined: it is too large, and counted. Of what was not retained because too much is, its publisher is told
+ * (0x97), unless its reading was taken, or it is QoS 2 of a session that stays: there a refusal ends the exchange and frees the packet id, and after a crash
+ * nobody could tell its repetition from a new message.
  */
 export function storeArrival(host: MqttHost, tenant: string, arrival: Arrival, handle: SessionHandle | undefined): number | undefined {
   const { store, retained, counters, clock } = host
@@ -19,7 +22,11 @@ export function storeArrival(host: MqttHost, tenant: string, arrival: Arrival, h
   const message = storedMessage(tenant, route.topic, qosOf((flags >> 1) & 3), bytes.subarray(start, end), kept, clock)
   if (retain) retained.changed(tenant, route.topic)
   try {
-    if (handle === undefined) return store.publish({ message, recipients, retain })
+    if (handle === undefined) {
+      const stored = store.publish({ message, recipients, retain })
+      if (store.unretained && ticket === 0) arrival.reasonCode = ReasonCode.quotaExceeded
+      return stored
+    }
     return store.publish({ message, recipients, retain, inbound: { session: handle, packetId } })
   } catch (thrown) {
     if (!(thrown instanceof KymoError) || thrown.code !== 'record_too_large') throw thrown

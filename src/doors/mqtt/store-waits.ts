@@ -1,17 +1,17 @@
 import type { SessionStore } from '../../core/session-store.ts'
 import type { Waiting } from './host.ts'
 
-/** What a connection does once a change of its session is durable, in order. */
+/** What a connection does once a change of its session, or what it has announced to other processes, is durable: in order. */
 export class StoreWaits implements Waiting {
   listed = false
-  readonly #store: SessionStore
+  readonly #store: Pick<SessionStore, 'durable'>
   readonly #list: (waiting: Waiting) => void
   readonly #full: (full: boolean) => void
   readonly #max: number
   #waits: { readonly change: () => number; readonly done: () => void; ticket: number }[] = []
 
   /** `full` is called when `max` wait, and when they do no more. */
-  constructor(store: SessionStore, list: (waiting: Waiting) => void, max: number, full: (full: boolean) => void) {
+  constructor(store: Pick<SessionStore, 'durable'>, list: (waiting: Waiting) => void, max: number, full: (full: boolean) => void) {
     this.#store = store
     this.#list = list
     this.#max = max

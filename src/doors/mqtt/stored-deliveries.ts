@@ -1,4 +1,3 @@
-import type { Clock } from '../../core/env.ts'
 import type { SessionDelivery, SessionHandle, SessionInflight } from '../../core/session-store.ts'
 import { PacketType } from '../../wire/mqtt/packets.ts'
 import { ReasonCode } from '../../wire/mqtt/v5/reason.ts'
@@ -6,11 +5,12 @@ import { acknowledgement } from './answers.ts'
 import type { StoreWaits } from './store-waits.ts'
 import type { Parcel } from './message.ts'
 import type { Outbox } from './outbox.ts'
-import { outgoing } from './retained-target.ts'
+import type { KeptOutgoings } from './retained-target.ts'
 import type { Terms } from './terms.ts'
 import type { PacketWriter } from './writer.ts'
 
 const packetIdMax = 65_535
+const nothing: readonly SessionInflight[] = []
 
 /** `sending`: its packet id is not durable yet. `received`: PUBREC came. */
 type State = 'sending' | 'sent' | 'received'
@@ -27,11 +27,12 @@ export class StoredDeliveries {
   readonly #terms: Terms
   readonly #writer: PacketWriter
   readonly #waits: StoreWaits
-  readonly #clock: Clock
+  readonly #outgoings: KeptOutgoings
   readonly #max: number
   readonly #inflight = new Map<number, Inflight>()
-  /** What was under way before, not sent again yet [MQTT-4.4.0-1]. */
+  /** What was under way before; from `#againAt` on it was not sent again yet [MQTT-4.4.0-1]. */
   #again: readonly SessionInflight[]
+  #againAt = 0
   /** Packet ids of it: they are in use. */
   readonly #reserved: Set<number>
   #lastId = 0
@@ -46,7 +47,7 @@ export class StoredDeliveries {
     readonly terms: Terms
     readonly writer: PacketWriter
     readonly waits: StoreWaits
-    readonly clock: Clock
+    readonly outgoings: KeptOutgoings
     readonly max: number
   }) {
     this.#handle = o.handle
@@ -54,7 +55,7 @@ export class StoredDeliveries {
     this.#terms = o.terms
     this.#writer = o.writer
     this.#waits = o.waits
-    this.#clock = o.clock
+    this.#outgoings = o.outgoings
     this.#max = Math.min(o.max, o.terms.receiveMaximum)
     this.#again = o.handle.inflight
     this.#reserved = new Set(o.handle.inflight.map(({ packetId }) => packetId))
@@ -131,12 +132,13 @@ export class StoredDeliveries {
 
   /** False: there is nothing more. */
   #next(): boolean {
-    const [before, ...rest] = this.#again
+    const before = this.#again[this.#againAt]
     if (before !== undefined) {
-      this.#again = rest
+      this.#againAt++
       this.#resend(before)
       return true
     }
+    this.#again = nothing
     const [delivery] = this.#handle.take(1)
     if (delivery === undefined) return false
     this.#send(delivery)
@@ -182,12 +184,7 @@ export class StoredDeliveries {
 
   /** Undefined: longer than the client takes; it counts as delivered [MQTT-3.1.2-24] [MQTT-3.1.2-25]. */
   #parcel({ message, qos, retain, identifiers }: SessionDelivery): Parcel | undefined {
-    const form = outgoing(message, retain, this.#clock).parcel(
-      this.#terms.level === 5,
-      qos,
-      retain,
-      identifiers.length === 0 ? undefined : identifiers,
-    )
+    const form = this.#outgoings.of(message).parcel(this.#terms.level === 5, qos, retain, identifiers.length === 0 ? undefined : identifiers)
     return form.bytes.length > this.#terms.packetBytesMax ? undefined : form
   }
 

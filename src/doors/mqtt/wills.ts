@@ -7,10 +7,12 @@ import { expiryOf, forwarded } from '../../wire/mqtt/v5/forward.ts'
 import type { Will5 } from '../../wire/mqtt/v5/packets.ts'
 import type { MqttPrincipal } from './authorizer.ts'
 import type { Worker } from './effort.ts'
-import { deliverTo } from './fanout.ts'
+import { nobody } from './durable.ts'
+import { deliverTo, sizeOf } from './fanout.ts'
 import { Fifo } from './fifo.ts'
 import { contextOf } from './host.ts'
 import type { MqttHost, WillSink } from './host.ts'
+import { LargeFanout } from './large-fanout.ts'
 import { Outgoing, storedMessage, willProperties } from './message.ts'
 import type { KeptProperties } from './message.ts'
 
@@ -115,16 +117,35 @@ export class Wills implements WillSink, Worker {
   }
 
   #publish(from: HeldWill['from'], will: HeldWill['will'], properties: KeptProperties, due: DueWill | undefined): void {
-    const { topics, store, kept, counters, limits } = this.#host
+    const { limits, kept } = this.#host
+    const { topic, qos, retain, payload } = will
+    const match = this.#host.subscriptions(from.tenant).match(topic)
+    const then = (recipients: readonly SessionRecipient[]): void => this.#delivered(from, will, properties, due, recipients)
+    if (match.nodes.length === 0) return then(nobody)
+    const { forwarded: passed, expiresMs } = properties
+    const message = new Outgoing(topic, encodeText(topic), qos, retain, payload, 0, payload.length, passed, expiresMs)
+    if (sizeOf(match) > limits.fanoutPerTurn) {
+      const failed = (thrown: unknown): void => this.#failed(thrown, from.clientId)
+      const fan = new LargeFanout(this.#host, match, message, { tenant: from.tenant, done: () => then(fan.recipients), failed })
+      fan.begin()
+      if (fan.done) then(fan.recipients)
+    } else {
+      deliverTo(match, message, undefined)
+      then(kept.gathered())
+    }
+  }
+
+  /** It was handed to subscribers; `recipients`: sessions that the store is to keep it for. */
+  #delivered(
+    from: HeldWill['from'],
+    will: HeldWill['will'],
+    properties: KeptProperties,
+    due: DueWill | undefined,
+    recipients: readonly SessionRecipient[],
+  ): void {
+    const { topics, store, counters, limits } = this.#host
     const found = topics.match(will.topic)
     const { payload } = will
-    const match = this.#host.subscriptions(from.tenant).match(will.topic)
-    if (match.nodes.length > 0) {
-      const { forwarded: passed, expiresMs } = properties
-      const message = new Outgoing(will.topic, encodeText(will.topic), will.qos, will.retain, payload, 0, payload.length, passed, expiresMs)
-      deliverTo(match, message, undefined)
-    }
-    const recipients = kept.gathered()
     const clears = payload.length === 0 && will.retain
     if (found.telemetry && clears) counters.dropped.empty_retained.value++
     const submits = found.telemetry && found.refused === undefined && !clears
@@ -143,9 +164,13 @@ export class Wills implements WillSink, Worker {
       if (!held.submits && held.stores) held.stores = !this.#toStore(held)
       return !held.submits && !held.stores
     } catch (thrown) {
-      this.#logger.error('mqtt will failed', { client: held.from.clientId, error: String(thrown) })
+      this.#failed(thrown, held.from.clientId)
       return true
     }
+  }
+
+  #failed(thrown: unknown, client: string): void {
+    this.#logger.error('mqtt will failed', { client, error: String(thrown) })
   }
 
   #toGate({ from, will, device, array }: HeldWill): boolean {

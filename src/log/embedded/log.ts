@@ -3,7 +3,7 @@ import type { Env } from '../../core/env.ts'
 import type { KymoError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
 import type { Metrics } from '../../core/metrics.ts'
-import type { PartitionLag, ReaderOptions, Source, StreamLog } from '../../core/ports.ts'
+import type { PartitionLag, ReaderOptions, Source, StreamLog, TopicPlaces } from '../../core/ports.ts'
 import { Topic, type LogRecord, type Span } from '../../core/record.ts'
 import { Board } from './board.ts'
 import { claimDir } from './claim.ts'
@@ -202,6 +202,11 @@ class OpenLog implements EmbeddedLog {
     return await Promise.resolve([
       { partition: 0, earliest, committed, end, bytes: committed < end ? behind.bytes : 0, ...(oldestUs === undefined ? {} : { oldestUs }) },
     ])
+  }
+
+  async places(topic: string): Promise<TopicPlaces> {
+    const partitions = [{ partition: 0, earliest: this.earliest(topic), end: this.end(topic) }]
+    return await Promise.resolve({ log: this.id, partitions, bytes: this.bytes(topic) })
   }
 
   handle(): LogHandle {

@@ -79,7 +79,10 @@ export class LogReader implements Source {
   #start(start: ReaderOptions['start']): GroupPosition {
     const { board } = this.#side
     if (start === 'latest') return { offset: board.end(this.#topic), base: 0n, at: 0 }
-    if (typeof start === 'object') return { offset: start.offset, base: 0n, at: 0 }
+    if (typeof start === 'object') {
+      const offset = 'offset' in start ? start.offset : start.offsets.get(0)
+      return { offset: offset ?? board.end(this.#topic), base: 0n, at: 0 }
+    }
     return { offset: board.earliest(this.#topic), base: 0n, at: 0 }
   }
 

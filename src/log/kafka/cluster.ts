@@ -1,9 +1,21 @@
-import { Admin, Consumer, Producer, findErrorBy, CompressionAlgorithms, GroupProtocols, UserError, type GenericError } from '@platformatic/kafka'
+import {
+  Admin,
+  CompressionAlgorithms,
+  type CompressionAlgorithmValue,
+  ConnectionPool,
+  type ConnectionOptions,
+  ConfigResourceTypes,
+  Consumer,
+  Producer,
+  UserError,
+} from '@platformatic/kafka'
 import { randomUUID } from 'node:crypto'
-import { asKymoError, KymoError } from '../../core/errors.ts'
+import { isIP } from 'node:net'
 import type { Env } from '../../core/env.ts'
+import { KymoError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
 import { sleep } from '../../core/pump.ts'
+import { is, unavailable } from './faults.ts'
 import type { KafkaAddress } from './options.ts'
 
 export interface ClusterOptions {
@@ -11,9 +23,23 @@ export interface ClusterOptions {
   readonly address: KafkaAddress
   /** Before the names of topics and groups: several Kymos may share a cluster. */
   readonly prefix: string
-  /** Of topics that this process makes; there is no way back from more to fewer. */
-  readonly partitions: number
+  /** Of topics that this process makes, by their names without the prefix; there is no way back from more to fewer. 0: what the cluster does by itself. */
+  readonly partitions: number | ((topic: string) => number)
+  /** Of topics that this process makes; 0: what the cluster does by itself. */
   readonly replication: number
+  /** How long the cluster keeps what is in topics that this process makes; absent: what it does by itself. */
+  readonly retentionMs?: number
+  readonly compression?: Compression
+}
+
+export const compressions = ['zstd', 'lz4', 'gzip', 'none'] as const
+export type Compression = (typeof compressions)[number]
+
+const algorithms: Readonly<Record<Compression, CompressionAlgorithmValue>> = {
+  zstd: CompressionAlgorithms.ZSTD,
+  lz4: CompressionAlgorithms.LZ4,
+  gzip: CompressionAlgorithms.GZIP,
+  none: CompressionAlgorithms.NONE,
 }
 
 /** A topic as it is on the cluster. */
@@ -24,15 +50,28 @@ export interface KafkaTopic {
   readonly partitions: number
 }
 
-export type KafkaClient = Consumer<Buffer, Buffer, Buffer, Buffer>
-
-/** Where a partition is read and written. */
-export interface Leader {
-  readonly node: number
-  readonly epoch: number
+/** How a topic keeps what is acknowledged. */
+export interface TopicSetup {
+  readonly name: string
+  /** Of the cluster. */
+  readonly brokers: number
+  readonly partitions: number
+  /** Copies, and how many of them are up to date: of the partition that has fewest. */
+  readonly replicas: number
+  readonly inSync: number
+  /** So many must have a record before it is acknowledged. */
+  readonly minInSync: number
+  /** -1: for ever. */
+  readonly retentionMs: number
 }
 
-/** Connections to one Kafka cluster, and what is known of its topics. Errors of the client become `log_unavailable`. */
+export type KafkaClient = Consumer<Buffer, Buffer, Buffer, Buffer>
+export type KafkaProducer = Producer<Buffer, Buffer, Buffer, Buffer>
+
+/** With fewer copies a write that is acknowledged may be on one machine only. */
+const inSyncMin = 2
+
+/** Connections to one Kafka cluster, and what is known of its topics. Errors of the client become `log_unavailable` or `log_denied`. */
 export class KafkaCluster {
   readonly #o: ClusterOptions
   readonly #admin: Admin
@@ -40,76 +79,115 @@ export class KafkaCluster {
 
   constructor(o: ClusterOptions) {
     this.#o = o
-    this.#admin = new Admin(this.#base())
+    this.#admin = guarded(new Admin(this.#base()))
   }
 
   get admin(): Admin {
     return this.#admin
   }
 
+  get brokers(): KafkaAddress['brokers'] {
+    return this.#o.address.brokers
+  }
+
   groupId(group: string): string {
     return `${this.#o.prefix}${group}`
   }
 
-  producer(): Producer<Buffer, Buffer, Buffer, Buffer> {
+  producer(): KafkaProducer {
     // Sequence numbers of an idempotent producer make a try that is repeated by the client one record.
-    return new Producer({ ...this.#base(), idempotent: true, compression: CompressionAlgorithms.ZSTD, retries: 3, retryDelay: 200 })
+    const compression = algorithms[this.#o.compression ?? 'zstd']
+    const { kafkaProduceRequestMs: requestTimeout } = limits
+    return guarded(
+      new Producer({ ...this.#base(), idempotent: true, compression, retries: 3, retryDelay: 200, requestTimeout, timeout: requestTimeout }),
+    )
   }
 
   /** Reads without being in a group: partitions and places are whoever's that reads. */
   fetcher(): KafkaClient {
-    return new Consumer({ ...this.#base(), groupId: `${this.#o.prefix}none-${randomUUID()}`, minBytes: 1, maxBytes: limits.kafkaFetchBytesMax })
+    return guarded(
+      new Consumer({ ...this.#base(), groupId: `${this.#o.prefix}none-${randomUUID()}`, minBytes: 1, maxBytes: limits.kafkaFetchBytesMax }),
+    )
   }
 
-  /**
-   * A member of a group by KIP-848: partitions move one at a time, and nobody stops for it. The client joins only by way of a stream of its own, which is
-   * never read here: places and fetches are the reader's.
-   */
-  async member(group: string, { name }: KafkaTopic): Promise<KafkaClient> {
-    const member = new Consumer({ ...this.#base(), groupId: this.groupId(group), groupProtocol: GroupProtocols.CONSUMER })
-    try {
-      const stream = await member.consume({ topics: [name], autocommit: false, mode: 'committed', fallbackMode: 'earliest', maxBytes: 1 })
-      stream.on('error', () => undefined)
-      // It is made to flow after each rebalance.
-      stream.on('resume', () => void stream.pause())
-      return member
-    } catch (thrown) {
-      await member.close(true).catch(() => undefined)
-      throw thrown
-    }
+  /** Bare connections, for what the client has no good words for. Whoever asks closes them. */
+  connections(): ConnectionPool {
+    const pool = new ConnectionPool(clientId, this.#connection())
+    listen(pool)
+    return pool
   }
 
   /** The topic, made when it is not there. */
   topic(name: string): Promise<KafkaTopic> {
     let known = this.#topics.get(name)
     if (known === undefined) {
-      known = this.#open(`${this.#o.prefix}${name}`)
+      const { partitions, prefix } = this.#o
+      known = this.#open(`${prefix}${name}`, typeof partitions === 'number' ? partitions : partitions(name))
       this.#topics.set(name, known)
       known.catch(() => this.#topics.delete(name))
     }
     return known
   }
 
-  /** Leaders of the topic's partitions; `fresh`: as the cluster says now. */
-  async leaders({ name }: KafkaTopic, fresh: boolean): Promise<readonly Leader[]> {
+  /** Topics may not be what they were: removed, and perhaps made anew. Whoever needs one asks again. */
+  forget(): void {
+    this.#topics.clear()
+  }
+
+  /** The node that each partition is read and written at; `fresh`: as the cluster says now. */
+  async leaders({ name }: KafkaTopic, fresh: boolean): Promise<readonly number[]> {
     const metadata = await this.#admin.metadata({ topics: [name], forceUpdate: fresh })
-    return (metadata.topics.get(name)?.partitions ?? []).map(({ leader, leaderEpoch }) => ({ node: leader, epoch: leaderEpoch }))
+    return (metadata.topics.get(name)?.partitions ?? []).map(({ leader }) => leader)
+  }
+
+  /** How a topic is set up; undefined: it is not there, and is not made. Throws `log_unavailable` or `log_denied`. */
+  async inspect(name: string): Promise<TopicSetup | undefined> {
+    const full = `${this.#o.prefix}${name}`
+    try {
+      if ((await this.#lookUp(full)) === undefined) return undefined
+      const { topics, brokers } = await this.#admin.metadata({ topics: [full], forceUpdate: true })
+      const partitions = topics.get(full)?.partitions ?? []
+      const configurationKeys = ['min.insync.replicas', 'retention.ms']
+      const resources = [{ resourceType: ConfigResourceTypes.TOPIC, resourceName: full, configurationKeys }]
+      const [described] = await this.#admin.describeConfigs({ resources })
+      const numberOf = (key: string): number => Number(described?.configs.find((one) => one.name === key)?.value ?? Number.NaN)
+      return {
+        name: full,
+        brokers: brokers.size,
+        partitions: partitions.length,
+        replicas: Math.min(...partitions.map(({ replicas }) => replicas.length)),
+        inSync: Math.min(...partitions.map(({ isr }) => isr.length)),
+        minInSync: numberOf('min.insync.replicas'),
+        retentionMs: numberOf('retention.ms'),
+      }
+    } catch (thrown) {
+      throw unavailable(thrown)
+    }
+  }
+
+  /** One round trip: throws `log_unavailable` or `log_denied`. */
+  async probe(): Promise<void> {
+    try {
+      await this.#admin.metadata({ topics: [], forceUpdate: true })
+    } catch (thrown) {
+      throw unavailable(thrown)
+    }
   }
 
   async close(): Promise<void> {
     await this.#admin.close()
   }
 
-  async #open(name: string): Promise<KafkaTopic> {
+  async #open(name: string, partitions: number): Promise<KafkaTopic> {
     try {
       const there = await this.#lookUp(name)
       if (there !== undefined) return there
-      await this.#create(name)
+      await this.#create(name, partitions)
       // Brokers hear of it one after another.
-      for (let tries = 0; tries < 50; tries++) {
+      const { env } = this.#o
+      for (const until = env.clock.monotonicMs() + limits.kafkaTopicMs; env.clock.monotonicMs() < until; await sleep(env, 100)) {
         const made = await this.#lookUp(name)
         if (made !== undefined) return made
-        await sleep(this.#o.env, 100)
       }
     } catch (thrown) {
       throw unavailable(thrown)
@@ -117,11 +195,19 @@ export class KafkaCluster {
     throw new KymoError('log_unavailable', { detail: `Kafka has made the topic ${name} and does not tell of it.` })
   }
 
-  async #create(name: string): Promise<void> {
-    const { partitions, replication } = this.#o
-    const configs = [{ name: 'max.message.bytes', value: String(limits.kafkaMessageBytesMax) }]
+  async #create(name: string, partitions: number): Promise<void> {
+    const { replication, retentionMs } = this.#o
+    const configs = [
+      { name: 'max.message.bytes', value: String(limits.kafkaMessageBytesMax) },
+      // Retention counts from the writing: what a door took long ago (a dead letter that is replayed) would be gone at once.
+      { name: 'message.timestamp.type', value: 'LogAppendTime' },
+    ]
+    if (retentionMs !== undefined) configs.push({ name: 'retention.ms', value: String(retentionMs) })
+    if (replication > inSyncMin) configs.push({ name: 'min.insync.replicas', value: String(inSyncMin) })
     try {
-      await this.#admin.createTopics({ topics: [name], partitions, replicas: replication, configs })
+      // -1: the cluster's own default (KIP-464).
+      const own = (count: number): number => (count === 0 ? -1 : count)
+      await this.#admin.createTopics({ topics: [name], partitions: own(partitions), replicas: own(replication), configs })
     } catch (thrown) {
       // Another process was first.
       if (!is(thrown, 'TOPIC_ALREADY_EXISTS')) throw thrown
@@ -140,30 +226,45 @@ export class KafkaCluster {
     }
   }
 
-  #base(): ConstructorParameters<typeof Admin>[0] {
-    const { brokers, tls, sasl } = this.#o.address
+  #base() {
     return {
-      clientId: 'kymo',
-      bootstrapBrokers: brokers.map(({ host, port }) => ({ host, port })),
+      clientId,
+      bootstrapBrokers: this.brokers.map(({ host, port }) => ({ host, port })),
       // Who waits for an answer retries as it sees fit; the client only gets over a short change of leaders.
       retries: 2,
       retryDelay: 100,
-      connectTimeout: 5_000,
-      ...(tls ? { tls: {}, tlsServerName: true } : {}),
-      ...(sasl === undefined ? {} : { sasl }),
+      ...this.#connection(),
+    }
+  }
+
+  #connection(): ConnectionOptions {
+    const { tls, sasl } = this.#o.address
+    // An address of numbers is no name to ask for (RFC 6066, section 3).
+    const tlsServerName = this.brokers.some(({ host }) => isIP(host) === 0)
+    return {
+      connectTimeout: limits.kafkaConnectMs,
+      requestTimeout: limits.kafkaRequestMs,
+      ...(tls === undefined ? {} : { tls: { ...tls }, tlsServerName }),
+      ...(sasl === undefined ? {} : { sasl: { ...sasl, authBytesValidator } }),
     }
   }
 }
 
-/** Does an answer of the cluster say so (Kafka's protocol guide, "Error codes")? */
-export function is(thrown: unknown, code: string): boolean {
-  return thrown instanceof Error && findErrorBy<GenericError>(thrown, 'apiId', code) !== null
+const clientId = 'kymo'
+
+/** A refused token is answered by what is wrong with it (RFC 7628, section 3.2.2), which the client takes for a yes. SCRAM's answer it has checked itself. */
+function authBytesValidator(bytes: Buffer, done: (error: Error | null, bytes?: Buffer) => void): void {
+  const text = bytes.toString()
+  if (text.startsWith('{')) done(new Error(`The broker answers ${text.slice(0, 200)}.`))
+  else done(null, bytes)
 }
 
-/** What the client throws, as something that is tried again. */
-export function unavailable(thrown: unknown): KymoError {
-  if (thrown instanceof KymoError) return thrown
-  const causes = thrown instanceof AggregateError ? thrown.errors.map((one) => asKymoError(one).message) : []
-  const detail = [asKymoError(thrown).message, ...new Set(causes)].join(' ').slice(0, 500)
-  return new KymoError('log_unavailable', { detail: `Kafka: ${detail}`, retryAfterS: 1 })
+/** A connection tells of its errors by events, twice at times; one that nobody listens to would end the process. Each failed request throws besides. */
+function listen(pool: ConnectionPool): void {
+  pool.on('connecting', ({ connection }) => void connection.on('error', () => undefined))
+}
+
+function guarded<C extends { readonly connections: ConnectionPool }>(client: C): C {
+  listen(client.connections)
+  return client
 }

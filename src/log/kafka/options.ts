@@ -1,51 +1,107 @@
 import { KymoError } from '../../core/errors.ts'
 
-/** How a Kafka cluster is reached, as `log.url` says it. */
+/** How a Kafka cluster is reached: what `log.url` says, with what `kafka.*` adds. */
 export interface KafkaAddress {
   readonly brokers: readonly { readonly host: string; readonly port: number }[]
-  readonly tls: boolean
-  readonly sasl?: { readonly mechanism: SaslMechanism; readonly username?: string; readonly password?: string; readonly token?: string }
+  /** Speak TLS; what PEM there is in place of what Node brings along. */
+  readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string }
+  readonly sasl?: KafkaSasl
+}
+
+export interface KafkaSasl {
+  readonly mechanism: SaslMechanism
+  readonly username?: string
+  readonly password?: string
+  /** Of OAUTHBEARER; a function is asked at each authentication. */
+  readonly token?: string | (() => Promise<string>)
 }
 
 const saslMechanisms = ['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512', 'OAUTHBEARER'] as const
-type SaslMechanism = (typeof saslMechanisms)[number]
+export type SaslMechanism = (typeof saslMechanisms)[number]
 
-const defaultPort = 9092
-const known = new Set(['sasl', 'token'])
-
-function refuse(detail: string): never {
-  throw new KymoError('config_invalid', { detail: `log.url: ${detail}`, errors: [{ pointer: '/log/url', detail }] })
+/** What is set beside the URL; empty: nothing. */
+export interface KafkaCredentials {
+  /** Where it stands, for messages: `kafka`. */
+  readonly from: string
+  readonly sasl: string
+  readonly username: string
+  readonly password: string
+  readonly token?: string | (() => Promise<string>)
 }
 
-function brokerOf(text: string): { host: string; port: number } {
-  const match = /^(?:\[(?<six>[^\]]+)\]|(?<host>[^:]+))(?::(?<port>\d+))?$/.exec(text)
-  const host = match?.groups?.['six'] ?? match?.groups?.['host']
-  const port = Number(match?.groups?.['port'] ?? defaultPort)
-  if (host === undefined || port < 1 || port > 65_535) return refuse(`"${text}" is no host:port; for example kafka://one:9092,two:9092`)
-  return { host, port }
+const defaultPort = 9092
+const known = ['sasl', 'tls', 'token']
+
+/** `setting`: which one the address is of. */
+function refusal(setting: string, detail: string): KymoError {
+  return new KymoError('config_invalid', { detail: `${setting}: ${detail}`, errors: [{ pointer: `/${setting.replaceAll('.', '/')}`, detail }] })
 }
 
 /**
- * `kafka://one:9092,two:9092`, `kafkas://…` with TLS, `kafka://user:password@host?sasl=scram-sha-512`, `kafkas://host?sasl=oauthbearer&token=…`.
- * Throws `config_invalid` and names what is wrong, never the password.
+ * `kafka://one:9092,two:9092`, with TLS `kafkas://…` or `?tls=true`, `kafka://user:password@host?sasl=scram-sha-512`,
+ * `kafkas://host?sasl=oauthbearer&token=…`. `beside` fills what the URL leaves out. Throws `config_invalid` and names what is wrong, never a secret.
  */
-export function parseKafkaUrl(url: string): KafkaAddress {
+export function parseKafkaUrl(url: string, setting = 'log.url', beside?: KafkaCredentials): KafkaAddress {
+  const refuse = (detail: string): never => {
+    throw refusal(setting, detail)
+  }
   const match = /^(?<scheme>kafkas?):\/\/(?:(?<credentials>[^@/]*)@)?(?<hosts>[^/?]+)\/?(?:\?(?<query>.*))?$/.exec(url)
   if (match?.groups === undefined) return refuse('no address of Kafka; for example kafka://one:9092,two:9092')
   const { scheme, credentials, hosts = '', query = '' } = match.groups
-  const brokers = hosts.split(',').map(brokerOf)
+  const brokers = hosts.split(',').map((text) => brokerOf(text) ?? refuse(`"${text}" is no host:port; for example kafka://one:9092,two:9092`))
   const asked = new URLSearchParams(query)
-  for (const name of asked.keys()) if (!known.has(name)) refuse(`"${name}" is not known; sasl and token are`)
-  const tls = scheme === 'kafkas'
-  const [username, password] = (credentials ?? '').split(':').map(decodeURIComponent)
-  const named = asked.get('sasl')?.toUpperCase() ?? (username === undefined || username === '' ? undefined : 'PLAIN')
-  if (named === undefined) return { brokers, tls }
+  for (const name of asked.keys()) if (!known.includes(name)) refuse(`"${name}" is not known; ${known.join(', ')} are`)
+  const wanted = asked.get('tls') ?? String(scheme === 'kafkas')
+  if (wanted !== 'true' && wanted !== 'false') refuse('tls must be true or false')
+  if (wanted === 'false' && scheme === 'kafkas') refuse('kafkas:// is TLS, and tls=false forbids it')
+  const address = wanted === 'true' ? { brokers, tls: {} } : { brokers }
+  const [username = '', password = ''] = (credentials ?? '')
+    .split(':')
+    .map((text) => decoded(text) ?? refuse('user and password must be percent-encoded'))
+  const sasl = saslOf(
+    {
+      name: asked.get('sasl') ?? '',
+      username: username || (beside?.username ?? ''),
+      password: password || (beside?.password ?? ''),
+      token: asked.get('token') ?? beside?.token,
+      fallback: beside?.sasl ?? '',
+      places: beside === undefined ? 'user:password@' : `user:password@, or ${beside.from}.username and ${beside.from}.password`,
+    },
+    refuse,
+  )
+  return sasl === undefined ? address : { ...address, sasl }
+}
+
+interface Asked {
+  readonly name: string
+  readonly fallback: string
+  readonly username: string
+  readonly password: string
+  readonly token: KafkaSasl['token'] | undefined
+  readonly places: string
+}
+
+function saslOf({ name, fallback, username, password, token, places }: Asked, refuse: (detail: string) => never): KafkaSasl | undefined {
+  const named = (name || fallback || (username === '' ? '' : 'plain')).toUpperCase()
+  if (named === '') return undefined
   const mechanism = saslMechanisms.find((one) => one === named)
   if (mechanism === undefined) return refuse(`sasl must be one of ${saslMechanisms.join(', ').toLowerCase()}`)
-  if (mechanism === 'OAUTHBEARER') {
-    const token = asked.get('token')
-    return token === null ? refuse('sasl=oauthbearer needs token') : { brokers, tls, sasl: { mechanism, token } }
+  if (mechanism === 'OAUTHBEARER') return token === undefined || token === '' ? refuse('sasl=oauthbearer needs a token') : { mechanism, token }
+  if (username === '' || password === '') return refuse(`sasl=${mechanism.toLowerCase()} needs ${places}`)
+  return { mechanism, username, password }
+}
+
+function brokerOf(text: string): { readonly host: string; readonly port: number } | undefined {
+  const match = /^(?:\[(?<six>[^\]]+)\]|(?<host>[^:]+))(?::(?<port>\d+))?$/.exec(text)
+  const host = match?.groups?.['six'] ?? match?.groups?.['host']
+  const port = Number(match?.groups?.['port'] ?? defaultPort)
+  return host === undefined || port < 1 || port > 65_535 ? undefined : { host, port }
+}
+
+function decoded(text: string): string | undefined {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return undefined
   }
-  if (username === undefined || username === '' || password === undefined) return refuse(`sasl=${mechanism.toLowerCase()} needs user:password@`)
-  return { brokers, tls, sasl: { mechanism, username, password } }
 }

@@ -4,6 +4,8 @@ import type { FetchedRecord } from './messages.ts'
 export interface Fetched {
   readonly offset: bigint
   readonly record: FetchedRecord
+  /** The message's time in Kafka, epoch ms. */
+  readonly timestampMs: number
   readonly bytes: number
 }
 
@@ -15,12 +17,15 @@ interface Outstanding {
 
 /** Set in the attributes of a batch that holds marks of transactions, which are no records (Kafka's message format 2). */
 const controlBatch = 1 << 5
+const appendTime = 1 << 3
 /** Of a record beside its value, roughly. */
 const recordBytes = 64
 
 /** What a reader has of one partition: fetched and not delivered, delivered and not acknowledged. */
 export class PartitionQueue {
   readonly partition: number
+  /** False once the group has given the partition to another: what is acknowledged then is none of its concern. */
+  owned = true
   /** Next offset to fetch. */
   fetchFrom: bigint
   bytes = 0
@@ -51,7 +56,9 @@ export class PartitionQueue {
         // A batch is fetched whole, from its first record on.
         if (offset < this.fetchFrom || (batch.attributes & controlBatch) !== 0) continue
         const bytes = (record.value?.length ?? 0) + recordBytes
-        this.#records.push({ offset, record, bytes })
+        // LogAppendTime: the broker's, one for the whole batch.
+        const at = (batch.attributes & appendTime) === 0 ? batch.firstTimestamp + record.timestampDelta : batch.maxTimestamp
+        this.#records.push({ offset, record, timestampMs: Number(at), bytes })
         this.bytes += bytes
       }
       const end = batch.firstOffset + BigInt(batch.lastOffsetDelta) + 1n

@@ -1,68 +1,79 @@
-import type { Env } from '../../core/env.ts'
 import { KymoError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
-import type { ReaderOptions, Source } from '../../core/ports.ts'
+import type { ReaderOptions } from '../../core/ports.ts'
 import { sleep } from '../../core/pump.ts'
-import type { Delivery } from '../../core/record.ts'
-import { ReaderKeys } from '../../wire/batch/decode.ts'
-import { is, unavailable, type KafkaClient, type KafkaCluster, type KafkaTopic } from './cluster.ts'
+import type { Span } from '../../core/record.ts'
+import type { KafkaTopic } from './cluster.ts'
+import { nobody } from './coordinator.ts'
+import { is, unavailable } from './faults.ts'
 import type { GroupOffsets } from './group-offsets.ts'
-import { recordOf } from './messages.ts'
-import { PartitionQueue } from './partition-queue.ts'
+import { GroupMember } from './member.ts'
+import { PartitionFetcher } from './partition-fetcher.ts'
+import { PartitionQueue, type Fetched } from './partition-queue.ts'
+import type { ReaderSide } from './reader-side.ts'
 
-export interface ReaderSide {
-  readonly cluster: KafkaCluster
-  readonly env: Env
-  group(topic: KafkaTopic, name: string): GroupOffsets
-  /** First and next offset of each partition. */
-  ends(topic: KafkaTopic, at: 'earliest' | 'latest'): Promise<ReadonlyMap<number, bigint>>
+/** A run of records on loan, as `Delivery`. */
+export interface KafkaDelivery<R> {
+  readonly records: readonly R[]
+  readonly span: Span
+  ack(): void
+  nack(cause: KymoError): void
 }
 
-/** How long a fetch waits at the broker for something to come. */
-const fetchWaitMs = 500
-/** How often the assignment of a group is looked at. */
-const assignmentEveryMs = 100
-const retryMs = { first: 100, max: 5_000 }
+export interface Decoded<R> {
+  /** Undefined: it is passed over. */
+  readonly record: R | undefined
+  /** Nothing is committed before this has come to pass. */
+  readonly after?: Promise<void>
+}
+/** `where` names the record for messages. What it throws ends the reader. */
+export type Decode<R> = (fetched: Fetched, where: string, signal: AbortSignal) => Decoded<R>
+
+/** Without news it is looked whether all is as it was so often. */
+const idleMs = 500
+
+export function allOf({ partitions }: KafkaTopic): number[] {
+  return Array.from({ length: partitions }, (_, partition) => partition)
+}
 
 /**
  * Reads a topic: all of its partitions, or those that its group gives it. A delivery is of one partition; deliveries of several partitions take turns.
  * Of a group, the place that is kept is the first offset that is not acknowledged; what moves to another member comes again there from that place on.
  */
-export class KafkaReader implements Source {
+export class KafkaReader<R> {
   readonly #side: ReaderSide
   readonly #options: ReaderOptions
-  readonly #keys = new ReaderKeys()
+  readonly #decode: Decode<R>
   readonly #end: Promise<ReadonlyMap<number, bigint>> | undefined
   readonly #bytesMax: number
   #queues = new Map<number, PartitionQueue>()
+  /** Partitions that the group has given and that have no queue yet. */
+  readonly #added = new Set<number>()
   /** Where a reader without a group goes on, by partition. */
-  #positions = new Map<number, bigint>()
-  readonly #fetching = new Set<number>()
-  #failed: KymoError | undefined
-  #failures = 0
-  #staleLeaders = false
+  #positions: Map<number, bigint> | undefined
+  #placed = false
   #open = false
   #closed = false
   #nacked = false
-  #started = false
   #turn = -1
-  #wake: () => void = () => undefined
+  #woken = false
+  #rouse: () => void = () => undefined
 
   /** `end`: of the topic when the reader was asked for, for one that starts at the latest. */
-  constructor(side: ReaderSide, options: ReaderOptions, end: Promise<ReadonlyMap<number, bigint>> | undefined) {
+  constructor(side: ReaderSide, options: ReaderOptions, decode: Decode<R>, end?: Promise<ReadonlyMap<number, bigint>>) {
     this.#side = side
+    this.#decode = decode
     this.#end = end
     end?.catch(() => undefined)
     this.#options = options
     this.#bytesMax = Math.max(1, options.batch?.bytesMax ?? limits.deliveryBytesMax)
   }
 
-  open(signal: AbortSignal): AsyncIterable<Delivery> {
+  open(signal: AbortSignal): AsyncIterable<KafkaDelivery<R>> {
     if (this.#open) throw new KymoError('bug', { detail: 'A reader of the log is open already; it serves one consumer at a time.' })
     if (this.#closed) throw new KymoError('shutting_down')
     this.#open = true
     this.#nacked = false
-    this.#failed = undefined
     return this.#run(signal)
   }
 
@@ -72,54 +83,114 @@ export class KafkaReader implements Source {
     await Promise.resolve()
   }
 
-  async *#run(signal: AbortSignal): AsyncGenerator<Delivery, void, void> {
-    const { cluster, env } = this.#side
+  async *#run(signal: AbortSignal): AsyncGenerator<KafkaDelivery<R>, void, void> {
+    const { cluster } = this.#side
     const abort = (): void => this.#wake()
     signal.addEventListener('abort', abort)
-    let fetcher: KafkaClient | undefined
-    let member: KafkaClient | undefined
-    let offsets: GroupOffsets | undefined
     try {
-      const topic = await this.#retried(signal, () => cluster.topic(this.#options.topic))
-      if (topic === undefined) return
-      fetcher = cluster.fetcher()
-      fetcher.topics.track(topic.name)
-      const { group } = this.#options
-      if (group !== undefined) {
-        offsets = this.#side.group(topic, group)
-        await offsets.settled()
-        if (!(await this.#placed(topic, offsets, signal))) return
-        member = await this.#retried(signal, () => cluster.member(group, topic))
-        if (member === undefined) return
-        offsets.member = member
-      } else if ((await this.#retried(signal, async () => (await this.#all(topic), true))) === undefined) return
-      let lookMs = Number.NEGATIVE_INFINITY
       while (!this.#over(signal)) {
-        if (member !== undefined && offsets !== undefined && env.clock.monotonicMs() - lookMs >= assignmentEveryMs) {
-          lookMs = env.clock.monotonicMs()
-          await this.#assigned(topic, member, offsets, signal)
-        }
-        await this.#fetch(topic, fetcher, signal)
-        if (this.#failed !== undefined) throw this.#failed
-        const queue = this.#ready()
-        if (queue === undefined) {
-          await this.#sleep(signal, assignmentEveryMs)
-          continue
-        }
-        await this.#gather(queue, topic, fetcher, signal)
-        if (this.#over(signal) || this.#queues.get(queue.partition) !== queue) continue
-        yield this.#delivery(queue, topic, offsets)
+        const topic = await this.#retried(signal, () => cluster.topic(this.#options.topic))
+        if (topic === undefined) return
+        yield* this.#options.group === undefined ? this.#readAll(topic, signal) : this.#readGroup(topic, this.#options.group, signal)
       }
     } finally {
       signal.removeEventListener('abort', abort)
-      for (const [partition, queue] of this.#queues) this.#positions.set(partition, queue.position)
-      this.#queues = new Map()
-      await offsets?.settled()
-      if (offsets !== undefined) offsets.member = undefined
-      await member?.close(true).catch(() => undefined)
-      await fetcher?.close(true).catch(() => undefined)
       this.#open = false
     }
+  }
+
+  /** Without a group. */
+  async *#readAll(topic: KafkaTopic, signal: AbortSignal): AsyncGenerator<KafkaDelivery<R>, void, void> {
+    const positions = this.#positions ?? (await this.#retried(signal, () => this.#start(topic)))
+    if (positions === undefined) return
+    this.#positions = new Map(positions)
+    this.#queues = new Map([...positions].map(([partition, from]) => [partition, new PartitionQueue(partition, from)]))
+    try {
+      yield* this.#deliveries(topic, signal, undefined)
+    } finally {
+      for (const [partition, queue] of this.#queues) this.#positions?.set(partition, queue.position)
+      this.#queues.clear()
+    }
+  }
+
+  async *#readGroup(topic: KafkaTopic, group: string, signal: AbortSignal): AsyncGenerator<KafkaDelivery<R>, void, void> {
+    const offsets = this.#side.group(topic, group)
+    await offsets.settled()
+    if (!(await this.#place(topic, offsets, signal))) return
+    const dropped = (partition: number): void => {
+      const queue = this.#queues.get(partition)
+      if (queue !== undefined) queue.owned = false
+      this.#queues.delete(partition)
+      this.#added.delete(partition)
+    }
+    const member = new GroupMember(this.#side.env, offsets.coordinator, topic, {
+      revoked: async (partitions) => {
+        partitions.forEach(dropped)
+        await offsets.settled()
+      },
+      assigned: (partitions) => {
+        for (const partition of partitions) this.#added.add(partition)
+        this.#wake()
+      },
+      lost: () => {
+        for (const partition of [...this.#queues.keys(), ...this.#added]) {
+          dropped(partition)
+          offsets.drop(partition)
+        }
+      },
+    })
+    const part = offsets.join(() => member.as)
+    member.start()
+    try {
+      yield* this.#deliveries(topic, signal, offsets)
+    } finally {
+      // First what is acknowledged, while it is a member still.
+      await offsets.settled()
+      await member.leave()
+      part()
+      this.#queues.clear()
+      this.#added.clear()
+    }
+  }
+
+  async *#deliveries(topic: KafkaTopic, signal: AbortSignal, offsets: GroupOffsets | undefined): AsyncGenerator<KafkaDelivery<R>, void, void> {
+    const { cluster, env } = this.#side
+    const current = (queue: PartitionQueue): boolean => this.#queues.get(queue.partition) === queue
+    const wake = (): void => this.#wake()
+    const ends: ReaderSide['ends'] = (...asked) => this.#side.ends(...asked)
+    const fetcher = new PartitionFetcher({ cluster, env, topic, queues: () => this.#queues.values(), ends, wake })
+    try {
+      while (!this.#over(signal)) {
+        this.#woken = false
+        if (offsets !== undefined && this.#added.size > 0) await this.#begin(topic, offsets, signal)
+        await this.#retried(signal, () => fetcher.fill())
+        if (fetcher.failed !== undefined) throw fetcher.failed
+        if (fetcher.moved && (await this.#moved(topic, signal))) return
+        fetcher.moved = false
+        const queue = this.#ready()
+        if (queue === undefined) {
+          await this.#sleep(signal, idleMs)
+          continue
+        }
+        await this.#gather(queue, fetcher, signal)
+        if (!this.#over(signal) && current(queue)) yield this.#delivery(queue, topic, offsets, signal)
+      }
+    } finally {
+      await fetcher.close()
+    }
+  }
+
+  /** True: the topic was removed and made anew, so that what is known of it is void. Brokers that have not heard of a new topic yet say the same. */
+  async #moved(topic: KafkaTopic, signal: AbortSignal): Promise<boolean> {
+    const { cluster, env } = this.#side
+    cluster.forget()
+    const now = await this.#retried(signal, () => cluster.topic(this.#options.topic))
+    if (now === undefined || now.id === topic.id) return false
+    env.logger.error('a topic of the log was removed, and is another one now: it is read from its beginning', { topic: topic.name })
+    for (const queue of this.#queues.values()) queue.owned = false
+    this.#queues.clear()
+    this.#positions = new Map(allOf(now).map((partition) => [partition, 0n]))
+    return true
   }
 
   #over(signal: AbortSignal): boolean {
@@ -128,108 +199,59 @@ export class KafkaReader implements Source {
 
   /** Tries for ever while the cluster does not answer; undefined: no longer wanted. */
   async #retried<T>(signal: AbortSignal, task: () => Promise<T>): Promise<T | undefined> {
-    for (let waitMs = retryMs.first; !this.#over(signal); waitMs = Math.min(retryMs.max, waitMs * 2)) {
+    const { env } = this.#side
+    for (let waitMs: number = limits.kafkaRetryFirstMs; !this.#over(signal); waitMs = Math.min(limits.kafkaRetryMaxMs, waitMs * 2)) {
       try {
         return await task()
       } catch (thrown) {
         const error = unavailable(thrown)
         if (error.kind !== 'unavailable') throw error
-        this.#side.env.logger.warn(error.message, { code: error.code, topic: this.#options.topic })
-        await sleep(this.#side.env, waitMs * (0.5 + this.#side.env.random.next() / 2), signal)
+        env.logger.warn(error.message, { code: error.code, topic: this.#options.topic })
+        await sleep(env, waitMs * (0.5 + env.random.next() / 2), signal)
       }
     }
     return undefined
   }
 
-  /** Where a group stands is written down before the first record is read: another start than `committed` holds once. */
-  async #placed(topic: KafkaTopic, offsets: GroupOffsets, signal: AbortSignal): Promise<boolean> {
-    const { start } = this.#options
-    if (this.#started || start === 'committed') return true
-    const from = await this.#retried(signal, () => this.#start(topic))
-    if (from === undefined) return false
-    for (const [partition, offset] of from) offsets.commit(partition, offset)
-    await offsets.settled()
-    return (this.#started = true)
+  /** Where a group stands is written down before the first record is read: another start than `committed` holds once. False: no longer wanted. */
+  async #place(topic: KafkaTopic, offsets: GroupOffsets, signal: AbortSignal): Promise<boolean> {
+    if (this.#placed || this.#options.start === 'committed') return true
+    const placed = await this.#retried(signal, async () => {
+      const places = await this.#start(topic)
+      try {
+        await offsets.coordinator.commit(() => nobody, topic.name, places)
+      } catch (thrown) {
+        // Other members have begun, and say where it stands.
+        if (!is(thrown, 'UNKNOWN_MEMBER_ID')) throw thrown
+      }
+      return true
+    })
+    return (this.#placed = placed === true)
   }
 
   async #start(topic: KafkaTopic): Promise<ReadonlyMap<number, bigint>> {
     const { start } = this.#options
-    if (typeof start === 'object') return new Map(Array.from({ length: topic.partitions }, (_, partition) => [partition, start.offset]))
-    if (start !== 'latest') return this.#side.ends(topic, 'earliest')
+    if (typeof start === 'object' && 'offsets' in start) return start.offsets
+    if (typeof start === 'object') return new Map(allOf(topic).map((partition) => [partition, start.offset]))
+    if (start !== 'latest') return this.#side.ends(topic, allOf(topic), 'earliest')
     // One that could not be asked for then is asked for now.
-    return (await this.#end?.catch(() => undefined)) ?? this.#side.ends(topic, 'latest')
+    return (await this.#end?.catch(() => undefined)) ?? this.#side.ends(topic, allOf(topic), 'latest')
   }
 
-  async #all(topic: KafkaTopic): Promise<void> {
-    if (!this.#started) this.#positions = new Map(await this.#start(topic))
-    this.#started = true
-    this.#queues = new Map([...this.#positions].map(([partition, from]) => [partition, new PartitionQueue(partition, from)]))
-  }
-
-  /** Follows the group: partitions that went are dropped with what was fetched of them, new ones begin where the group stands. */
-  async #assigned(topic: KafkaTopic, member: KafkaClient, offsets: GroupOffsets, signal: AbortSignal): Promise<void> {
-    const mine = new Set(member.assignments?.find((one) => one.topic === topic.name)?.partitions)
-    for (const partition of this.#queues.keys()) if (!mine.has(partition)) this.#queues.delete(partition)
-    const added = [...mine].filter((partition) => !this.#queues.has(partition))
-    if (added.length === 0) return
+  /** Partitions that are new here begin where the group stands. */
+  async #begin(topic: KafkaTopic, offsets: GroupOffsets, signal: AbortSignal): Promise<void> {
+    const added = [...this.#added]
     const places = await this.#retried(signal, async () => ({
-      committed: await offsets.committed(),
-      earliest: await this.#side.ends(topic, 'earliest'),
+      committed: await offsets.committed(added),
+      earliest: await this.#side.ends(topic, added, 'earliest'),
     }))
     if (places === undefined) return
     for (const partition of added) {
+      // It may have gone again meanwhile.
+      if (!this.#added.delete(partition)) continue
       const from = places.committed.get(partition) ?? places.earliest.get(partition) ?? 0n
       this.#queues.set(partition, new PartitionQueue(partition, from))
     }
-  }
-
-  /** Sees to it that each broker is asked for what there is room for. */
-  async #fetch(topic: KafkaTopic, fetcher: KafkaClient, signal: AbortSignal): Promise<void> {
-    const hungry = [...this.#queues.values()].filter((queue) => queue.bytes < limits.kafkaReadAheadBytes)
-    if (hungry.length === 0) return
-    const leaders = await this.#retried(signal, () => this.#side.cluster.leaders(topic, this.#staleLeaders))
-    if (leaders === undefined) return
-    this.#staleLeaders = false
-    const byNode = Map.groupBy(hungry, (queue) => leaders[queue.partition]?.node ?? -1)
-    for (const [node, queues] of byNode) {
-      if (node < 0 || this.#fetching.has(node)) continue
-      this.#fetching.add(node)
-      void this.#ask(topic, fetcher, node, queues)
-        .catch((thrown: unknown) => this.#failedFetch(thrown))
-        .finally(() => (this.#fetching.delete(node), this.#wake()))
-    }
-  }
-
-  async #ask(topic: KafkaTopic, fetcher: KafkaClient, node: number, queues: readonly PartitionQueue[]): Promise<void> {
-    const partitions = queues.map(({ partition, fetchFrom }) => ({
-      partition,
-      fetchOffset: fetchFrom,
-      partitionMaxBytes: limits.kafkaReadAheadBytes,
-      currentLeaderEpoch: -1,
-      lastFetchedEpoch: -1,
-    }))
-    const answer = await fetcher.fetch({ node, topics: [{ topicId: topic.id, partitions }], maxWaitTime: fetchWaitMs })
-    this.#failures = 0
-    for (const { partitionIndex, records } of answer.responses.flatMap((one) => one.partitions)) {
-      const queue = queues.find((one) => one.partition === partitionIndex)
-      // One that was taken away meanwhile is not this reader's any more.
-      if (queue !== undefined && this.#queues.get(partitionIndex) === queue) queue.add(records ?? [])
-    }
-  }
-
-  async #failedFetch(thrown: unknown): Promise<void> {
-    if (!this.#open) return
-    if (is(thrown, 'OFFSET_OUT_OF_RANGE')) {
-      this.#failed = new KymoError('log_corrupt', {
-        detail: `${this.#options.topic}: Kafka no longer has the records where this reader stands; its retention has passed the group ${this.#options.group ?? '(none)'}.`,
-        facts: { topic: this.#options.topic },
-      })
-      return
-    }
-    const error = unavailable(thrown)
-    this.#side.env.logger.warn(error.message, { code: error.code, topic: this.#options.topic })
-    this.#staleLeaders = true
-    await sleep(this.#side.env, Math.min(retryMs.max, retryMs.first * 2 ** Math.min(this.#failures++, 10)))
   }
 
   /** The next partition, in turns, that has something. */
@@ -240,18 +262,20 @@ export class KafkaReader implements Source {
     return next
   }
 
-  async #gather(queue: PartitionQueue, topic: KafkaTopic, fetcher: KafkaClient, signal: AbortSignal): Promise<void> {
+  async #gather(queue: PartitionQueue, fetcher: PartitionFetcher, signal: AbortSignal): Promise<void> {
     const { lingerMs = 0 } = this.#options.batch ?? {}
-    const until = this.#side.env.clock.monotonicMs() + (typeof lingerMs === 'function' ? lingerMs() : lingerMs)
-    while (queue.bytes < this.#bytesMax && !this.#over(signal) && this.#failed === undefined) {
-      const left = until - this.#side.env.clock.monotonicMs()
+    const { clock } = this.#side.env
+    const until = clock.monotonicMs() + (typeof lingerMs === 'function' ? lingerMs() : lingerMs)
+    while (queue.bytes < this.#bytesMax && queue.owned && !this.#over(signal) && fetcher.failed === undefined) {
+      const left = until - clock.monotonicMs()
       if (left <= 0) return
-      await this.#fetch(topic, fetcher, signal)
-      await this.#sleep(signal, Math.min(left, assignmentEveryMs))
+      this.#woken = false
+      await this.#retried(signal, () => fetcher.fill())
+      await this.#sleep(signal, Math.min(left, idleMs))
     }
   }
 
-  #delivery(queue: PartitionQueue, topic: KafkaTopic, offsets: GroupOffsets | undefined): Delivery {
+  #delivery(queue: PartitionQueue, topic: KafkaTopic, offsets: GroupOffsets | undefined, signal: AbortSignal): KafkaDelivery<R> {
     const { records, first, next } = queue.take(this.#bytesMax)
     const { partition } = queue
     let settled = false
@@ -259,15 +283,19 @@ export class KafkaReader implements Source {
       if (settled) throw new KymoError('bug', { detail: 'A delivery was acknowledged twice.' })
       settled = true
     }
+    const acknowledge = (): void => {
+      const place = queue.acknowledge(first)
+      if (place !== undefined && queue.owned) offsets?.commit(partition, place)
+    }
+    const decoded = records.map((one) => this.#decode(one, `${topic.name}, partition ${partition}, offset ${one.offset}`, signal))
+    const after = decoded.flatMap((one) => one.after ?? [])
     return {
-      records: records.map(({ offset, record }) =>
-        recordOf(record, this.#options.topic, offset, `${topic.name}, partition ${partition}, offset ${offset}`, this.#keys),
-      ),
+      records: decoded.flatMap(({ record }) => record ?? []),
       span: { log: topic.id, topic: this.#options.topic, partition, first, next },
       ack: () => {
         once()
-        const place = queue.acknowledge(first)
-        if (place !== undefined) offsets?.commit(partition, place)
+        if (after.length === 0) acknowledge()
+        else void Promise.all(after).then(acknowledge, () => undefined)
       },
       nack: () => {
         once()
@@ -277,15 +305,21 @@ export class KafkaReader implements Source {
     }
   }
 
+  #wake(): void {
+    this.#woken = true
+    this.#rouse()
+  }
+
+  /** Until something has happened since the last look, or `ms`. */
   async #sleep(signal: AbortSignal, ms: number): Promise<void> {
-    if (this.#over(signal)) return
+    if (this.#over(signal) || this.#woken) return
     await new Promise<void>((resolve) => {
       const timer = this.#side.env.clock.after(ms, resolve)
-      this.#wake = () => {
+      this.#rouse = () => {
         timer.cancel()
         resolve()
       }
     })
-    this.#wake = () => undefined
+    this.#rouse = () => undefined
   }
 }

@@ -1,7 +1,7 @@
 import type { DuckDBConnection } from '@duckdb/node-api'
 import fs from 'node:fs'
 import type { Mark } from './ledger.ts'
-import { createTables, hot, takeOver, takeOverAtLast } from './schema.ts'
+import { createTables, hot, hotBlockBytes, takeOver, takeOverAtLast } from './schema.ts'
 import { quoted } from './sealed/format.ts'
 
 const catalog = 'next'
@@ -35,7 +35,7 @@ export class NextHot {
     try {
       if (this.#state === 'none') {
         for (const end of ['', '.wal']) fs.rmSync(this.file + end, { force: true })
-        await connection.run(`ATTACH ${quoted(this.file)} AS ${catalog} (RECOVERY_MODE no_wal_writes)`)
+        await connection.run(`ATTACH ${quoted(this.file)} AS ${catalog} (BLOCK_SIZE ${hotBlockBytes}, RECOVERY_MODE no_wal_writes)`)
         this.#state = 'attached'
       }
       await connection.run('BEGIN')

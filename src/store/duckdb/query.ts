@@ -6,8 +6,9 @@ import type { QueryPage, RangeQuery } from '../../core/ports.ts'
 import { readBytes, readDoubles, readLongs, readUints } from './chunk.ts'
 import { engineError } from './database.ts'
 import type { Dictionary } from './dictionary.ts'
+import { answerOfFew } from './few.ts'
 import type { SourcesLease, StoreFiles } from './files.ts'
-import { needsOf, planRange, windowedRowsMax, type RangePlan, type Window } from './range-plan.ts'
+import { needsOf, planRange, widened, windowedRowsMax, type RangePlan, type Window } from './range-plan.ts'
 import { columnsOf, rangeSql, tellsPartial } from './range-sql.ts'
 import { hot } from './schema.ts'
 import type { SeriesState } from './series-state.ts'
@@ -54,6 +55,14 @@ export async function* runRange(parts: QueryParts, query: RangeQuery, signal: Ab
       begun = await begin(parts, connection, query, undefined, signal)
       if (begun === undefined) return
       const { plan, lease } = begun
+      const few = await answerOfFew(connection, plan, lease.sources, query.limit)
+      if (few !== undefined) {
+        await release()
+        lease.release()
+        begun = undefined
+        yield* few
+        return
+      }
       const result = await connection.stream(rangeSql(plan, lease, query.limit))
       for (let page = await nextPage(plan, result, signal); page !== undefined; page = await nextPage(plan, result, signal)) yield page
       return
@@ -62,8 +71,9 @@ export async function* runRange(parts: QueryParts, query: RangeQuery, signal: Ab
     for (let left = query.limit, window: Window | undefined; ;) {
       begun = await begin(parts, connection, query, window, signal)
       if (begun === undefined) break
-      left -= await take(begun, connection, left, pages, signal)
-      window = begun.plan.rest
+      const found = await take(begun, connection, left, pages, signal)
+      left -= found
+      window = widened(begun.plan.rest, left / found)
       if (left <= 0 || window === undefined) break
       await connection.run('ROLLBACK')
       begun.lease.release()
@@ -86,6 +96,12 @@ export async function* runRange(parts: QueryParts, query: RangeQuery, signal: Ab
 
 /** Adds the whole answer of a plan to `pages` (at most 3 MB): its place is free again, however slow its reader is. Returns the number of rows. */
 async function take({ plan, lease }: Begun, connection: DuckDBConnection, limit: number, pages: QueryPage[], signal: AbortSignal): Promise<number> {
+  const few = await answerOfFew(connection, plan, lease.sources, limit)
+  if (signal.aborted) throw abortError(signal)
+  if (few !== undefined) {
+    pages.push(...few)
+    return few.reduce((sum, page) => sum + page.rows, 0)
+  }
   let rows = 0
   const result = await connection.run(rangeSql(plan, lease, limit))
   for (let page = await nextPage(plan, result, signal); page !== undefined; page = await nextPage(plan, result, signal)) {

@@ -16,6 +16,8 @@ const behindUs = 2 * hourUs
 export const sketchedFromUs = 48 * hourUs
 const firstWindowUs = 10 * minuteUs
 const widerWindow = 8
+/** What was found in a window tells nothing of one that is so many times as wide. */
+const widestWindow = 4096
 /** Up to this many rows are looked for window by window; more are streamed from the whole range. */
 export const windowedRowsMax = limits.queryRowsMax + 1
 
@@ -35,7 +37,7 @@ export interface QuantilePart extends Omit<Part, 'from'> {
   readonly rawFromUs: number
 }
 
-/** Where a page of raw rows is looked for next, and how wide the window before it was. */
+/** Where a page of raw rows is looked for next, and how wide a window of it. */
 export interface Window extends Between {
   readonly widthUs: number
 }
@@ -199,18 +201,24 @@ function clipped(query: RangeQuery, ids: Uint32Array, cells: Float64Array): Betw
 
 /**
  * A page of the newest rows is mostly found in the last minutes, while the engine, left alone, would read from the oldest on: so
- * the range is read in windows, each this much wider than the one before.
+ * the range is read in windows, each this much wider than the one before, or wider still (`widened`).
  */
 function nextWindow(
   { fromUs, toUs }: Between,
   order: RangeQuery['order'],
-  before: number | undefined,
+  widthUs = firstWindowUs,
 ): { readonly now: Between; readonly rest: Window | undefined } {
-  const widthUs = before === undefined ? firstWindowUs : before * widerWindow
   if (toUs - fromUs <= 2 * widthUs) return { now: { fromUs, toUs }, rest: undefined }
+  const wider = widerWindow * widthUs
   return order === 'asc'
-    ? { now: { fromUs, toUs: fromUs + widthUs }, rest: { fromUs: fromUs + widthUs, toUs, widthUs } }
-    : { now: { fromUs: toUs - widthUs, toUs }, rest: { fromUs, toUs: toUs - widthUs, widthUs } }
+    ? { now: { fromUs, toUs: fromUs + widthUs }, rest: { fromUs: fromUs + widthUs, toUs, widthUs: wider } }
+    : { now: { fromUs: toUs - widthUs, toUs }, rest: { fromUs, toUs: toUs - widthUs, widthUs: wider } }
+}
+
+/** The rest, of which the next window is wide enough for what is lacking, so many times what this one had, if rows are as dense there. */
+export function widened(rest: Window | undefined, lacking: number): Window | undefined {
+  if (rest === undefined || !(lacking > 0 && lacking < widestWindow)) return rest
+  return { ...rest, widthUs: Math.max(rest.widthUs, Math.ceil(((1.1 * lacking) / widerWindow) * rest.widthUs)) }
 }
 
 interface Group {

@@ -6,6 +6,8 @@ export const storeFormat = 4
 
 /** The catalog name under which the file being written is attached. */
 export const hot = 'hot'
+/** The engine's own; of a file that is there it must be the one that it was made with. */
+export const hotBlockBytes = 262_144
 
 /** Of each width: its rollup rows, and those that count instead of them. */
 export const tableNames = {

@@ -1,10 +1,19 @@
 import type { Between, RollupSources, RowSources, SketchSources } from './source-types.ts'
 import { hot, tableNames } from './schema.ts'
+import type { GroupScan } from './sealed/scan.ts'
 import { binsOfRows, type SealedSources } from './sealed/sources.ts'
 import { integers, timestamp, type Level } from './sql.ts'
 
 /** The columns of a rollup row after series and bucket. */
 export const rollupValues = 'n, sum, m2, min, max, first, first_ts, last, last_ts'
+
+/** Base rows of few series. */
+export interface FewSources {
+  /** Each `SELECT series, ts, v, flags`. */
+  readonly narrow: readonly string[]
+  readonly groups: readonly GroupScan[]
+  readonly count: number
+}
 
 /**
  * The files that hold the store's rows at one moment: the hot file, those that wait to be sealed, and sealed ones. This is the one place that
@@ -35,6 +44,14 @@ export class Sources {
       late: [...of('r.series, r.ts, r.v, r.flags, r.seq, r.text, r.meta', 'late'), ...(sealed?.late ?? [])],
       texts: [...of('r.series, r.ts, r.text, r.meta', 'texts'), ...(sealed?.texts ?? [])],
     }
+  }
+
+  /** Base rows of at most `fewMax` series as they lie; `count`: about how many of them are sealed. */
+  few(ids: ArrayLike<number>, between: Between): FewSources {
+    const sealed = this.#sealed?.few(ids, between)
+    const where = `${only(ids)} ${during('r.ts', between)}`
+    const own = this.#catalogs.map((catalog) => `SELECT r.series, r.ts, r.v, r.flags FROM ${catalog}.readings r ${where}`)
+    return { narrow: [...own, ...(sealed?.narrow ?? [])], groups: sealed?.groups ?? [], count: sealed?.count ?? 0 }
   }
 
   /** Each `SELECT series, ts`: rows that came late, or may have (those of sealed files, where they are not told apart). */

@@ -1,28 +1,25 @@
 import { randomUUID } from 'node:crypto'
-import path from 'node:path'
 import type pg from 'pg'
 import type { Env } from '../../core/env.ts'
 import { KymoError, toPlainError } from '../../core/errors.ts'
+import { limits } from '../../core/limits.ts'
 import { openPostgres, postgresError, type Postgres } from '../pg/client.ts'
-import { migrate, migrationsIn } from '../pg/migrate.ts'
+import { metaMigrations } from '../pg/components.ts'
+import { migrate } from '../pg/migrate.ts'
 import { BatchedMeta, type SharedMetaStore } from './batched.ts'
 import { unexpected } from './checks.ts'
 import type { CallOutcome, EncodedWrite, ListAnswer, ListQuery, StoredText } from './calls.ts'
 import type { DocumentsEngine } from './engine.ts'
 
-/** One for the transaction under way, the others for reads. */
-const connectionsMax = 4
 /** Rows of a list that are fetched at a time: `metaAnswerBytesMax` is looked at between two. */
 const pageRows = 1_000
-
-export const metaMigrations = migrationsIn(path.join(import.meta.dirname, 'migrations'))
 
 /**
  * Opens the metadata of a database (docs/format/meta.md), and brings its tables to this version. Many processes may have it open. Rejects with
  * `store_format` (a newer program was here) or `store_unavailable`.
  */
 export async function openPostgresMeta(o: { readonly url: string; readonly env: Env }): Promise<SharedMetaStore> {
-  const db = openPostgres({ url: o.url, connectionsMax })
+  const db = openPostgres({ url: o.url, connectionsMax: limits.postgresMetaMax })
   try {
     await migrate(db, 'meta', metaMigrations)
   } catch (thrown) {
@@ -96,7 +93,7 @@ class PostgresDocuments implements DocumentsEngine {
 
   async #query<R extends pg.QueryResultRow>(text: string, values: readonly unknown[]): Promise<pg.QueryResult<R>> {
     try {
-      return await this.#db.pool.query<R>(text, [...values])
+      return await this.#db.query<R>(text, values)
     } catch (thrown) {
       throw postgresError(thrown)
     }

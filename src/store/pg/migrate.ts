@@ -1,8 +1,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
-import type pg from 'pg'
 import { KymoError } from '../../core/errors.ts'
-import type { Postgres } from './client.ts'
+import { postgresError, type Postgres } from './client.ts'
 
 /** One step forward: `0001-documents.sql` in the folder of migrations of its component. */
 export interface Migration {
@@ -37,16 +36,34 @@ export async function migrate(db: Postgres, component: string, migrations: reado
     await client.query(
       'CREATE TABLE IF NOT EXISTS migration (component text, version int, name text NOT NULL, at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (component, version))',
     )
-    const at = await versionOf(client, component)
-    if (at > newest) throw new KymoError('store_format', { detail: `PostgreSQL has version ${at} of ${component}; this program knows ${newest}.` })
+    const at = await versionOf((text, values) => client.query(text, [...values]), component)
+    refuseNewer(component, at, newest)
     for (const { version, name, sql } of migrations.filter((one) => one.version > at)) {
       await client.query(sql)
       await client.query('INSERT INTO migration (component, version, name) VALUES ($1, $2, $3)', [component, version, name])
     }
-  })
+  }, 'patient')
 }
 
-async function versionOf(client: Pick<pg.Pool, 'query'>, component: string): Promise<number> {
-  const { rows } = await client.query<{ version: number | null }>('SELECT max(version) AS version FROM migration WHERE component = $1', [component])
+/** Steps that a start would take. Changes nothing. Rejects as `migrate` does. */
+export async function pendingMigrations(db: Postgres, component: string, migrations: readonly Migration[]): Promise<readonly Migration[]> {
+  try {
+    const { rows } = await db.query<{ there: boolean }>(`SELECT to_regclass('migration') IS NOT NULL AS there`)
+    const at = rows[0]?.there === true ? await versionOf((text, values) => db.query(text, values), component) : 0
+    refuseNewer(component, at, migrations.at(-1)?.version ?? 0)
+    return migrations.filter(({ version }) => version > at)
+  } catch (thrown) {
+    throw postgresError(thrown)
+  }
+}
+
+function refuseNewer(component: string, at: number, newest: number): void {
+  if (at > newest) throw new KymoError('store_format', { detail: `PostgreSQL has version ${at} of ${component}; this program knows ${newest}.` })
+}
+
+type Ask = (text: string, values: readonly unknown[]) => Promise<{ readonly rows: readonly { readonly version: number | null }[] }>
+
+async function versionOf(ask: Ask, component: string): Promise<number> {
+  const { rows } = await ask('SELECT max(version) AS version FROM migration WHERE component = $1', [component])
   return rows[0]?.version ?? 0
 }

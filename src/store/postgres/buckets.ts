@@ -71,6 +71,8 @@ class Pages {
   readonly #keys: readonly SeriesKey[]
   readonly #aggregations: readonly Aggregation[]
   readonly #place: ReadonlyMap<string, number>
+  /** A bucket has numbers and yet no quantile. */
+  #partial = false
   #series: number[] = []
   #times: number[] = []
   #columns: number[][]
@@ -95,7 +97,11 @@ class Pages {
   add(page: Columns, i: number): void {
     this.#series.push(page.numbers[0]![i]!)
     this.#times.push(this.#timeOf(page, i))
-    this.#aggregations.forEach((name, c) => this.#columns[c]!.push(this.#value(name, page, i)))
+    this.#aggregations.forEach((name, c) => {
+      const value = this.#value(name, page, i)
+      this.#columns[c]!.push(value)
+      if (value !== value && isQuantile(name)) this.#partial = true
+    })
     this.rows++
   }
 
@@ -108,7 +114,9 @@ class Pages {
 
   take(): QueryPage {
     const columns = Object.fromEntries(this.#aggregations.map((name, c) => [name, Float64Array.from(this.#columns[c]!)]))
-    const page = { rows: this.rows, keys: this.#keys, series: Uint32Array.from(this.#series), timeUs: Float64Array.from(this.#times), columns }
+    const whole = { rows: this.rows, keys: this.#keys, series: Uint32Array.from(this.#series), timeUs: Float64Array.from(this.#times), columns }
+    const page: QueryPage = this.#partial ? { ...whole, partial: true } : whole
+    this.#partial = false
     this.rows = 0
     this.#series = []
     this.#times = []

@@ -10,9 +10,11 @@ import { Turn } from '../turn.ts'
 import { copyInto } from './copy-in.ts'
 import { erase } from './erase.ts'
 import { Partitions } from './partitions.ts'
+import { deviceSql, upsertMessages, wideSql } from './layout.ts'
 import { recompute, rollupTable } from './recompute.ts'
 import { field, SeriesCache, width } from './series-cache.ts'
-import { bucketOf, instant, rollupColumns } from './sql.ts'
+import { goneLock } from './gone.ts'
+import { bucketOf, instant, microseconds, rollupColumns } from './sql.ts'
 import { Stage, target } from './stage.ts'
 
 export interface CommitArgument {
@@ -23,6 +25,9 @@ export interface CommitArgument {
 }
 
 const dayUs = 86_400e6
+/** `no place`: a row has no partition. `collided`: an identity that was told to be new is there already. Of both, nothing was done. */
+type Outcome = 'done' | 'no place' | 'collided'
+const triesMax = 4
 
 /** What this process keeps of one span between its commits. */
 interface Owner {
@@ -40,6 +45,8 @@ interface SpanRow {
   readonly next: string
   readonly writer: string
   readonly revoked: string
+  /** Before it readings have gone; microseconds. */
+  readonly gone: string | null
 }
 
 /** Commits of any number of spans, one at a time of each. */
@@ -47,14 +54,16 @@ export class Commits {
   readonly #db: Postgres
   readonly #env: Env
   readonly #keep: KeepMinutes
+  readonly #columns: number
   readonly #process: string
   readonly #partitions: Partitions
   readonly #owners = new Map<string, Owner>()
 
-  constructor(db: Postgres, env: Env, keep: KeepMinutes) {
+  constructor(db: Postgres, env: Env, { keep, columns }: { readonly keep: KeepMinutes; readonly columns: number }) {
     this.#db = db
     this.#env = env
     this.#keep = keep
+    this.#columns = columns
     this.#process = env.random.uuid()
     this.#partitions = new Partitions(db)
   }
@@ -65,13 +74,22 @@ export class Commits {
     await owner.turn.run(async () => {
       if (signal.aborted) throw abortError(signal)
       const days = daysOf(c.tables)
-      await this.#partitions.ensure({ readings: days, rollup_1m: days, rollup_1h: days }, this.#env.clock.nowUs())
-      for (const upsert of [false, true]) {
-        if (!(await this.#db.transaction((client) => this.#transaction(client, owner, c, upsert)))) continue
-        owner.dirty = false
-        return
+      const outcomes: Outcome[] = []
+      let samples = owner.cache.narrow
+      // Once more where samples have no partition, where retention has removed one, and where rows are there already.
+      while (outcomes.length < triesMax) {
+        const wanted = { messages: days, rollup_1m: days, rollup_1h: days, ...(samples ? { samples: days } : {}) }
+        await this.#partitions.ensure(wanted, this.#env.clock.nowUs())
+        const upsert = outcomes.includes('collided')
+        const outcome = await this.#db.transaction((client) => this.#transaction(client, owner, c, { days, upsert }))
+        if (outcome === 'done') {
+          owner.dirty = false
+          return
+        }
+        if (outcome === 'no place') samples = true
+        outcomes.push(outcome)
       }
-      throw new KymoError('bug', { detail: 'Rows collide that were to take the place of each other.' })
+      throw new KymoError('bug', { detail: `Rows do not go in: ${outcomes.join(', ')}.` })
     })
   }
 
@@ -79,36 +97,49 @@ export class Commits {
     const name = JSON.stringify([log, topic, partition])
     let owner = this.#owners.get(name)
     if (owner === undefined) {
-      owner = { turn: new Turn(), stage: new Stage(this.#keep), cache: new SeriesCache(), revoked: undefined, dirty: false }
+      owner = { turn: new Turn(), stage: new Stage(this.#keep), cache: new SeriesCache(this.#columns), revoked: undefined, dirty: false }
       this.#owners.set(name, owner)
     }
     return owner
   }
 
-  /** False: an identity that was told to be new is there already, and nothing was done. */
-  async #transaction(client: pg.PoolClient, owner: Owner, c: CommitArgument, upsert: boolean): Promise<boolean> {
+  async #transaction(
+    client: pg.PoolClient,
+    owner: Owner,
+    c: CommitArgument,
+    { days, upsert }: { readonly days: Iterable<number>; readonly upsert: boolean },
+  ): Promise<Outcome> {
     const span = await this.#lock(client, c.span)
     if (owner.dirty || span.writer !== this.#process || span.revoked !== owner.revoked) {
-      owner.cache = new SeriesCache()
+      owner.cache = new SeriesCache(this.#columns)
       owner.revoked = span.revoked
     }
     owner.dirty = true
     const { cache, stage } = owner
     for (const { keys, series, rows } of [...c.tables.late, ...c.tables.readings, ...c.tables.rollups]) cache.of(keys, series, rows)
     await cache.adopt(client, span.id)
-    stage.add(c.tables, cache, upsert)
-    if (!(await write(client, owner))) return false
+    if (cache.narrow && !this.#partitions.has('samples', days)) {
+      await client.query('ROLLBACK; BEGIN')
+      return 'no place'
+    }
+    stage.add(c.tables, cache, { upsert, goneUs: span.gone === null ? 0 : Number(span.gone) })
+    const outcome = await write(client, owner)
+    if (outcome === 'no place') this.#partitions.forget()
+    if (outcome !== 'done') return outcome
     if (c.erase !== undefined) await erase(client, c.erase)
     for (const state of c.states ?? []) await keepState(client, span.id, state)
     await client.query('UPDATE span SET next = $2, writer = $3 WHERE id = $1', [span.id, c.span.next, this.#process])
-    return true
+    return 'done'
   }
 
   /** The span under its lock, which is made when nobody has seen this log; `span_conflict` where the store is not at its first offset. */
   async #lock(client: pg.PoolClient, { log, topic, partition, first }: Span): Promise<SpanRow> {
     const named = [log, topic, partition]
+    // What is gone does not move on meanwhile (retention.ts).
+    await client.query('SELECT pg_advisory_xact_lock_shared($1)', [goneLock])
     const find = async (): Promise<SpanRow | undefined> => {
-      const sql = 'SELECT id, next, writer, revoked FROM span WHERE log = $1 AND topic = $2 AND part = $3 FOR UPDATE'
+      const sql = `SELECT id, next, writer, revoked, (SELECT ${microseconds('before')} FROM expired WHERE kind = 'raw') AS gone
+        FROM span WHERE log = $1 AND topic = $2 AND part = $3 FOR UPDATE`
       const { rows } = await client.query<SpanRow>(sql, named)
       return rows[0]
     }
@@ -145,35 +176,49 @@ function daysOf(tables: Tables): Set<number> {
   return days
 }
 
-/** Unique violation (PostgreSQL, appendix A). */
-const collides = (thrown: unknown): boolean => thrown instanceof Error && 'code' in thrown && thrown.code === '23505'
+/** Unique violation, and a row for which there is no partition (PostgreSQL, appendix A). */
+const outcomeOf = new Map<unknown, Outcome>([
+  ['23505', 'collided'],
+  ['23514', 'no place'],
+])
 
-async function write(client: pg.PoolClient, { stage, cache }: Owner): Promise<boolean> {
-  await upsertRows(client, stage.ahead)
+async function write(client: pg.PoolClient, owner: Owner): Promise<Outcome> {
   try {
-    await copyInto(client, target.plain, stage.plain)
-    await copyInto(client, target.worded, stage.worded)
+    await writeRows(client, owner)
+    return 'done'
   } catch (thrown) {
-    if (!collides(thrown)) throw thrown
+    const outcome = thrown instanceof Error && 'code' in thrown ? outcomeOf.get(thrown.code) : undefined
+    if (outcome === undefined) throw thrown
     await client.query('ROLLBACK; BEGIN')
-    return false
+    return outcome
   }
+}
+
+async function writeRows(client: pg.PoolClient, { stage, cache }: Owner): Promise<void> {
+  await upsertRows(client, stage.ahead)
+  await copyInto(client, target.messages(stage.columns), stage.messages)
+  await copyInto(client, target.wordedMessages, stage.wordedMessages)
+  await copyInto(client, target.plain, stage.plain)
+  await copyInto(client, target.worded, stage.worded)
   await upsertRows(client, stage.late)
   for (const level of ['minute', 'hour'] as const) await copyInto(client, `${rollupTable[level]} (${rollupColumns})`, stage.rollups[level])
   await notePending(client, stage)
   if (!stage.ranges.empty) await recompute(client, stage.ranges)
   await changeSeries(client, stage, cache)
-  return true
 }
 
-/** By way of a table of this connection, whose rows go with the transaction: COPY knows no ON CONFLICT, and takes an import's rows at a third of the cost. */
+/**
+ * By way of a table of this connection, whose rows go with the transaction: COPY knows no ON CONFLICT, and takes an import's rows at a third of the
+ * cost.
+ */
 async function upsertRows(client: pg.PoolClient, rows: Stage['late']): Promise<void> {
   if (rows.rows === 0) return
   await client.query(`CREATE TEMP TABLE IF NOT EXISTS incoming (seq int, time timestamptz, value float8, series int, flags smallint, text text, meta text)
     ON COMMIT DELETE ROWS; TRUNCATE incoming`)
   await copyInto(client, target.incoming, rows)
-  await client.query(`INSERT INTO readings (time, value, series, flags, text, meta)
-    SELECT DISTINCT ON (series, time) time, value, series, flags, text, meta FROM incoming ORDER BY series, time, seq DESC
+  await client.query(upsertMessages())
+  await client.query(`INSERT INTO samples (time, value, series, flags, text, meta)
+    SELECT DISTINCT ON (series, time) time, value, series, flags, text, meta FROM incoming WHERE series > 0 ORDER BY series, time, seq DESC
     ON CONFLICT (series, time) DO UPDATE SET value = excluded.value, flags = excluded.flags, text = excluded.text, meta = excluded.meta`)
 }
 
@@ -198,9 +243,13 @@ async function changeSeries(client: pg.PoolClient, { changed }: Stage, { cells }
   const slots = [...changed]
   const time = (us: number): string | null => (Number.isFinite(us) ? instant(us) : null)
   await client.query(
-    `UPDATE series s SET first = coalesce(w.first, s.first), minute_from = w.minute_from
-      FROM unnest($1::int[], $2::timestamptz[], $3::timestamptz[]) AS w (id, first, minute_from) WHERE s.id = w.id`,
-    [slots.map((slot) => of(slot, 'id')), slots.map((slot) => time(of(slot, 'first'))), slots.map((slot) => time(of(slot, 'minuteFrom')))],
+    `UPDATE series s SET first = coalesce(w.first, s.first), minute_from = w.minute_from, seen = w.seen, ahead = w.ahead
+      FROM unnest($1::int[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[]) AS w (id, first, minute_from, seen, ahead)
+      WHERE s.id = w.id`,
+    [
+      slots.map((slot) => of(slot, 'id')),
+      ...(['first', 'minuteFrom', 'seen', 'ahead'] as const).map((name) => slots.map((slot) => time(of(slot, name)))),
+    ],
   )
 }
 
@@ -225,6 +274,8 @@ async function distrust(client: pg.PoolClient, span: number, topic: string): Pro
     await client.query(`INSERT INTO pending (series, step, bucket)
       SELECT DISTINCT s.id, ${step}, ${bucketOf(step * 1e6, 'r.time')}
       FROM (SELECT id, coalesce((SELECT max(bucket) + interval '${step} seconds' FROM ${table} r WHERE r.series = series.id), '-infinity') AS closed FROM series) s
-      JOIN readings r ON r.series = s.id AND r.time >= s.closed ON CONFLICT DO NOTHING`)
+      CROSS JOIN LATERAL (SELECT time FROM samples WHERE series = s.id AND s.id > 0 AND time >= s.closed
+        UNION ALL SELECT m.time FROM messages m WHERE s.id < 0 AND m.device = ${deviceSql('s.id')} AND m.time >= s.closed AND ${wideSql('s.id', 'm').there}) r
+      ON CONFLICT DO NOTHING`)
   }
 }

@@ -4,6 +4,8 @@ import type pg from 'pg'
 /** Microseconds from the epoch of Unix to that of PostgreSQL, 1 January 2000. */
 export const epochUs = 946_684_800_000_000
 const two32 = 4_294_967_296
+/** Of the type text (pg_type.dat). */
+const textOid = 25
 
 /** "PGCOPY\n\377\r\n\0", no flags, no extension: PostgreSQL, COPY, "Binary Format". */
 const header = Buffer.from('5047434f50590aff0d0a000000000000000000', 'hex')
@@ -56,10 +58,22 @@ export class CopyRows {
     this.#at += 12
   }
 
+  /** As its upper and lower 32 bits; 0 is NULL. */
+  bits(high: number, low: number): void {
+    if (high === 0 && low === 0) {
+      this.null()
+      return
+    }
+    this.#view.setInt32(this.#at, 8)
+    this.#view.setInt32(this.#at + 4, high)
+    this.#view.setInt32(this.#at + 8, low)
+    this.#at += 12
+  }
+
   /** NaN is NULL: a row of text has no number. */
   float8(value: number): void {
     if (value !== value) {
-      this.#null()
+      this.null()
       return
     }
     this.#view.setInt32(this.#at, 8)
@@ -70,7 +84,7 @@ export class CopyRows {
   /** NULL where there is none. */
   text(value: string | undefined): void {
     if (value === undefined) {
-      this.#null()
+      this.null()
       return
     }
     const length = Buffer.byteLength(value)
@@ -80,16 +94,28 @@ export class CopyRows {
     this.#at += 4 + this.#bytes.write(value, this.#at + 4, length)
   }
 
+  /** A text[] of one dimension, as array_send writes it; `undefined` is NULL. */
+  texts(values: readonly (string | undefined)[]): void {
+    this.#room(24 + 4 * values.length + 64)
+    const start = this.#at
+    for (const word of [0, 1, 1, textOid, values.length, 1]) {
+      this.#view.setInt32(this.#at, word)
+      this.#at += 4
+    }
+    for (const value of values) this.text(value)
+    this.#view.setInt32(start, this.#at - start - 4)
+  }
+
+  null(): void {
+    this.#view.setInt32(this.#at, -1)
+    this.#at += 4
+  }
+
   /** The whole of it; valid until the next change. */
   finish(): Buffer {
     this.#room(2)
     this.#view.setInt16(this.#at, -1)
     return this.#bytes.subarray(0, this.#at + 2)
-  }
-
-  #null(): void {
-    this.#view.setInt32(this.#at, -1)
-    this.#at += 4
   }
 
   #room(bytes: number): void {

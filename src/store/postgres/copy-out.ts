@@ -16,7 +16,8 @@ const headerBytes = 19
 const two32 = 4_294_967_296
 
 /**
- * Runs a statement and gives its rows, at most `pageRows` at a time, as COPY's binary format brings them: nothing is parsed from text, and the server waits
+ * Runs a statement and gives its rows, at most `pageRows` at a time, as COPY's binary format brings them: nothing is parsed from text, and the server
+ * waits
  * for a slow reader. Whoever leaves before the end must close the connection.
  */
 export async function* copyOut(

@@ -3,7 +3,8 @@ import { Flag, type Batch, type SeriesKey } from '../../core/batch.ts'
 import { limits } from '../../core/limits.ts'
 import type { SeriesInfo, SeriesMatch, SeriesPage } from '../../core/ports.ts'
 import type { Postgres } from '../pg/client.ts'
-import { place } from './series-cache.ts'
+import { place } from './adopt.ts'
+import { deviceSql, wideSql } from './layout.ts'
 import { matched, matching, reading, type Reading } from './reading.ts'
 import { ints, microseconds } from './sql.ts'
 
@@ -22,12 +23,10 @@ async function* latestIn(from: Reading, match: SeriesMatch): AsyncGenerator<Batc
   const builder = new BatchBuilder(found, Math.max(1, ids.length))
   for (let first = 0; first < ids.length; first += atOnce) {
     const some = ids.subarray(first, first + atOnce)
-    const newest = (where: string): string =>
-      `(SELECT time, value, flags, text FROM readings WHERE series = s.id AND ${where} ORDER BY time DESC LIMIT 1)`
-    const sql = `SELECT s.rank, coalesce(r.time, a.time), CASE WHEN r.time IS NULL THEN a.value ELSE r.value END,
-        coalesce(r.flags, a.flags), CASE WHEN r.time IS NULL THEN a.text ELSE r.text END
-      FROM unnest(${ints(some)}) WITH ORDINALITY AS s (id, rank) LEFT JOIN LATERAL ${newest(`flags & ${Flag.clockAhead} = 0`)} r ON true
-      LEFT JOIN LATERAL ${newest('r.time IS NULL')} a ON true WHERE coalesce(r.time, a.time) IS NOT NULL ORDER BY s.rank`
+    const sql = `SELECT * FROM (${[
+      ...(some.some((id) => id > 0) ? [latestSamples(some)] : []),
+      ...(some.some((id) => id < 0) ? [latestMessages(some)] : []),
+    ].join(' UNION ALL ')}) r ORDER BY rank`
     for await (const { rows, numbers, texts } of from.pages({ sql, types: ['int8', 'time', 'float8', 'int2', 'text'] }, limits.queryPageRows)) {
       for (let i = 0; i < rows; i++) {
         const series = found.push(keys[first + numbers[0]![i]! - 1]!) - 1
@@ -40,9 +39,56 @@ async function* latestIn(from: Reading, match: SeriesMatch): AsyncGenerator<Batc
   yield builder.view()
 }
 
+const listed = (ids: Int32Array): string => `unnest(${ints(ids)}) WITH ORDINALITY AS s (id, rank)`
+
+function latestSamples(ids: Int32Array): string {
+  const newest = (where: string): string =>
+    `(SELECT time, value, flags, text FROM samples WHERE series = s.id AND ${where} ORDER BY time DESC LIMIT 1)`
+  return `SELECT s.rank, ${firstOf(['r', 'a', 'h'])} FROM ${listed(ids)} LEFT JOIN LATERAL ${newest(`flags & ${Flag.clockAhead} = 0`)} r ON true
+    LEFT JOIN LATERAL ${newest('r.time IS NULL')} a ON true ${ofHours('r.time IS NULL AND a.time IS NULL')}
+    WHERE s.id > 0 AND coalesce(r.time, a.time, h.time) IS NOT NULL`
+}
+
+/** Columns of the first of these rows that is there. */
+function firstOf(names: readonly string[]): string {
+  const of = (column: string): string =>
+    `CASE ${names.map((name) => `WHEN ${name}.time IS NOT NULL THEN ${name}.${column}`).join(' ')} END AS ${column}`
+  return ['time', 'value', 'flags', 'text'].map(of).join(', ')
+}
+
+/** Where retention has taken the readings, the last number is still known. */
+function ofHours(where: string): string {
+  return `LEFT JOIN LATERAL (SELECT last_time AS time, last AS value, 0::int2 AS flags, NULL::text AS text FROM rollup_1h
+    WHERE series = s.id AND ${where} ORDER BY bucket DESC LIMIT 1) h ON true`
+}
+
+/** In the hour that `series` says, and only where nothing is left of it, in all: a device may have sent much since it last sent this. */
+function latestMessages(ids: Int32Array): string {
+  const { value, flags, text, there } = wideSql('s.id', 'm')
+  const newest = (where: string): string => `(SELECT m.time, ${value} AS value, ${flags} AS flags, ${text} AS text
+    FROM messages m WHERE m.device = ${deviceSql('s.id')} AND ${there} AND ${where} ORDER BY m.time DESC LIMIT 1)`
+  const plausible = `${flags} & ${Flag.clockAhead} = 0`
+  return `SELECT s.rank, ${firstOf(['r', 'o', 'a', 'h'])} FROM ${listed(ids)} JOIN series x ON x.id = s.id
+    LEFT JOIN LATERAL ${newest(`${plausible} AND m.time >= x.seen AND m.time < x.seen + interval '1 hour'`)} r ON true
+    LEFT JOIN LATERAL ${newest(`r.time IS NULL AND m.time < x.seen AND ${plausible}`)} o ON true
+    LEFT JOIN LATERAL ${newest('r.time IS NULL AND o.time IS NULL')} a ON true ${ofHours('r.time IS NULL AND o.time IS NULL AND a.time IS NULL')}
+    WHERE s.id < 0 AND coalesce(r.time, o.time, a.time, h.time) IS NOT NULL`
+}
+
+/** The newest reading of series `s`, whatever its clock. */
+function lastTime(): string {
+  const { there } = wideSql('s.id', 'm')
+  const newest = (where: string): string =>
+    `(SELECT m.time FROM messages m WHERE s.id < 0 AND m.device = ${deviceSql('s.id')} AND ${there} AND ${where} ORDER BY m.time DESC LIMIT 1)`
+  return `coalesce((SELECT time FROM samples WHERE series = s.id AND s.id > 0 ORDER BY time DESC LIMIT 1),
+    ${newest(`m.time >= greatest(s.seen, s.ahead) AND m.time < greatest(s.seen, s.ahead) + interval '1 hour'`)}, ${newest('true')},
+    (SELECT last_time FROM rollup_1h WHERE series = s.id ORDER BY bucket DESC LIMIT 1))`
+}
+
 interface Info extends SeriesKey {
   readonly first: string
-  readonly last: string
+  /** NULL: all its readings have gone. */
+  readonly last: string | null
 }
 
 export async function seriesOf(db: Postgres, match: SeriesMatch, signal: AbortSignal, page: SeriesPage | undefined): Promise<readonly SeriesInfo[]> {
@@ -66,13 +112,16 @@ async function* seriesIn({ client }: Reading, match: SeriesMatch, page: SeriesPa
     const { rows } = await client.query<Info & { readonly id: number; readonly place: Buffer }>(
       `SELECT s.id, s.place, s.tenant, s.device, s.metric, ${microseconds('s.first')} AS first, ${microseconds('r.time')} AS last
         FROM (SELECT * FROM series WHERE ${where} AND ${behind} ORDER BY place, id LIMIT ${Math.min(left, atOnce)}) s
-        CROSS JOIN LATERAL (SELECT time FROM readings WHERE series = s.id ORDER BY time DESC LIMIT 1) r ORDER BY s.place, s.id`,
+        CROSS JOIN LATERAL (SELECT ${lastTime()} AS time OFFSET 0) r ORDER BY s.place, s.id`,
       parameters,
     )
-    yield rows.map(({ tenant, device, metric, first, last }) => ({ key: { tenant, device, metric }, firstUs: Number(first), lastUs: Number(last) }))
+    const infos = rows.flatMap(({ tenant, device, metric, first, last }) =>
+      last === null ? [] : [{ key: { tenant, device, metric }, firstUs: Number(first), lastUs: Number(last) }],
+    )
+    if (infos.length > 0) yield infos
     const end = rows.at(-1)
     if (end === undefined) return
     after = { place: end.place, id: end.id }
-    left -= rows.length
+    left -= infos.length
   }
 }

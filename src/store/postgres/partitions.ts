@@ -1,20 +1,15 @@
 import type pg from 'pg'
 import type { Postgres } from '../pg/client.ts'
 import { instant } from './sql.ts'
-
-/** Partitioned tables and the shortest range of their partitions. */
-export const partitioned = { readings: 'day', rollup_1m: 'day', rollup_1h: 'month' } as const
-export type Partitioned = keyof typeof partitioned
+import { partitioned, type Between, type Partition, type Partitioned } from './tables.ts'
+import { chunksOf, dropChunks, isHypertable } from './timescale.ts'
 
 type Unit = 'day' | 'month' | 'year'
 
-interface Between {
-  readonly fromUs: number
-  readonly toUs: number
-}
-
 const dayUs = 86_400e6
-/** Days for what is about now, months for what is a few years away, years for the rest: 285 years of wrong clocks and imports are some hundred tables. */
+/**
+ * Days for what is about now, months for what is a few years away, years for the rest: 285 years of wrong clocks and imports are some hundred tables.
+ */
 const daysWithinUs = 100 * dayUs
 const monthsWithinUs = 10 * 366 * dayUs
 /** A number for PostgreSQL's advisory locks: one process makes partitions at a time. */
@@ -27,7 +22,7 @@ const lock = 0x6b79_6d70
 export class Partitions {
   readonly #db: Postgres
   /** Days from the epoch for which there is one. */
-  readonly #days: Readonly<Record<Partitioned, Set<number>>> = { readings: new Set(), rollup_1m: new Set(), rollup_1h: new Set() }
+  readonly #days: Readonly<Record<Partitioned, Set<number>>> = { messages: new Set(), samples: new Set(), rollup_1m: new Set(), rollup_1h: new Set() }
 
   constructor(db: Postgres) {
     this.#db = db
@@ -47,7 +42,7 @@ export class Partitions {
 
   /** Makes what is missing, in a transaction of its own. */
   async ensure(wanted: Readonly<Partial<Record<Partitioned, Iterable<number>>>>, nowUs: number): Promise<void> {
-    for (const table of ['readings', 'rollup_1m', 'rollup_1h'] as const) {
+    for (const table of ['messages', 'samples', 'rollup_1m', 'rollup_1h'] as const) {
       const missing = [...(wanted[table] ?? [])].filter((day) => !this.#days[table].has(day)).toSorted((a, b) => a - b)
       if (missing.length > 0) await this.#db.transaction((client) => this.#make(client, table, missing, nowUs))
       for (const day of missing) this.#days[table].add(day)
@@ -55,8 +50,13 @@ export class Partitions {
   }
 
   async #make(client: pg.PoolClient, table: Partitioned, days: readonly number[], nowUs: number): Promise<void> {
+    // A hypertable makes its own.
+    if (await isHypertable(client, table)) return
     await client.query('SELECT pg_advisory_xact_lock($1)', [lock])
-    const there = await partitionsOf(client, table)
+    const found = await partitionsOf(client, table)
+    // Nobody writes to one whose detaching was broken off, and nobody reads it.
+    for (const part of found.filter(({ pending }) => pending)) await dropPartition(client, table, part)
+    const there: Between[] = found.filter(({ pending }) => !pending)
     for (const day of days) {
       const at = day * dayUs
       if (there.some(({ fromUs, toUs }) => fromUs <= at && at < toUs)) continue
@@ -88,16 +88,28 @@ function rangeOf(unit: Unit, us: number): Between {
 
 const meets = (a: Between, b: Between): boolean => a.fromUs < b.toUs && b.fromUs < a.toUs
 
-/** As the catalog has them; bounds of times print as they were given, in UTC. */
-async function partitionsOf(client: pg.PoolClient, table: Partitioned): Promise<Between[]> {
-  const { rows } = await client.query<{ bounds: string }>(
-    `SELECT pg_get_expr(c.relpartbound, c.oid) AS bounds FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = $1::regclass`,
+/** As the catalog has them; bounds of times print as they were given, in UTC. Of a hypertable its chunks. */
+export async function partitionsOf(client: pg.ClientBase, table: Partitioned): Promise<Partition[]> {
+  if (await isHypertable(client, table)) return chunksOf(client, table)
+  const { rows } = await client.query<{ name: string; bounds: string; pending: boolean }>(
+    `SELECT i.inhrelid::regclass::text AS name, pg_get_expr(c.relpartbound, c.oid) AS bounds, i.inhdetachpending AS pending
+      FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = $1::regclass`,
     [table],
   )
-  return rows.flatMap(({ bounds }) => {
+  return rows.flatMap(({ name, bounds, pending }) => {
     const match = /FROM \('([^']+)'\) TO \('([^']+)'\)/.exec(bounds)
-    return match === null ? [] : [{ fromUs: timeOf(match[1]!), toUs: timeOf(match[2]!) }]
+    return match === null ? [] : [{ name, pending, fromUs: timeOf(match[1]!), toUs: timeOf(match[2]!) }]
   })
+}
+
+/**
+ * Detaches a partition, for which nobody who reads or writes others waits, and drops it (PostgreSQL, ALTER TABLE, "DETACH PARTITION"). Not in a
+ * transaction.
+ */
+export async function dropPartition(client: pg.ClientBase, table: Partitioned, { name, pending, toUs }: Partition): Promise<void> {
+  if (await isHypertable(client, table)) return dropChunks(client, table, toUs)
+  await client.query(`ALTER TABLE ${table} DETACH PARTITION ${name} ${pending ? 'FINALIZE' : 'CONCURRENTLY'}`)
+  await client.query(`DROP TABLE ${name}`)
 }
 
 /** `2026-11-21 00:00:00+00`, whole seconds as partitions have them. */

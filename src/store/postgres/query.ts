@@ -21,7 +21,8 @@ const manyRows = 200_000
 const widerBy = 8
 
 /**
- * Runs one range query, in pages of `queryPageRows`, over one moment of the store. What a door can ask for (`queryRowsMax`) is read as a whole before the first
+ * Runs one range query, in pages of `queryPageRows`, over one moment of the store. What a door can ask for (`queryRowsMax`) is read as a whole before
+ * the first
  * page is given: however slow its reader, the connection is free again.
  */
 export async function* runRange(db: Postgres, query: RangeQuery, signal: AbortSignal): AsyncGenerator<QueryPage, void, void> {
@@ -38,11 +39,11 @@ export async function* runRange(db: Postgres, query: RangeQuery, signal: AbortSi
 }
 
 async function* pagesOf(from: Reading, query: RangeQuery): AsyncGenerator<QueryPage, void, void> {
-  const { ids, keys } = await matched(from.client, query.match, limits.querySeriesMax)
+  const { ids, keys, goneUs } = await matched(from.client, query.match, limits.querySeriesMax)
   const bucketed = isBucketed(query)
   const times = { fromUs: Math.max(0, Math.ceil(query.fromUs)), toUs: Math.min(limits.timeUsMax, Math.ceil(query.toUs)) }
   const cut = cutAtPosition(query, times.fromUs, times.toUs, bucketed)
-  const scope: RangeScope = { query, ids, ...cut, rank: rankAfter(query, keys), borders: undefined }
+  const scope: RangeScope = { query, ids, goneUs, ...cut, rank: rankAfter(query, keys), borders: undefined }
   if (ids.length === 0 || scope.fromUs >= scope.toUs) return
   if (bucketed) yield* buckets(from, scope, keys)
   else if (ids.length <= walkedSeriesMax && query.limit <= walkedRowsMax) yield* rawPages(from, scope, keys, query.limit)

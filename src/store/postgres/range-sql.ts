@@ -2,12 +2,15 @@ import { borderFrom } from '../../core/buckets.ts'
 import { isQuantile, quantiles, type Aggregation, type RangeQuery } from '../../core/ports.ts'
 import { stepOf } from '../levels.ts'
 import type { ColumnType } from './copy-out.ts'
+import { deviceSql, wideSql } from './layout.ts'
 import { bucketOf, ints, m2Of, moment, moments, sumOf } from './sql.ts'
 
 /** Series of a query in the order of its answer: the place in it is the series' rank. */
 export interface RangeScope {
   readonly query: RangeQuery
   readonly ids: Int32Array
+  /** Of each of them: readings before it have gone. */
+  readonly goneUs: Float64Array
   readonly fromUs: number
   readonly toUs: number
   /** At the time of `query.after` the answer goes on with this rank; downwards, with those below it. */
@@ -32,11 +35,28 @@ export function rawSql({ query, ids, fromUs, toUs, rank }: RangeScope, limit: nu
     low = `CASE WHEN s.rank < ${rank} THEN ${moment(after.timeUs + 1)} ELSE ${moment(after.timeUs)} END`
   if (after !== undefined && order === 'desc' && after.timeUs < toUs)
     high = `CASE WHEN s.rank < ${rank} THEN ${moment(after.timeUs + 1)} ELSE ${moment(after.timeUs)} END`
-  const sql = `WITH ${series(ids)} SELECT s.rank, r.time, r.value, r.flags, r.text, r.meta FROM s CROSS JOIN LATERAL (
-      SELECT time, value, flags, text, meta FROM readings WHERE series = s.id AND time >= ${moment(fromUs)} AND time < ${moment(toUs)}
-        AND time >= ${low} AND time < ${high} ORDER BY time ${direction} LIMIT ${limit}) r
-    ORDER BY r.time ${direction}, s.rank ${direction} LIMIT ${limit}`
+  const wide = wideSql('s.id', 'm')
+  const within = `time >= ${moment(fromUs)} AND time < ${moment(toUs)} AND time >= ${low} AND time < ${high}`
+  const end = `ORDER BY time ${direction} LIMIT ${limit}`
+  const rows = ofBoth(ids, {
+    samples: `SELECT s.rank, r.* FROM s CROSS JOIN LATERAL (SELECT time, value, flags, text, meta FROM samples WHERE series = s.id AND ${within} ${end}) r`,
+    messages: `SELECT s.rank, r.* FROM s CROSS JOIN LATERAL (SELECT time, ${wide.value} AS value, ${wide.flags} AS flags, ${wide.text} AS text,
+      ${wide.meta} AS meta FROM messages m WHERE device = ${deviceSql('s.id')} AND ${within} AND ${wide.there} ${end}) r`,
+    id: 's.id',
+  })
+  const sql = `WITH ${series(ids)} SELECT rank, time, value, flags, text, meta FROM (${rows}) r ORDER BY time ${direction}, rank ${direction} LIMIT ${limit}`
   return { sql, types: ['int4', 'time', 'float8', 'int2', 'text', 'text'] }
+}
+
+/**
+ * Rows of series that are samples, and of those that are columns of messages: of what these ids are. Both without conditions (WHERE) of their own.
+ */
+function ofBoth(ids: Int32Array, { samples, messages, id }: { readonly samples: string; readonly messages: string; readonly id: string }): string {
+  const both = [
+    ...(ids.some((one) => one > 0) ? [`${samples} WHERE ${id} > 0`] : []),
+    ...(ids.some((one) => one < 0) ? [`${messages} WHERE ${id} < 0`] : []),
+  ]
+  return both.join('\nUNION ALL ')
 }
 
 /** A table `s` of the series and their ranks. */
@@ -47,9 +67,15 @@ function series(ids: Int32Array): string {
 /** Time of the first, or the last, reading of these series in a range; no row: there is none. */
 export function edgeSql({ ids, fromUs, toUs }: Pick<RangeScope, 'ids' | 'fromUs' | 'toUs'>, edge: 'first' | 'last'): Statement {
   const [pick, direction] = edge === 'first' ? ['min', 'ASC'] : ['max', 'DESC']
-  const sql = `WITH ${series(ids)} SELECT ${pick}(r.time) FROM s CROSS JOIN LATERAL (SELECT time FROM readings
-    WHERE series = s.id AND time >= ${moment(fromUs)} AND time < ${moment(toUs)} ORDER BY time ${direction} LIMIT 1) r`
-  return { sql, types: ['time'] }
+  const within = `time >= ${moment(fromUs)} AND time < ${moment(toUs)}`
+  const end = `ORDER BY time ${direction} LIMIT 1`
+  const rows = ofBoth(ids, {
+    samples: `SELECT r.time FROM s CROSS JOIN LATERAL (SELECT time FROM samples WHERE series = s.id AND ${within} ${end}) r`,
+    messages: `SELECT r.time FROM s CROSS JOIN LATERAL (SELECT time FROM messages m WHERE device = ${deviceSql('s.id')} AND ${within}
+      AND ${wideSql('s.id', 'm').there} ${end}) r`,
+    id: 's.id',
+  })
+  return { sql: `WITH ${series(ids)} SELECT ${pick}(time) FROM (${rows}) r`, types: ['time'] }
 }
 
 /** What a statement of buckets answers after rank and bucket; the rest is worked out from these (`valueOf`). */
@@ -71,23 +97,30 @@ export interface BucketStatement extends Statement {
 }
 
 /**
- * Columns: rank; the bucket (its start, or its number in a calendar's borders, from 1); then `names`. Hours, minutes and rows together hold each reading
+ * Columns: rank; the bucket (its start, or its number in a calendar's borders, from 1); then `names`. Hours, minutes and rows together hold each
+ * reading
  * once: the newest closed bucket of a series in the range says where its rollups end, as all rows before are in them. Quantiles are exact, from rows.
  */
 export function bucketSql(scope: RangeScope, limit: number): BucketStatement {
   const { query, ids, fromUs, toUs, borders } = scope
   const aggregations = query.aggregations ?? ['avg']
   const asked = aggregations.filter(isQuantile)
+  if (asked.length > 0 && scope.goneUs.some((us) => us > fromUs)) return partlyGone(scope, limit)
   const wanted = new Set<Part>(['n', ...aggregations.flatMap((name) => needed[name] ?? [])])
   const used = parts.filter((part) => wanted.has(part))
   const grain = asked.length > 0 ? 'rows' : grainOf(borders?.subarray(1, -1) ?? [query.stepUs ?? 1])
   const { tables, hours, minutes } = ranges(grain, fromUs, toUs)
   const bucket = (time: string): string =>
     borders === undefined ? bucketOf(query.stepUs ?? 1, time) : `width_bucket(${time}, (SELECT c.borders FROM c))`
-  const rows = `SELECT k.rank, ${bucket('r.time')} AS b, r.time, r.value FROM raw k JOIN readings r ON r.series = k.id AND r.time >= k.lo AND r.time < k.hi
-    AND r.time >= ${moment(fromUs)} AND r.time < ${moment(toUs)} WHERE r.value IS NOT NULL`
-  const direction = query.order === 'asc' ? 'ASC' : 'DESC'
-  const tail = `${afterClause(scope)} ORDER BY b ${direction}, rank ${direction} LIMIT ${limit}`
+  const within = (time: string): string => `${time} >= k.lo AND ${time} < k.hi AND ${time} >= ${moment(fromUs)} AND ${time} < ${moment(toUs)}`
+  const wide = wideSql('k.id', 'm')
+  const rows = ofBoth(ids, {
+    samples: `SELECT k.rank, ${bucket('r.time')} AS b, r.time, r.value FROM raw k JOIN samples r ON r.series = k.id AND ${within('r.time')} AND r.value IS NOT NULL`,
+    messages: `SELECT k.rank, ${bucket('m.time')} AS b, m.time, ${wide.value} AS value FROM raw k JOIN messages m ON m.device = ${deviceSql('k.id')}
+      AND ${within('m.time')} AND ${wide.value} IS NOT NULL`,
+    id: 'k.id',
+  })
+  const tail = tailOf(scope, limit)
   const heads = [
     series(ids),
     ...(borders === undefined ? [] : [`c AS MATERIALIZED (SELECT ${moments(borders.subarray(0, -1))} AS borders)`]),
@@ -128,6 +161,35 @@ export function bucketSql(scope: RangeScope, limit: number): BucketStatement {
   const columns = used.map((part) => `${ofPartials[part]} AS ${part}`).join(', ')
   const sql = `WITH ${heads.join(',\n')} SELECT * FROM (SELECT rank, b, ${columns} FROM ${spread} p GROUP BY b, rank) g ${tail}`
   return { sql, types, names }
+}
+
+/** Rows have gone of which rollups are left: statistics from these, and quantiles of the buckets of which every row is there. */
+function partlyGone(scope: RangeScope, limit: number): BucketStatement {
+  const { query, fromUs, borders, goneUs } = scope
+  const aggregations = query.aggregations ?? ['avg']
+  const asked = aggregations.filter(isQuantile)
+  const none = goneUs.map(() => 0)
+  const of = (some: readonly Aggregation[]): BucketStatement =>
+    bucketSql({ ...scope, goneUs: none, query: { ...query, aggregations: some } }, everything)
+  const statistics = of(aggregations.filter((name) => !isQuantile(name)))
+  const names = [...statistics.names, ...asked]
+  const columns = (there: readonly string[]): string => names.map((name) => (there.includes(name) ? `"${name}"` : `NULL AS "${name}"`)).join(', ')
+  const start = borders === undefined ? 'b' : `(${moments(borders.subarray(0, -1))})[b]`
+  const whole = `greatest(${start}, ${moment(fromUs)}) >= (${moments(goneUs)})[rank + 1]`
+  const merged = names.map((name) =>
+    isQuantileName(name) ? `CASE WHEN ${whole} THEN max("${name}") END AS "${name}"` : `max("${name}") AS "${name}"`,
+  )
+  const sql = `SELECT * FROM (SELECT rank, b, ${merged.join(', ')} FROM (SELECT rank, b, ${columns(statistics.names)} FROM (${statistics.sql}) s
+    UNION ALL SELECT rank, b, ${columns(asked)} FROM (${of(asked).sql}) q) u GROUP BY b, rank) g ${tailOf(scope, limit)}`
+  return { sql, types: [...statistics.types, ...asked.map((): ColumnType => 'float8')], names }
+}
+
+const everything = Number.MAX_SAFE_INTEGER
+const isQuantileName = (name: string): boolean => Object.hasOwn(quantiles, name)
+
+function tailOf(scope: RangeScope, limit: number): string {
+  const direction = scope.query.order === 'asc' ? 'ASC' : 'DESC'
+  return `${afterClause(scope)} ORDER BY b ${direction}, rank ${direction} LIMIT ${limit}`
 }
 
 /** Of what is next to nothing 0: PostgreSQL fails where a quotient is too small for a double. */

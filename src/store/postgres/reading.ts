@@ -8,6 +8,7 @@ import { postgresError, type Postgres } from '../pg/client.ts'
 import { abortError } from '../query-checks.ts'
 import { copyOut, type Columns } from './copy-out.ts'
 import type { Statement } from './range-sql.ts'
+import { microseconds } from './sql.ts'
 
 /** An interrupt that comes between two statements is lost. */
 const cancelAgainMs = 50
@@ -22,7 +23,8 @@ export interface Reading {
 }
 
 /**
- * Runs `work` over a snapshot of the store (REPEATABLE READ, read only). Aborting `signal` cancels what the server does (pg_cancel_backend), and rejects with
+ * Runs `work` over a snapshot of the store (REPEATABLE READ, read only). Aborting `signal` cancels what the server does (pg_cancel_backend), and
+ * rejects with
  * what the signal says. `overloaded` when too many wait for a connection.
  */
 export async function* reading<T>(db: Postgres, signal: AbortSignal, work: (reading: Reading) => AsyncIterable<T>): AsyncGenerator<T, void, void> {
@@ -31,7 +33,7 @@ export async function* reading<T>(db: Postgres, signal: AbortSignal, work: (read
   let stop: (() => Promise<void>) | undefined
   try {
     const begun = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
-    stop = cancelOnAbort(db, begun.rows[0]?.pid ?? 0, signal)
+    stop = cancelOnAbort(db, client, begun.rows[0]?.pid ?? 0, signal)
     // The ranges of series are joined with rows by the index on (series, time) and in no other way, whatever the planner guesses of their number.
     await client.query(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL jit = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
       SET LOCAL plan_cache_mode = force_custom_plan`)
@@ -85,7 +87,7 @@ async function acquire(db: Postgres, signal: AbortSignal): Promise<pg.PoolClient
   if (signal.aborted) throw abortError(signal)
   if (db.pool.waitingCount >= limits.queryWaitingMax)
     throw new KymoError('overloaded', { detail: `${limits.queryWaitingMax} queries are waiting already.`, retryAfterS: 1 })
-  const connecting = db.pool.connect()
+  const connecting = db.connect()
   let given = false
   const aborted = new Promise<never>((_, reject) => {
     signal.addEventListener('abort', () => reject(abortError(signal)), { once: true })
@@ -107,12 +109,12 @@ async function acquire(db: Postgres, signal: AbortSignal): Promise<pg.PoolClient
 }
 
 /** Cancels again and again until it is stopped; by way of another connection, as this one is busy. Resolves when no cancel is under way any more. */
-function cancelOnAbort(db: Postgres, pid: number, signal: AbortSignal): () => Promise<void> {
+export function cancelOnAbort(db: Postgres, client: pg.ClientBase, pid: number, signal: AbortSignal): () => Promise<void> {
   let stopped = false
   let running: Promise<void> = Promise.resolve()
   const cancel = async (): Promise<void> => {
     while (!stopped) {
-      await db.aside('SELECT pg_cancel_backend($1)', [pid]).catch(() => undefined)
+      await db.aside(client, 'SELECT pg_cancel_backend($1)', [pid]).catch(() => undefined)
       await new Promise((resolve) => setTimeout(resolve, cancelAgainMs))
     }
   }
@@ -130,6 +132,7 @@ interface Matched {
   readonly tenant: string
   readonly device: string
   readonly metric: string
+  readonly gone: string | null
 }
 
 /** Nothing has a name that PostgreSQL cannot keep. */
@@ -145,16 +148,24 @@ export function matching({ tenant, everyTenant, devices, metrics }: SeriesMatch)
   return { where: conditions.length === 0 ? 'true' : conditions.join(' AND '), values }
 }
 
-/** Series in the order of their keys. Rejects with `query_too_large` beyond `max`. */
+/** Series in the order of their keys, and before when readings of each have gone. Rejects with `query_too_large` beyond `max`. */
 export async function matched(
   client: pg.ClientBase,
   match: SeriesMatch,
   max: number,
-): Promise<{ readonly ids: Int32Array; readonly keys: readonly SeriesKey[] }> {
+): Promise<{ readonly ids: Int32Array; readonly keys: readonly SeriesKey[]; readonly goneUs: Float64Array }> {
   const { where, values } = matching(match)
-  const { rows } = await client.query<Matched>(`SELECT id, tenant, device, metric FROM series WHERE ${where} LIMIT ${max + 1}`, values)
+  const { rows } = await client.query<Matched>(
+    `SELECT id, tenant, device, metric, ${microseconds(`greatest(gone, (SELECT before FROM expired WHERE kind = 'raw'))`)} AS gone
+      FROM series WHERE ${where} LIMIT ${max + 1}`,
+    values,
+  )
   if (rows.length > max)
     throw new KymoError('query_too_large', { detail: `More than ${max} series match. Name devices or metrics.`, facts: { series_max: max } })
   const sorted = rows.toSorted(compareKeys)
-  return { ids: Int32Array.from(sorted, ({ id }) => id), keys: sorted.map(({ tenant, device, metric }) => ({ tenant, device, metric })) }
+  return {
+    ids: Int32Array.from(sorted, ({ id }) => id),
+    keys: sorted.map(({ tenant, device, metric }) => ({ tenant, device, metric })),
+    goneUs: Float64Array.from(sorted, ({ gone }) => Number(gone ?? 0)),
+  }
 }

@@ -2,6 +2,7 @@ import type pg from 'pg'
 import type { Level } from '../levels.ts'
 import { stepOf } from '../levels.ts'
 import type { Ranges } from '../ranges.ts'
+import { deviceSql, wideSql } from './layout.ts'
 import { bucketOf, instant, rollupColumns, rollupOfRows } from './sql.ts'
 
 export const rollupTable: Readonly<Record<Level, 'rollup_1m' | 'rollup_1h'>> = { minute: 'rollup_1m', hour: 'rollup_1h' }
@@ -20,8 +21,10 @@ export async function recompute(client: pg.PoolClient, ranges: Ranges): Promise<
       `INSERT INTO ${table} (${rollupColumns}) SELECT bucket, series, n, sum, m2, min, max, first, first_time, last, last_time FROM (
         SELECT series, bucket, ${rollupOfRows} FROM (
           SELECT r.series, ${bucketOf(stepOf[level], 'r.time')} AS bucket, r.time, r.value FROM ${wanted}
-          JOIN readings r ON r.series = w.series AND r.time >= w.lo AND r.time < w.hi WHERE r.value IS NOT NULL) x
-        GROUP BY series, bucket) o`,
+          JOIN samples r ON r.series = w.series AND r.time >= w.lo AND r.time < w.hi WHERE r.value IS NOT NULL AND w.series > 0
+          UNION ALL SELECT w.series, ${bucketOf(stepOf[level], 'm.time')}, m.time, ${wideSql('w.series', 'm').value} FROM ${wanted}
+          JOIN messages m ON m.device = ${deviceSql('w.series')} AND m.time >= w.lo AND m.time < w.hi WHERE w.series < 0) x
+        WHERE value IS NOT NULL GROUP BY series, bucket) o`,
       values,
     )
   }

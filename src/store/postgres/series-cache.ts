@@ -1,9 +1,10 @@
 import type pg from 'pg'
-import type { SeriesKey } from '../../core/batch.ts'
-import { KymoError } from '../../core/errors.ts'
+import { Flag, type SeriesKey } from '../../core/batch.ts'
 import { Dictionary } from '../dictionary.ts'
 import { stepOf, type Level } from '../levels.ts'
-import { microseconds } from './sql.ts'
+import { adoptSeries } from './adopt.ts'
+import { columnOf, deviceOf, flagInAny } from './layout.ts'
+import { ints, microseconds } from './sql.ts'
 
 const never = Number.NEGATIVE_INFINITY
 const none = Number.POSITIVE_INFINITY
@@ -20,8 +21,24 @@ export const field = {
   first: 4,
   /** The series' number in the database. */
   id: 5,
+  /** Of a column of messages: its device's place in `devices`; else -1. */
+  device: 6,
+  /** Of a column: the newest hours with readings of plausible times, and of clocks ahead; -Infinity: none. */
+  seen: 7,
+  ahead: 8,
+  /** By a rule of retention its readings before it have gone; 0: none have. */
+  gone: 9,
 } as const
-export const width = 6
+export const width = 10
+
+/** A device that has columns of messages. */
+export interface CachedDevice {
+  readonly id: number
+  /** No row beyond it was written, but for those of clocks ahead. */
+  top: number
+  /** Slots of its columns. */
+  readonly slots: number[]
+}
 
 /**
  * What one span's commits know of the series that they write, as of its last commit. It holds as long as the same process made that commit and nobody
@@ -30,10 +47,21 @@ export const width = 6
 export class SeriesCache {
   readonly slots = new Dictionary()
   cells = new Float64Array(64 * width)
+  readonly devices: CachedDevice[] = []
+  /** How many columns of messages these series use, and whether some have rows of their own. */
+  columns = 0
+  narrow = false
   /** Buckets still to come that will not have all their readings, by slot. */
   readonly pending: Readonly<Record<Level, Map<number, Set<number>>>> = { minute: new Map(), hour: new Map() }
+  readonly #places = new Map<number, number>()
   /** Slots below it have their series. */
-  adopted = 0
+  #adopted = 0
+  readonly #columnsMax: number
+
+  /** `columnsMax`: how many columns of messages a device may have. */
+  constructor(columnsMax: number) {
+    this.#columnsMax = columnsMax
+  }
 
   /** Index into `keys` to slot. */
   of(keys: readonly SeriesKey[], series: Uint32Array, rows: number): Uint32Array {
@@ -44,31 +72,49 @@ export class SeriesCache {
     return this.pending[level].get(slot)?.has(bucket) === true
   }
 
+  /** Whether rows of the device may be there that came out of their order, in this hour. */
+  isPendingDevice({ slots }: CachedDevice, hour: number): boolean {
+    return this.pending.hour.size > 0 && slots.some((slot) => this.isPending('hour', slot, hour))
+  }
+
   /**
-   * Takes the series of all slots that are new over for `span`, in its commit's transaction: makes those that are not there, tells their former owners,
+   * Takes the series of all slots that are new over for `span`, in its commit's transaction: makes those that are not there, tells their former
+   * owners,
    * whose commits under way are waited for, and reads what is known of them.
    */
   async adopt(client: pg.PoolClient, span: number): Promise<void> {
-    const keys = this.slots.keys.slice(this.adopted)
+    const keys = this.slots.keys.slice(this.#adopted)
     if (keys.length === 0) return
-    const ids = await seriesOf(client, keys, span)
+    const ids = await adoptSeries(client, keys, span, this.#columnsMax)
     const cells = new Float64Array(Math.max(this.cells.length, this.slots.size * 2 * width))
     cells.set(this.cells)
     this.cells = cells
-    const slotOf = new Map(ids.map((id, i) => [id, this.adopted + i]))
+    const slotOf = new Map(ids.map((id, i) => [id, this.#adopted + i]))
     await this.#read(client, slotOf)
-    this.adopted = this.slots.size
+    await this.#readDevices(client, slotOf)
+    this.#adopted = this.slots.size
   }
 
   async #read(client: pg.PoolClient, slotOf: ReadonlyMap<number, number>): Promise<void> {
     const ids = [...slotOf.keys()]
     const newest = (table: string): string => microseconds(`(SELECT max(bucket) FROM ${table} r WHERE r.series = s.id)`)
-    const found = await client.query<{ id: number; first: string | null; minute_from: string | null; minute: string | null; hour: string | null }>(
+    const found = await client.query<{
+      id: number
+      first: string | null
+      minute_from: string | null
+      minute: string | null
+      hour: string | null
+      seen: string | null
+      ahead: string | null
+      gone: string | null
+    }>(
       `SELECT s.id, ${microseconds(`nullif(s.first, 'infinity')`)} AS first, ${microseconds('s.minute_from')} AS minute_from,
-        ${newest('rollup_1m')} AS minute, ${newest('rollup_1h')} AS hour FROM series s WHERE s.id = ANY($1)`,
+        ${newest('rollup_1m')} AS minute, ${newest('rollup_1h')} AS hour, ${microseconds('s.seen')} AS seen, ${microseconds('s.ahead')} AS ahead,
+        ${microseconds('s.gone')} AS gone
+        FROM series s WHERE s.id = ANY($1)`,
       [ids],
     )
-    for (const { id, first, minute_from, minute, hour } of found.rows) {
+    for (const { id, first, minute_from, minute, hour, seen, ahead, gone } of found.rows) {
       const at = slotOf.get(id)! * width
       this.cells[at + field.id] = id
       this.cells[at + field.first] = first === null ? none : Number(first)
@@ -76,12 +122,42 @@ export class SeriesCache {
       this.cells[at + field.closed] = minute === null ? never : Number(minute) + stepOf.minute
       this.cells[at + field.closedHour] = hour === null ? never : Number(hour) + stepOf.hour
       this.cells[at + field.sparse] = 0
+      this.cells[at + field.device] = -1
+      this.cells[at + field.seen] = seen === null ? never : Number(seen)
+      this.cells[at + field.ahead] = ahead === null ? never : Number(ahead)
+      this.cells[at + field.gone] = gone === null ? 0 : Number(gone)
     }
     const waiting = await client.query<{ series: number; step: number; bucket: string }>(
       `SELECT series, step, ${microseconds('bucket')} AS bucket FROM pending WHERE series = ANY($1)`,
       [ids],
     )
     for (const { series, step, bucket } of waiting.rows) this.note(step === 60 ? 'minute' : 'hour', slotOf.get(series)!, Number(bucket))
+  }
+
+  async #readDevices(client: pg.PoolClient, slotOf: ReadonlyMap<number, number>): Promise<void> {
+    const fresh: number[] = []
+    for (const [id, slot] of slotOf) {
+      if (id > 0) {
+        this.narrow = true
+        continue
+      }
+      const device = deviceOf(id)
+      let place = this.#places.get(device)
+      if (place === undefined) {
+        place = this.devices.push({ id: device, top: never, slots: [] }) - 1
+        this.#places.set(device, place)
+        fresh.push(device)
+      }
+      this.devices[place]!.slots.push(slot)
+      this.cells[slot * width + field.device] = place
+      this.columns = Math.max(this.columns, columnOf(id))
+    }
+    if (fresh.length === 0) return
+    const { rows } = await client.query<{ id: number; top: string | null }>(
+      `SELECT d.id, ${microseconds(`(SELECT time FROM messages m WHERE m.device = d.id AND (m.flags IS NULL OR m.flags & ${flagInAny(Flag.clockAhead)} = 0)
+        ORDER BY time DESC LIMIT 1)`)} AS top FROM unnest(${ints(fresh)}) AS d (id)`,
+    )
+    for (const { id, top } of rows) if (top !== null) this.devices[this.#places.get(id)!]!.top = Number(top)
   }
 
   /** True: it was not noted before. */
@@ -92,50 +168,4 @@ export class SeriesCache {
     else known.add(bucket)
     return true
   }
-}
-
-interface Found {
-  readonly i: string
-  readonly id: number
-  readonly owner: number
-}
-
-const named = `unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS w (tenant, device, metric, i)`
-
-/** Ids in the order of `keys`. Of a series that another process makes at the same moment, its commit is waited for. */
-async function seriesOf(client: pg.PoolClient, keys: readonly SeriesKey[], span: number): Promise<number[]> {
-  const values = [keys.map((key) => key.tenant), keys.map((key) => key.device), keys.map((key) => key.metric)]
-  const find = async (): Promise<Found[]> => {
-    const { rows } = await client.query<Found>(
-      `SELECT w.i, s.id, s.owner FROM ${named} JOIN series s
-        ON s.tenant = w.tenant COLLATE "C" AND s.device = w.device COLLATE "C" AND s.metric = w.metric COLLATE "C" ORDER BY s.id FOR UPDATE OF s`,
-      values,
-    )
-    return rows
-  }
-  let found = await find()
-  if (found.length < keys.length) {
-    const places = keys.map((key) => place(key.device, key.metric))
-    await client.query(
-      `INSERT INTO series (tenant, device, metric, place, owner, first)
-        SELECT w.tenant, w.device, w.metric, w.place, $5, 'infinity' FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) AS w (tenant, device, metric, place)
-        ORDER BY w.tenant COLLATE "C", w.place ON CONFLICT (tenant, device, metric) DO NOTHING`,
-      [...values, places, span],
-    )
-    found = await find()
-  }
-  if (found.length !== keys.length) throw new KymoError('store_unavailable', { detail: 'Series were made and removed at the same moment.' })
-  const others = [...new Set(found.map(({ owner }) => owner))].filter((owner) => owner !== span)
-  if (others.length > 0) {
-    await client.query('UPDATE span SET revoked = revoked + 1 WHERE id = ANY($1)', [others])
-    await client.query('UPDATE series SET owner = $1 WHERE id = ANY($2)', [span, found.map(({ id }) => id)])
-  }
-  const ids = Array.from({ length: keys.length }, () => 0)
-  for (const { i, id } of found) ids[Number(i) - 1] = id
-  return ids
-}
-
-/** Sorts as the units of UTF-16 do. No name has the unit 0 (wire/payload/names.ts). */
-export function place(device: string, metric: string): Buffer {
-  return Buffer.from(`${device}\0${metric}`, 'utf16le').swap16()
 }

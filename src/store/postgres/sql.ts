@@ -34,7 +34,8 @@ export function bucketOf(stepUs: number, column: string): string {
 }
 
 /**
- * A sum that is infinite where it is beyond a double: PostgreSQL's own fails then, and one device's 1e308 must not stop a store. Divided by 2^64 while it
+ * A sum that is infinite where it is beyond a double: PostgreSQL's own fails then, and one device's 1e308 must not stop a store. Divided by 2^64
+ * while it
  * is summed up, where there is such a value; what is too small to be divided counts for nothing beside it.
  */
 export function sumOf(value: string): string {

@@ -1,11 +1,15 @@
 import { KymoError } from '../../core/errors.ts'
 
 const firstBytes = 4096
+const largeBytes = 64 * 1024
+/** A record that is closed at 1 MiB, and one more message. */
+const spareBytesMax = 4 * 1024 * 1024
 
 /** Bytes that grow at their end. */
 export class ByteWriter {
   bytes = Buffer.allocUnsafe(firstBytes)
   used = 0
+  #spare: Buffer<ArrayBuffer> | undefined
 
   u8(value: number): void {
     this.#reserve(1)
@@ -44,15 +48,27 @@ export class ByteWriter {
   /** What was written, which is from now on the caller's; begins anew. */
   take(): Buffer {
     const taken = this.bytes.subarray(0, this.used)
-    this.bytes = Buffer.allocUnsafe(firstBytes)
+    this.bytes = this.#spare ?? Buffer.allocUnsafe(firstBytes)
+    this.#spare = undefined
     this.used = 0
     return taken
+  }
+
+  /** The caller is done with what `take` gave. A large one is used again: left to the garbage collector, it would cost a collection each few messages. */
+  giveBack({ buffer }: Uint8Array): void {
+    const size = buffer.byteLength
+    // What is no larger than Node's pool may be the pool, which others write into.
+    const own = buffer instanceof ArrayBuffer && size > Math.max(largeBytes, Buffer.poolSize)
+    if (!own || size > spareBytesMax || size <= (this.#spare?.length ?? 0)) return
+    this.#spare = Buffer.from(buffer)
   }
 
   #reserve(count: number): void {
     const needed = this.used + count
     if (needed <= this.bytes.length) return
-    const grown = Buffer.allocUnsafe(Math.max(needed, this.bytes.length * 2))
+    // A large payload brings its own size, and little comes behind it: doubled, it would be copied once more, into twice as much.
+    const size = count >= largeBytes ? needed + firstBytes : Math.max(needed, this.bytes.length * 2)
+    const grown = Buffer.allocUnsafe(size)
     this.bytes.copy(grown, 0, 0, this.used)
     this.bytes = grown
   }

@@ -2,7 +2,7 @@ import type { Env } from '../../core/env.ts'
 import { asKymoError, KymoError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
 import type { StreamLog } from '../../core/ports.ts'
-import type { LogRecord } from '../../core/record.ts'
+import type { OpaqueRecord } from '../../core/record.ts'
 import { ByteWriter } from './bytes.ts'
 import { encoder, journalVersion, type Changes } from './changes.ts'
 
@@ -46,7 +46,7 @@ export class Journal {
   readonly #abort = new AbortController()
   readonly #listeners = new Set<(durable: number) => void>()
   #waiters: Waiter[] = []
-  #records: LogRecord[] = []
+  #records: OpaqueRecord[] = []
   #recordBytes = 0
   #writingBytes = 0
   #ticket = 2
@@ -192,6 +192,7 @@ export class Journal {
     this.#records = []
     this.#recordBytes = 0
     if (!(await this.#offer(records))) return false
+    for (const { body } of records) this.#out.giveBack(body)
     this.next += BigInt(records.length)
     this.bytesWritten += this.#writingBytes
     this.#writingBytes = 0
@@ -200,7 +201,7 @@ export class Journal {
   }
 
   /** Whether the log has taken them; false: it never will. */
-  async #offer(records: readonly LogRecord[]): Promise<boolean> {
+  async #offer(records: readonly OpaqueRecord[]): Promise<boolean> {
     for (;;) {
       try {
         await this.#o.log.write(records, undefined, this.#abort.signal)

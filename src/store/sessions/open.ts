@@ -20,6 +20,7 @@ import { Journal } from './journal.ts'
 import { Rewrite } from './rewrite.ts'
 import { messageBytes, type Owner, type Session } from './session.ts'
 import type { State } from './state.ts'
+import { Wakes } from './wakes.ts'
 
 export interface OpenOptions {
   readonly env: Env
@@ -59,8 +60,11 @@ export class OpenSessions {
   readonly limits: SessionLimits
   readonly whenFull: QueuePolicy
   readonly dropped: Record<DropReason, number> = { ...noDrops }
+  readonly wakes: Wakes
   readonly ended = new Set<(session: SessionRef, left: readonly LeftDelivery[]) => void>()
   attached = 0
+  /** Of the last publication: `SessionStore.unretained`. */
+  unretained = false
   readonly #deadlines = new Deadlines()
   readonly #rewrite: Rewrite
   #will: ((will: DueWill) => void) | undefined
@@ -71,6 +75,7 @@ export class OpenSessions {
     this.state = state
     this.limits = o.limits
     this.whenFull = o.whenFull
+    this.wakes = new Wakes(env.clock, (thrown) => env.logger.error('a session was not told of what waits for it', { error: String(thrown) }))
     this.journal = new Journal({
       log: o.log,
       env,

@@ -4,7 +4,7 @@ import type { Publication, SessionRecipient } from '../../core/session-store.ts'
 import { copyOf } from './bytes.ts'
 import type { RecipientStatement } from './changes.ts'
 import type { OpenSessions } from './open.ts'
-import { deliveryBytes, messageBytes, type Owner, type Session } from './session.ts'
+import { deliveryBytes, messageBytes, type Session } from './session.ts'
 
 const none: readonly never[] = []
 /** A recipient in the journal: a session's number, flags, and each identifier. */
@@ -14,6 +14,7 @@ const identifierBytesMax = 4
 /** `SessionStore.publish`. */
 export function publish(open: OpenSessions, p: Publication): number {
   const { journal, state } = open
+  open.unretained = false
   if (journal.overloaded) return 0
   const { message, inbound } = p
   refuseTooLarge(p)
@@ -24,14 +25,21 @@ export function publish(open: OpenSessions, p: Publication): number {
   const to: Session[] = []
   const recipients: RecipientStatement[] = []
   for (const recipient of p.recipients) {
-    const session = room(open, recipient, bytes)
+    const named = state.sessions.get(recipient.session.id)
+    if (named?.last === state.nextMessage) {
+      recipients[named.place] = merged(recipients[named.place]!, recipient)
+      continue
+    }
+    const session = room(open, named, bytes)
     if (session === undefined) continue
     session.last = state.nextMessage
+    session.place = to.length
     to.push(session)
     const { qos, retain, group } = recipient
     recipients.push({ session: session.id, qos, retain, identifiers: recipient.identifiers?.slice() ?? none, group })
   }
   const retain = p.retain === true && message.payload.length > 0 && retainable(open, p, bytes)
+  open.unretained = p.retain === true && message.payload.length > 0 && !retain
   const changes = journal.begin()
   state.ticket = journal.ticket
   let changed = false
@@ -58,13 +66,8 @@ export function publish(open: OpenSessions, p: Publication): number {
     changed = true
   }
   const ticket = changed ? journal.urgent() : journal.covering()
-  for (const { owner } of to) if (owner?.hungry === true) wake(owner)
+  open.wakes.tell(to)
   return ticket
-}
-
-function wake(owner: Owner): void {
-  owner.hungry = false
-  owner.queued()
 }
 
 function refuseTooLarge({ message, recipients }: Publication): void {
@@ -75,16 +78,24 @@ function refuseTooLarge({ message, recipients }: Publication): void {
   if (bytes > max) throw new KymoError('record_too_large', { detail: `A message with its recipients takes ${bytes} bytes; ${max} are taken.` })
 }
 
+/** One that is named again for the same message. */
+function merged(first: RecipientStatement, { qos, retain, identifiers = none, group }: SessionRecipient): RecipientStatement {
+  return {
+    session: first.session,
+    qos: qos > first.qos ? qos : first.qos,
+    retain: retain || first.retain,
+    identifiers: identifiers.length === 0 ? first.identifiers : [...first.identifiers, ...identifiers],
+    group: first.group ?? group,
+  }
+}
+
 /** The session, when its queue has room or can be given some. */
-function room(open: OpenSessions, { session: ref }: SessionRecipient, bytes: number): Session | undefined {
+function room(open: OpenSessions, session: Session | undefined, bytes: number): Session | undefined {
   const { state, dropped, limits, whenFull } = open
-  const session = state.sessions.get(ref.id)
   if (session === undefined) {
     dropped.ended++
     return undefined
   }
-  // Once more for the same message: it has it.
-  if (session.last === state.nextMessage) return undefined
   if (state.messageBytes + state.deliveries * deliveryBytes + bytes > limits.totalBytesMax) {
     dropped.total_bytes++
     return undefined

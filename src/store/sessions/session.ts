@@ -53,8 +53,9 @@ export interface Session {
   epoch: number
   expiryS: number
   detachedUs: number
-  /** The last message that it was given: it gets none twice. */
+  /** The last message that it was given, and its place among those who got it: it gets none twice. */
   last: number
+  place: number
   subscriptions: Map<string, SessionSubscription> | undefined
   inbound: Set<number> | undefined
   waiting: Entry[] | undefined

@@ -52,6 +52,7 @@ export class State implements Changes {
       expiryS: s.expiryS,
       detachedUs: s.detachedUs,
       last: 0,
+      place: 0,
       subscriptions: undefined,
       inbound: s.inbound.length === 0 ? undefined : new Set(s.inbound),
       waiting: undefined,

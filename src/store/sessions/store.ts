@@ -116,6 +116,10 @@ class EmbeddedSessionStore implements SessionStore {
     return this.#open.journal.overloaded
   }
 
+  get unretained(): boolean {
+    return this.#open.unretained
+  }
+
   get stalled(): KymoError | undefined {
     return this.#open.journal.failure ?? this.#open.journal.stalled
   }
@@ -191,6 +195,7 @@ class EmbeddedSessionStore implements SessionStore {
 
   async close(): Promise<void> {
     this.#stopTicking()
+    this.#open.wakes.close()
     await this.#open.journal.close()
   }
 }

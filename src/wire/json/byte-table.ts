@@ -47,7 +47,10 @@ export class ByteTable {
     while (this.#used + length > this.arena.length) this.#growArena()
     if (!this.#place(this.count, hash)) return -1
     const entry = this.count++
-    this.arena.set(bytes.subarray(start, end), this.#used)
+    const { arena } = this
+    // To make a view of a short name costs more than to copy it.
+    if (length > 256) arena.set(bytes.subarray(start, end), this.#used)
+    else for (let at = start, to = this.#used; at < end; at++) arena[to++] = bytes[at]!
     this.offset[entry] = this.#used
     this.length[entry] = length
     this.#hash[entry] = hash
@@ -101,12 +104,13 @@ export class ByteTable {
 
 const probesMax = 32
 
-const hashStart = 0x811c9dc5 | 0
+/** FNV-1a, 32 bits: for each byte, `Math.imul(hash ^ byte, fnvPrime)`. */
+export const fnvStart = 0x811c9dc5 | 0
+export const fnvPrime = 0x01000193
 
-/** FNV-1a, 32 bits. */
 export function hashBytes(bytes: Uint8Array, start: number, end: number): number {
-  let hash = hashStart
-  for (let i = start; i < end; i++) hash = Math.imul(hash ^ bytes[i]!, 0x01000193)
+  let hash = fnvStart
+  for (let i = start; i < end; i++) hash = Math.imul(hash ^ bytes[i]!, fnvPrime)
   return hash
 }
 

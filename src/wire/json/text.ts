@@ -23,11 +23,14 @@ export const Byte = {
 
 /** The text of valid UTF-8 in bytes[start, end). A byte order mark inside is kept, as JSON.parse keeps it. */
 export function utf8Text(bytes: Uint8Array, start: number, end: number): string {
+  // What comes from a socket is a Buffer: no view of it has to be made.
+  if (bytes instanceof Buffer) return bytes.toString('utf8', start, end)
   return Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start).toString('utf8')
 }
 
 /** The text of ASCII in bytes[start, end). */
 export function asciiText(bytes: Uint8Array, start: number, end: number): string {
+  if (bytes instanceof Buffer) return bytes.toString('latin1', start, end)
   return Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start).toString('latin1')
 }
 

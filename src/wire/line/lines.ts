@@ -112,7 +112,7 @@ export class LineSplitter {
 }
 
 /** The index of the quote that ends the string whose contents begin at `from`, or -1. */
-export function stringEnd(bytes: Uint8Array, from: number, to: number): number {
+function stringEnd(bytes: Uint8Array, from: number, to: number): number {
   for (let at = from; at < to; at++) {
     const c = bytes[at]!
     if (c === Byte.quote) return at

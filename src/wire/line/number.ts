@@ -13,7 +13,7 @@ export const lineUnitUs: Readonly<Record<LineShape, number>> = {
 }
 
 /** A 64-bit integer has as many digits at most. */
-export const integerDigitsMax = 19
+const integerDigitsMax = 19
 
 /** The longest that a value without quotes is read as a number: 300 digits and an exponent. */
 export const numberBytesMax = 512
@@ -22,13 +22,63 @@ export const numberBytesMax = 512
 export function lineTimeUs(bytes: Uint8Array, start: number, end: number, unitUs: number): number {
   if (end === start || end - start > integerDigitsMax) return Number.NaN
   const last = unitUs === 0 ? end - 3 : end
-  let time = 0
-  for (let at = start; at < end; at++) {
-    const digit = bytes[at]! - Byte.zero
-    if (digit < 0 || digit > 9) return Number.NaN
-    if (at < last) time = time * 10 + digit
+  // The last nine digits apart: as many are summed up in integers, which is half the work.
+  let high = 0
+  let low = 0
+  let at = start
+  for (let digit; at < last - 9; at++) {
+    if ((digit = bytes[at]! - Byte.zero) >>> 0 > 9) return Number.NaN
+    high = high * 10 + digit
   }
+  for (let digit; at < last; at++) {
+    if ((digit = bytes[at]! - Byte.zero) >>> 0 > 9) return Number.NaN
+    low = (low * 10 + digit) | 0
+  }
+  for (; at < end; at++) if ((bytes[at]! - Byte.zero) >>> 0 > 9) return Number.NaN
+  const time = high * 1e9 + low
   // Beyond 2^53 the sum is not exact, and the time is refused.
   const us = unitUs === 0 ? time : time * unitUs
   return us <= limits.timeUsMax ? us : Number.NaN
+}
+
+const powersOfTen = Float64Array.from({ length: 23 }, (_, i) => Number(`1e${i}`))
+
+/**
+ * significand / 10^digits, rounded once, or NaN where that takes more than one rounding. A significand below 2^53 and a power of ten up to 22 are
+ * both exact doubles (Clinger's fast path, see json/flat.ts). A significand that was summed up digit by digit and passed 2^53 is above it still.
+ */
+export function exactDecimal(significand: number, digits: number): number {
+  if (significand > Number.MAX_SAFE_INTEGER || digits > 22 || digits < -22) return Number.NaN
+  return digits >= 0 ? significand / powersOfTen[digits]! : significand * powersOfTen[0 - digits]!
+}
+
+/** The integer of a text that ends in i (64 bits, signed) or u (unsigned), or undefined when it is beyond them. */
+export function integerOf(text: string): bigint | undefined {
+  const integer = BigInt(text.slice(text.startsWith('+') ? 1 : 0, -1))
+  const fits = text.endsWith('u') ? integer < 1n << 64n : BigInt.asIntN(64, integer) === integer
+  return fits ? integer : undefined
+}
+
+export function isDecimal(text: string): boolean {
+  return /^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?$/.test(text)
+}
+
+/** Length of the boolean at `at` in one of its spellings (t, T, true, True, TRUE, f, F, false, False, FALSE), or 0. It ends at a comma, a blank or `last`. */
+export function booleanLength(bytes: Uint8Array, at: number, last: number): number {
+  let end = at
+  while (end < last && bytes[end] !== Byte.comma && bytes[end]! > Byte.space) end++
+  const first = bytes[at]!
+  if (end - at === 1) return first === 0x74 || first === 0x54 || first === 0x66 || first === 0x46 ? 1 : 0
+  if (end - at === 4) {
+    const word = four(bytes, at)
+    return word === 0x74727565 || word === 0x54727565 || word === 0x54525545 ? 4 : 0
+  }
+  if (end - at !== 5) return 0
+  const rest = four(bytes, at + 1)
+  if (first === 0x66) return rest === 0x616c7365 ? 5 : 0
+  return first === 0x46 && (rest === 0x616c7365 || rest === 0x414c5345) ? 5 : 0
+}
+
+function four(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!
 }

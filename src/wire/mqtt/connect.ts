@@ -24,7 +24,8 @@ export function readConnect(bytes: Uint8Array, start: number, end: number, sink:
   levels.speak(level)
   if (fields.at + 4 > end) return truncated
   const flags = bytes[fields.at + 1]!
-  const wrong = checkConnectFlags(flags)
+  // In 3.1 bit 0 is not used (its section 3.1), and there are clients that have it set.
+  const wrong = checkConnectFlags(level === 3 ? flags & 0xfe : flags)
   if (wrong !== undefined) return wrong
   const keepAliveS = (bytes[fields.at + 2]! << 8) | bytes[fields.at + 3]!
   fields.at += 4

@@ -2,6 +2,7 @@ import { readConnect } from './connect.ts'
 import { headerTable } from './header.ts'
 import type { PacketSink } from './packets.ts'
 import { PacketType, protocolError, violation } from './packets.ts'
+import type { Spares } from './spares.ts'
 import type { Side } from './stream.ts'
 import { PacketStream } from './stream.ts'
 import { readSubscribe } from './subscribe.ts'
@@ -14,8 +15,8 @@ import { readSubscribe5, readUnsubscribe5 } from './v5/subscribe.ts'
  * to take it, and is `unsupported` where it is not.
  */
 export class Framer extends PacketStream<PacketSink, PacketSink5> {
-  constructor(sink: PacketSink, packetBytesMax: number, sink5?: PacketSink5) {
-    super(sink, packetBytesMax, fromClient, sink5)
+  constructor(sink: PacketSink, packetBytesMax: number, sink5?: PacketSink5, spares?: Spares) {
+    super(sink, packetBytesMax, fromClient, sink5, spares)
   }
 }
 

@@ -2,6 +2,7 @@ import { notShortest } from './fields.ts'
 import { headerBytes, oversizedNeed, packetTooLarge, publishIdZero, publishTruncated, readOversized } from './oversized.ts'
 import type { AckType, PublishSink, Violation } from './packets.ts'
 import { inFive, PacketType, violation } from './packets.ts'
+import type { Spares } from './spares.ts'
 import { checkTopicName } from './text.ts'
 import { ackIdZero } from './v5/answers.ts'
 import type { PublishSink5 } from './v5/packets.ts'
@@ -36,7 +37,7 @@ export interface Side<S, S5> {
 
 /**
  * Cuts a peer's byte stream into packets (MQTT 3.1.1, and 5 where there is a sink for it). Chunks are read in place; only the packet that a
- * chunk ends in is copied, into a buffer that never grows beyond `packetBytesMax` + 5. After a violation nothing more is read. Of a PUBLISH
+ * chunk ends in is copied, into a buffer that never grows beyond the power of 2 above `packetBytesMax` + 5. After a violation nothing more is read. Of a PUBLISH
  * over the limit the beginning is read, if `oversizedBytes` says so, before the violation, or before the rest is passed over; that takes
  * no more than `oversizedBytes`, twice `limits.mqttTopicBytesMax` and 13.
  */
@@ -61,10 +62,14 @@ export class PacketStream<S extends PublishSink, S5 extends PublishSink5> implem
   #oversized = 0
   #stopped = false
   #pushing = false
+  /** What came behind the packet that stopped the reading: from `#restAt` on. */
   #rest: Uint8Array = none
+  #restAt = 0
   #violation: Violation | undefined
   /** Bytes still to be passed over of a PUBLISH over the limit. */
   #passing = 0
+  /** Where large buffers come from, and go; absent: each is made anew. */
+  readonly #spares: Spares | undefined
   readonly #sink: S
   /** Undefined: MQTT 5 is not spoken here. */
   readonly #sink5: S5 | undefined
@@ -72,8 +77,9 @@ export class PacketStream<S extends PublishSink, S5 extends PublishSink5> implem
   /** Reads the packets once MQTT 5 is spoken. */
   #five: Reader5<S5> | undefined
 
-  constructor(sink: S, packetBytesMax: number, side: Side<S, S5>, sink5: S5 | undefined) {
+  constructor(sink: S, packetBytesMax: number, side: Side<S, S5>, sink5: S5 | undefined, spares?: Spares) {
     this.#sink = sink
+    this.#spares = spares
     this.packetBytesMax = packetBytesMax
     this.#side = side
     this.#sink5 = sink5
@@ -92,7 +98,7 @@ export class PacketStream<S extends PublishSink, S5 extends PublishSink5> implem
 
   /** Bytes kept: of a partial packet, and what came behind the packet that stopped the reading. */
   get pendingBytes(): number {
-    return this.#length + this.#rest.length
+    return this.#length + this.#rest.length - this.#restAt
   }
 
   /** Whether a PUBLISH over the limit has begun, and more of its beginning is waited for. */
@@ -107,6 +113,11 @@ export class PacketStream<S extends PublishSink, S5 extends PublishSink5> implem
       this.#keepRest(bytes, start, end)
       return undefined
     }
+    return this.#read(bytes, start, end, false)
+  }
+
+  /** `own`: the bytes are the stream's own, up to their end. */
+  #read(bytes: Uint8Array, start: number, end: number, own: boolean): Violation | undefined {
     this.#pushing = true
     try {
       let at = start
@@ -119,7 +130,13 @@ export class PacketStream<S extends PublishSink, S5 extends PublishSink5> implem
           else if (this.#violation === undefined) at = this.#keep(bytes, at, end)
         }
       }
-      if (at < end && this.#violation === undefined) this.#keepRest(bytes, at, end)
+      if (at < end && this.#violation === undefined) {
+        // A chunk of a thousand packets may be stopped at each: it is not copied each time, and not kept once most of it was read.
+        if (own && this.#rest.length === 0 && at * 2 < end) {
+          this.#rest = bytes
+          this.#restAt = at
+        } else this.#keepRest(bytes, at, end)
+      }
     } finally {
       this.#pushing = false
     }
@@ -137,8 +154,10 @@ export class PacketStream<S extends PublishSink, S5 extends PublishSink5> implem
     this.#stopped = false
     if (this.#pushing || this.#rest.length === 0) return this.#violation
     const rest = this.#rest
+    const at = this.#restAt
     this.#rest = none
-    return this.push(rest, 0, rest.length)
+    this.#restAt = 0
+    return this.#violation ?? this.#read(rest, at, rest.length, true)
   }
 
   /** The stream is over: what is there of a PUBLISH over the limit goes to the sink. */
@@ -248,6 +267,8 @@ export class PacketStream<S extends PublishSink, S5 extends PublishSink5> implem
     this.#need = 0
     if (length > allocateAtOnceBytes) this.#partial = none
     this.#packet(partial, 0, length)
+    // Its packet was lent for the call, as one that came whole is.
+    if (this.#partial !== partial) this.#spares?.give(partial)
     return until
   }
 
@@ -323,8 +344,10 @@ export class PacketStream<S extends PublishSink, S5 extends PublishSink5> implem
     if (length > this.#partial.length) {
       const wanted =
         this.#need > 0 && this.#need <= allocateAtOnceBytes ? this.#need : Math.max(length, Math.min(this.#partial.length * 2, this.#need))
-      const grown = new Uint8Array(Math.max(wanted, length, 16))
+      const size = Math.max(wanted, length, 16)
+      const grown = this.#spares?.take(size) ?? new Uint8Array(size)
       grown.set(this.#partial.subarray(0, this.#length))
+      this.#spares?.give(this.#partial)
       this.#partial = grown
     }
     if (end - start === 1) this.#partial[this.#length] = bytes[start]!
@@ -333,10 +356,12 @@ export class PacketStream<S extends PublishSink, S5 extends PublishSink5> implem
   }
 
   #keepRest(bytes: Uint8Array, start: number, end: number): void {
-    const rest = new Uint8Array(this.#rest.length + end - start)
-    rest.set(this.#rest)
-    rest.set(bytes.subarray(start, end), this.#rest.length)
+    const kept = this.#rest.subarray(this.#restAt)
+    const rest = new Uint8Array(kept.length + end - start)
+    rest.set(kept)
+    rest.set(bytes.subarray(start, end), kept.length)
     this.#rest = rest
+    this.#restAt = 0
   }
 }
 

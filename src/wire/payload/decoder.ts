@@ -82,7 +82,10 @@ export class PayloadDecoder {
       return undefined
     }
     try {
-      return this.take(this.#parse(bytes, start, end, context), context, receivedUs, out)
+      const message = this.#parse(bytes, start, end, context)
+      const refused = this.take(message, context, receivedUs, out)
+      if (refused === undefined) this.#learn(message, context)
+      return refused
     } catch (thrown) {
       if (thrown instanceof KymoError) return thrown
       throw thrown
@@ -135,7 +138,12 @@ export class PayloadDecoder {
     }
     this.ownTime = ownTime
     if (message.topicDeviceDiffered) this.topicDeviceDiffered++
-    this.#devices.add(entry)
+  }
+
+  /** The next message of JSON that is like this one may take the fast lane. */
+  #learn(message: Message, context: MessageContext): void {
+    const entry = this.#series.find(context.tenant, message.device)
+    if (entry !== undefined) this.#devices.add(entry)
     for (const key of message.keys) this.#keys.learn(key)
   }
 

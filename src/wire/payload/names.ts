@@ -52,9 +52,15 @@ export type NameFault = 'empty' | 'too long' | 'control character' | 'lone surro
 
 /** Device ids and metric names: 1 to 256 bytes of UTF-8 without control characters (C0, DEL, C1) or lone surrogates. */
 export function nameFault(name: string): NameFault | undefined {
-  if (name.length === 0) return 'empty'
-  if (name.length > limits.nameBytesMax || Buffer.byteLength(name) > limits.nameBytesMax) return 'too long'
-  for (let i = 0; i < name.length; i++) {
+  const { length } = name
+  if (length === 0) return 'empty'
+  if (length > limits.nameBytesMax) return 'too long'
+  // Printable ASCII, which most names are: a byte is a character.
+  let at = 0
+  for (let unit; at < length && (unit = name.charCodeAt(at)) >= 0x20 && unit < 0x7f; at++);
+  if (at === length) return undefined
+  if (Buffer.byteLength(name) > limits.nameBytesMax) return 'too long'
+  for (let i = at; i < length; i++) {
     const unit = name.charCodeAt(i)
     if (unit < 0x20 || (unit >= 0x7f && unit <= 0x9f)) return 'control character'
   }

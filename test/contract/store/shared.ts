@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { KymoError } from '../../../src/core/errors.ts'
-import { aggregations, type Store, type Tables } from '../../../src/core/ports.ts'
+import { aggregations, statistics, type Store, type Tables } from '../../../src/core/ports.ts'
 import { answer, type TestRow } from '../../support/store-batches.ts'
 import { StoreHead } from '../../support/store-head.ts'
 
@@ -27,10 +27,10 @@ export function head(): (rows: readonly TestRow[], receivedUs?: number) => { rea
   return (rows, receivedUs) => ({ tables: one.push(rows, receivedUs) })
 }
 
-/** Buckets of an hour against the same from rows alone (a step of 7 s divides neither), in count, sum and spread. */
+/** Buckets of a minute and an hour against the same from rows alone, in count, sum and spread; with quantiles and without, for they may be read in another way. */
 export async function agree(store: Store): Promise<void> {
-  for (const stepUs of [60 * s, 3600 * s]) {
-    const rollups = await answer(store, { stepUs, aggregations, fromUs: t0 - 50 * s, toUs: t0 + 86_400 * s })
+  for (const [stepUs, asked] of [60 * s, 3600 * s].flatMap((step) => [[step, aggregations] as const, [step, statistics] as const])) {
+    const rollups = await answer(store, { stepUs, aggregations: asked, fromUs: t0 - 50 * s, toUs: t0 + 86_400 * s })
     const raw = (await answer(store, {})).filter((r) => r.text === undefined && r.timeUs < t0 + 86_400 * s && r.timeUs >= t0 - 50 * s)
     const groups = Map.groupBy(raw, (r) => `${Math.floor(r.timeUs / stepUs) * stepUs} ${r.device}${r.metric}`)
     assert.deepEqual(rollups.map((r) => `${r.timeUs} ${r.device}${r.metric}`).sort(), [...groups.keys()].sort())

@@ -47,7 +47,7 @@ const erasureAnswer = {
           required: ['bytes', 'kept_bytes', 'until'],
           properties: {
             bytes: { type: 'integer' },
-            kept_bytes: { type: 'integer' },
+            kept_bytes: { type: ['integer', 'null'], description: 'null: bytes do not bound it (Kafka).' },
             until: { ...time, type: ['string', 'null'], description: 'null: by bytes alone (log.retention_age is empty).' },
           },
         },
@@ -74,7 +74,8 @@ function erasureJson(erasure: Erasure): Record<string, unknown> {
     hidden_at: at(erasure.hidden_us),
     finished_at: at(erasure.finished_us),
     remains: {
-      log: log === undefined ? null : { bytes: log.bytes, kept_bytes: log.kept_bytes, until: at(log.until_us) },
+      log:
+        log === undefined ? null : { bytes: log.bytes, kept_bytes: Number.isFinite(log.kept_bytes) ? log.kept_bytes : null, until: at(log.until_us) },
       dead_letters_until: at(dead_letters_until_us),
       snapshots: snapshots.map(({ id, created_us }) => ({ id, created_at: at(created_us) })),
     },
@@ -121,7 +122,7 @@ export function erasureRoutes(app: App, context: HttpContext): void {
     async (request) => {
       const { limit, cursor: from } = request.query
       const question = questionOf('erasures')
-      const page = erasures.list(principalOf(request).tenant, {
+      const page = await erasures.list(principalOf(request).tenant, {
         limit: limit ?? limits.erasuresListedMax,
         ...(from === undefined ? {} : { after: String(decodeCursor(question, from)[0]) }),
       })
@@ -143,7 +144,7 @@ export function erasureRoutes(app: App, context: HttpContext): void {
       },
     },
     async (request) => {
-      const erasure = erasures.get(principalOf(request).tenant, request.params.id)
+      const erasure = await erasures.get(principalOf(request).tenant, request.params.id)
       if (erasure === undefined) throw new KymoError('not_found', { detail: `There is no erasure ${request.params.id}.` })
       return erasureJson(erasure)
     },

@@ -160,7 +160,9 @@ async function readiness(context: HttpContext): Promise<Readiness> {
   const { gate, state, status } = context
   const own: SystemStatus['components'] = [
     { name: 'http', ok: state.ready && !state.draining, ...(state.draining ? { detail: 'draining' } : state.ready ? {} : { detail: 'starting' }) },
-    { name: 'ingest', ok: gate.stalled === undefined, ...(gate.stalled === undefined ? {} : { detail: gate.stalled.message }) },
+    ...(context.serves?.ingest === false
+      ? []
+      : [{ name: 'ingest', ok: gate.stalled === undefined, ...(gate.stalled === undefined ? {} : { detail: gate.stalled.message }) }]),
   ]
   let parts: SystemStatus['components'] = []
   try {

@@ -9,7 +9,7 @@ export interface Attached {
   readonly catalog: string
   /** Of raw files. */
   readonly layout: RawLayout
-  /** Places of series in a raw file, remembered for the next query. */
+  /** Places of a few series in a raw file, remembered for the next query. */
   places(ids: ArrayLike<number>): Promise<Place[]>
 }
 
@@ -29,6 +29,8 @@ interface Entry {
 
 /** Places remembered for each file: 4,096 x about 100 B. */
 const placesMax = 4096
+/** Places that are looked up at once, of series with neighbouring ids. */
+const placesBlock = 256
 
 /**
  * Sealed files attached when a query needs them, to the instance of `connection`, which nobody else may use. At most `max` stay attached
@@ -129,18 +131,17 @@ export class Attachments {
     return async (ids) => {
       const wanted = Array.from(ids)
       const unknown = wanted.filter((id) => !known.has(id))
-      if (unknown.length > 0) {
-        const found = new Map((await this.#alone(() => placesOf(this.#connection, catalog, unknown))).map((place) => [place.series, place]))
-        if (unknown.length > placesMax) return [...found.values(), ...wanted.flatMap((id) => known.get(id) ?? [])]
-        if (known.size + unknown.length > placesMax) {
-          const kept = wanted.map((id) => [id, known.get(id) ?? found.get(id)] as const)
-          known.clear()
-          for (const [id, place] of kept.slice(0, placesMax)) known.set(id, place)
-          return kept.flatMap(([, place]) => place ?? [])
-        }
-        for (const id of unknown) known.set(id, found.get(id))
-      }
-      return wanted.flatMap((id) => known.get(id) ?? [])
+      // What is known now: while others are looked up, another query may have it forgotten.
+      const places = wanted.flatMap((id) => known.get(id) ?? [])
+      if (unknown.length === 0) return places
+      // Their neighbours as well: who looks at one device looks at the next.
+      const blocks = new Set(unknown.map((id) => id - (id % placesBlock)))
+      const first = Math.min(...blocks)
+      const around = blocks.size === 1 ? Array.from({ length: placesBlock }, (_, i) => first + i) : unknown
+      const found = new Map((await this.#alone(() => placesOf(this.#connection, catalog, around))).map((place) => [place.series, place]))
+      if (known.size + around.length > placesMax) known.clear()
+      for (const id of around) known.set(id, found.get(id))
+      return [...places, ...unknown.flatMap((id) => found.get(id) ?? [])]
     }
   }
 

@@ -9,8 +9,21 @@ import { kindsOf, type Run, type RunFile } from './manifest.ts'
 import { dayUs, overlaps, rangeOf, split, type Partition } from './partition.ts'
 import { publish, removeLeftovers, syncFile, type Step } from './publish.ts'
 import { writeRaw, type RawSource } from './raw-writer.ts'
-import { writeRollup, type RollupSource } from './rollup-writer.ts'
-import { attachSealed, checkInfo, correctedOf, lateOf, rawLayout, rollupNames, rollupsOf, rowsOf, scansOfMany, textsOf } from './scan.ts'
+import { writeRollup, type BinSource, type RollupSource } from './rollup-writer.ts'
+import {
+  attachSealed,
+  checkInfo,
+  correctedOf,
+  lateOf,
+  latestOf,
+  rawLayout,
+  rollupNames,
+  rollupsOf,
+  rowsOf,
+  scansOfMany,
+  textsOf,
+  type RawLayout,
+} from './scan.ts'
 
 /** Seals `hot-<hot>.duckdb`: one run for each partition that its rows touch. */
 export interface SealJob {
@@ -172,10 +185,15 @@ async function hotSource(c: DuckDBConnection, job: SealJob, partition: Partition
     '1h': {
       ...rollup('1h'),
       // Of base rows alone: an hour that has late ones is computed again when it closes, and then its correction has the bins of all.
-      bins: `SELECT series, epoch_us(ts) // ${stepOfKind['1h']} AS b, ${binOf('v')} AS bin, count(*) AS n, min(v) AS low, max(v) AS high
-        FROM src.readings WHERE ${during('ts')} ${without['1h']} AND NOT isnan(v) GROUP BY ALL`,
+      bins: { added: [binsOfRows(`SELECT series, ts, v FROM src.readings WHERE ${during('ts')} ${without['1h']}`)] },
     },
   }
+}
+
+/** `rows`: SELECT series, ts, v. */
+function binsOfRows(rows: string): string {
+  return `SELECT series, epoch_us(ts) // ${stepOfKind['1h']} AS b, ${binOf('v')} AS bin, count(*) AS n, min(v) AS low, max(v) AS high
+    FROM (${rows}) WHERE NOT isnan(v) GROUP BY ALL`
 }
 
 /** For each kind the condition that leaves out what the job drops from a partition. */
@@ -188,14 +206,15 @@ async function merge(c: DuckDBConnection, job: MergeJob, step: Step): Promise<Ru
   removeLeftovers(job.dir, job.partition, job.generation)
   const without = await leaveOutAll(c, job, job.partition)
   const [only] = job.inputs
+  const rewritten = job.drop !== undefined && job.inputs.length === 1 && only!.partition === job.partition
   /** Files that would be written as they are. */
   const same: Partial<Record<Kind, RunFile>> = {}
   const sizes: Record<Kind, number> = { raw: 0, '1m': 0, '1h': 0 }
   const source: { raw?: RawSource; sizes: Record<Kind, number> } & Partial<Record<RollupKind, RollupSource>> = { sizes }
   let series = 0
-  const sketched = job.inputs.every((run) => run.sketched)
+  const rawInputs: RawInput[] = []
   for (const kind of kinds) {
-    const catalogs: { catalog: string; file: string }[] = []
+    const catalogs: { catalog: string; file: string; run: Run }[] = []
     for (const [i, run] of job.inputs.entries()) {
       const input = run.files[kind]
       if (input === undefined) continue
@@ -205,43 +224,88 @@ async function merge(c: DuckDBConnection, job: MergeJob, step: Step): Promise<Ru
       const catalog = `in_${kind}_${i}`
       await attachSealed(c, catalog, file)
       await checkInfo(c, catalog, file)
-      if (job.drop !== undefined && job.inputs.length === 1 && only!.partition === job.partition) {
-        if (without[kind] === '' || !(await holdsDropped(c, catalog, kind))) {
-          await takeOver(job, only!, kind, step)
-          same[kind] = input
-          sizes[kind] = 0
-          continue
-        }
+      if (rewritten && (without[kind] === '' || !(await holdsDropped(c, catalog, kind)))) {
+        await takeOver(job, only!, kind, step)
+        same[kind] = input
+        sizes[kind] = 0
+        continue
       }
       series = Math.max(series, Number((await rowsOf(c, `SELECT series::DOUBLE FROM ${catalog}.run_info`))[0]?.[0]))
-      catalogs.push({ catalog, file })
+      catalogs.push({ catalog, file, run })
+      // Of a run of an earlier version the sketches are made here.
+      if (kind === 'raw' && run.sketched !== true && !rewritten) sizes['1h'] += Math.ceil((input.rows + input.above) / readingsOfBin)
+    }
+    const but = (rows: string): string => (without[kind] === '' ? rows : `SELECT * FROM (${rows}) WHERE true ${without[kind]}`)
+    const all = (of: (catalog: string, run: Run) => string): string => catalogs.map(({ catalog, run }) => of(catalog, run)).join('\nUNION ALL\n')
+    if (kind === '1h' && (catalogs.length > 0 || sizes['1h'] > 0)) {
+      const bins = (run: Run): string => (run.sketched ? 'bins' : `NULL::${binList} AS bins`)
+      const known = catalogs
+        .filter(({ run }) => run.sketched)
+        .map(({ catalog }) => `SELECT series, b, bin, n, ${lowAndHigh('v')} FROM ${catalog}.bins`)
+      const made = rewritten ? undefined : binsOfRaw(job, rawInputs)
+      source[kind] = {
+        rows: catalogs.length === 0 ? noRollups : but(all((catalog) => rollupsOf(catalog, kind))),
+        corrected:
+          catalogs.length === 0
+            ? `SELECT *, 0::UBIGINT AS gen, NULL::${binList} AS bins FROM (${noRollups})`
+            : but(all((catalog, run) => `SELECT ${rollupNames}, gen, ${bins(run)} FROM ${catalog}.corrected`)),
+        ...(rewritten && only!.sketched !== true
+          ? {}
+          : {
+              bins: {
+                added: [...(known.length === 0 ? [] : [known.join('\nUNION ALL\n')]), ...(made?.added ?? [])].map(but),
+                ...(made?.again === undefined ? {} : { again: (hours) => but(made.again!(hours)) }),
+              },
+            }),
+      }
+      continue
     }
     if (catalogs.length === 0) continue
-    const but = (rows: string): string => (without[kind] === '' ? rows : `SELECT * FROM (${rows}) WHERE true ${without[kind]}`)
-    const all = (of: (catalog: string) => string): string => catalogs.map(({ catalog }) => of(catalog)).join('\nUNION ALL\n')
     if (kind === 'raw') {
-      const layouts = new Map<string, Awaited<ReturnType<typeof rawLayout>>>()
-      for (const { catalog, file } of catalogs) layouts.set(catalog, await rawLayout(c, catalog, file))
+      for (const { catalog, file, run } of catalogs) rawInputs.push({ catalog, run, layout: await rawLayout(c, catalog, file) })
       source.raw = {
-        base: (pick) => catalogs.flatMap(({ catalog }) => scansOfMany(catalog, layouts.get(catalog)!, pick).map(but)),
+        base: (pick) => rawInputs.flatMap(({ catalog, layout }) => scansOfMany(catalog, layout, pick).map(but)),
         late: but(all((catalog) => lateOf(catalog))),
         texts: but(all((catalog) => textsOf(catalog))),
         devices: `SELECT series, min(device) AS device FROM (${all((catalog) => `SELECT series, device FROM ${catalog}.columns`)}) GROUP BY series`,
       }
-    } else if (kind === '1m')
-      source[kind] = { rows: but(all((catalog) => rollupsOf(catalog, kind))), corrected: but(all((catalog) => correctedOf(catalog))) }
-    else {
-      const bins = sketched ? 'bins' : `NULL::${binList} AS bins`
-      source[kind] = {
-        rows: but(all((catalog) => rollupsOf(catalog, kind))),
-        corrected: but(all((catalog) => `SELECT ${rollupNames}, gen, ${bins} FROM ${catalog}.corrected`)),
-        ...(sketched ? { bins: but(all((catalog) => `SELECT series, b, bin, n, ${lowAndHigh('v')} FROM ${catalog}.bins`)) } : {}),
-      }
-    }
+    } else
+      source[kind] = { rows: but(all((catalog) => rollupsOf(catalog, kind as RollupKind))), corrected: but(all((catalog) => correctedOf(catalog))) }
   }
   const covers = [...new Set(job.inputs.flatMap((run) => run.covers))].sort((a, b) => a - b)
+  const sketched = rewritten ? only!.sketched === true : true
   const written = await writeRun(c, { job, partition: job.partition, covers, fold: job.fold, series, sketched }, source, step)
   return { ...written, files: { ...same, ...written.files } }
+}
+
+interface RawInput {
+  readonly catalog: string
+  readonly run: Run
+  readonly layout: RawLayout
+}
+
+/** Of no row. */
+const noRollups = `SELECT 0::UINTEGER AS series, make_timestamp(0) AS bucket, 0::UINTEGER AS n, 0::DOUBLE AS sum, 0::DOUBLE AS m2, 0::DOUBLE AS min, 0::DOUBLE AS max,
+  0::DOUBLE AS first, make_timestamp(0) AS first_ts, 0::DOUBLE AS last, make_timestamp(0) AS last_ts WHERE false`
+
+/**
+ * Bins of runs of an earlier version, which have none, from their readings. Where those have gone they add nothing: an hour whose bins are fewer than its
+ * readings has no quantile, as before.
+ */
+function binsOfRaw(job: MergeJob, inputs: readonly RawInput[]): BinSource {
+  const scans = (some: readonly RawInput[], pick?: string): string[] => some.flatMap(({ catalog, layout }) => scansOfMany(catalog, layout, pick))
+  const added = scans(inputs.filter(({ run }) => run.sketched !== true)).map(binsOfRows)
+  if (job.inputs.some((run) => run.files['1h'] !== undefined && run.files.raw === undefined)) return { added }
+  const again = (hours: string): string => {
+    const pick = `(SELECT series FROM ${hours})`
+    const late = latestOf(inputs.map(({ catalog }) => lateOf(catalog, pick)).join('\nUNION ALL\n'))
+    const rows = `SELECT r.series, r.ts, r.v FROM (${scans(inputs, pick).join('\nUNION ALL\n')}) r ANTI JOIN (${late}) l ON l.series = r.series AND l.ts = r.ts
+      UNION ALL SELECT series, ts, v FROM (${late})`
+    return binsOfRows(
+      `SELECT r.series, r.ts, r.v FROM (${rows}) r JOIN ${hours} h ON h.series = r.series AND h.b = epoch_us(r.ts) // ${stepOfKind['1h']}`,
+    )
+  }
+  return { added, again }
 }
 
 /** Gives a file that stays as it is the name that it has in the new run: by a link, or a copy where the file system has none. */

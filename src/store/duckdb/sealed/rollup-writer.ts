@@ -11,8 +11,19 @@ export interface RollupSource {
   readonly rows: string
   /** The same columns and `gen`, and `bins` of hours: of several the highest `gen` counts, above every row; n = 0 says that the bucket has none. */
   readonly corrected: string
-  /** Of hours: `SELECT series, b, bin, n, low, high`, what the base rows of the run add to each bin. Absent: not of all of them it is known. */
-  readonly bins?: string
+  /** Of hours. Absent: they are not known. */
+  readonly bins?: BinSource
+}
+
+/** What sketches of hours are made from. */
+export interface BinSource {
+  /** Each `SELECT series, b, bin, n, low, high`: what the base rows of the run add to each bin. */
+  readonly added: readonly string[]
+  /**
+   * The same of hours in a table `(series, b)`, from all of their readings, late ones in their places: for corrections that do not know their bins. Absent: not all
+   * readings are there.
+   */
+  readonly again?: (hours: string) => string
 }
 
 export interface WrittenRollup {
@@ -95,19 +106,29 @@ export async function writeRollup(
 
 /**
  * Writes the sketches of hours; with `fold` those of corrections in their place, and returns their number of bins. Undefined, and nothing is written, when a correction does not know its
- * bins: it was made before there were any.
+ * bins, as it was made before there were any, and they cannot be had.
  */
-async function writeBins(c: DuckDBConnection, bins: string, fold: boolean): Promise<number | undefined> {
-  const [unknown] = await rowsOf(c, 'SELECT count(*)::DOUBLE FROM corrections WHERE n > 0 AND bins IS NULL')
-  if (Number(unknown?.[0]) > 0) return undefined
+async function writeBins(c: DuckDBConnection, { added, again }: BinSource, fold: boolean): Promise<number | undefined> {
   const step = stepOfKind['1h']
+  await c.run(`CREATE OR REPLACE TEMP TABLE unknown AS SELECT series, epoch_us(bucket) // ${step} AS b FROM corrections WHERE n > 0 AND bins IS NULL`)
+  const [unknown] = await rowsOf(c, 'SELECT count(*)::DOUBLE FROM unknown')
+  const lacking = Number(unknown?.[0]) > 0
+  if (lacking && (!fold || again === undefined)) return undefined
+  const others = `ANTI JOIN (SELECT series, epoch_us(bucket) // ${step} AS b FROM corrections) k ON k.series = b.series AND k.b = b.b`
   const own = fold
-    ? `SELECT b.* FROM (${bins}) b ANTI JOIN (SELECT series, epoch_us(bucket) // ${step} AS b FROM corrections) k ON k.series = b.series AND k.b = b.b
-      UNION ALL SELECT series, b, x.bin, x.n, ${lowAndHigh('x.v')} FROM (
-        SELECT series, epoch_us(bucket) // ${step} AS b, unnest(bins) AS x FROM corrections WHERE n > 0)`
-    : bins
+    ? [
+        ...added.map((bins) => `SELECT b.* FROM (${bins}) b ${others}`),
+        `SELECT series, b, x.bin, x.n, ${lowAndHigh('x.v')} FROM (
+          SELECT series, epoch_us(bucket) // ${step} AS b, unnest(bins) AS x FROM corrections WHERE n > 0 AND bins IS NOT NULL)`,
+        ...(lacking && again !== undefined ? [again('unknown')] : []),
+      ]
+    : added
+  // One by one, as side by side they would hold their memory together.
+  await c.run('CREATE OR REPLACE TEMP TABLE parts (series UINTEGER, b BIGINT, bin INTEGER, n UBIGINT, low DOUBLE, high DOUBLE)')
+  for (const bins of own) await c.run(`INSERT INTO parts ${bins}`)
   await c.run(`CREATE OR REPLACE TEMP TABLE sketches AS
-    SELECT series, b, bin, sum(n)::UBIGINT AS n, min(low) AS low, max(high) AS high FROM (${own}) GROUP BY series, b, bin`)
+    SELECT series, b, bin, sum(n)::UBIGINT AS n, min(low) AS low, max(high) AS high FROM parts GROUP BY series, b, bin`)
+  await c.run('DROP TABLE parts; DROP TABLE unknown')
   const [wide] = await rowsOf(c, `SELECT count(*)::DOUBLE FROM (SELECT 1 FROM sketches GROUP BY series, b HAVING count(*) > ${limits.sketchBinsMax})`)
   const kept = Number(wide?.[0]) > 0 ? `(${boundedBins('sketches')})` : 'sketches'
   await c.run(`INSERT INTO ${out}.bins SELECT series, b, bin, n, ${onlyValue} FROM ${kept} ORDER BY series, b, bin`)

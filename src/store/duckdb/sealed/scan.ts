@@ -1,8 +1,9 @@
 import type { DuckDBConnection } from '@duckdb/node-api'
 import { KymoError } from '../../../core/errors.ts'
 import { lowAndHigh } from '../bins-sql.ts'
+import { chunksOf, readBytes, readDoubles, readUints } from '../chunk.ts'
 import type { Between } from '../source-types.ts'
-import { integers, timestamp } from '../sql.ts'
+import { timestamp } from '../sql.ts'
 import { checkSealedFormat, narrowShape, quoted, stepOfKind, unscaled, type RollupKind } from './format.ts'
 
 /** What a statement needs to know of a raw file: its shape tables. */
@@ -25,6 +26,10 @@ export interface Place {
   readonly col: number
   readonly bits: number
   readonly phase: number
+  /** Of base rows: how many, and the first and last time; 0 when there is none. */
+  readonly rows: number
+  readonly firstUs: number
+  readonly lastUs: number
 }
 
 /** Values of one row of a small result. */
@@ -64,16 +69,39 @@ export async function checkInfo(connection: DuckDBConnection, catalog: string, f
   checkSealedFormat(Number(info[0]), file)
 }
 
-/** The places of these series; those without base rows in the file are absent. */
-export async function placesOf(connection: DuckDBConnection, catalog: string, ids: ArrayLike<number>): Promise<Place[]> {
-  const rows = await rowsOf(
-    connection,
-    `SELECT series, shape, grp, col, bits, phase::DOUBLE FROM ${catalog}.columns WHERE series IN (SELECT ${integers(ids, 'UINTEGER')})`,
-  )
-  return rows.map((row) => {
-    const [series, shape, grp, col, bits, phase] = row.map(Number)
-    return { series: series!, shape: shape!, grp: grp!, col: col!, bits: bits!, phase: phase! }
+/** The places of these series, some hundreds at most; those that are not in the file are absent. */
+export async function placesOf(connection: DuckDBConnection, catalog: string, ids: readonly number[]): Promise<Place[]> {
+  const result =
+    await connection.run(`SELECT series, shape, grp, col, bits, phase::DOUBLE, "rows"::DOUBLE, epoch_us(first)::DOUBLE, epoch_us(last)::DOUBLE
+    FROM ${catalog}.columns WHERE ${among(ids)}`)
+  return chunksOf(result).flatMap((chunk) => {
+    const [series, shape, grp] = [0, 1, 2].map((c) => readUints(chunk, c)) as [Uint32Array, Uint32Array, Uint32Array]
+    const [col, bits] = [readBytes(chunk, 3), readBytes(chunk, 4)]
+    const [phase, rows, first, last] = [5, 6, 7, 8].map((c) => readDoubles(chunk, c)) as [Float64Array, Float64Array, Float64Array, Float64Array]
+    return Array.from(series, (id, i): Place => ({
+      series: id,
+      shape: shape[i]!,
+      grp: grp[i]!,
+      col: col[i]!,
+      bits: bits[i]!,
+      phase: phase[i]!,
+      rows: rows[i]!,
+      firstUs: first[i]!,
+      lastUs: last[i]!,
+    }))
   })
+}
+
+/** Zone maps answer a list of constants, and a range is quicker to parse. */
+function among(ids: readonly number[]): string {
+  const [first, last] = [Math.min(...ids), Math.max(...ids)]
+  return last - first + 1 === ids.length ? `series BETWEEN ${first} AND ${last}` : `series IN (${ids.join(',')})`
+}
+
+/** About how many base rows a series has within a range. */
+export function rowsWithin({ rows, firstUs, lastUs }: Place, { fromUs, toUs }: Between): number {
+  const within = Math.min(lastUs + 1, toUs) - Math.max(firstUs, fromUs)
+  return within <= 0 ? 0 : Math.ceil((rows * within) / (lastUs + 1 - firstUs))
 }
 
 /**
@@ -81,14 +109,48 @@ export async function placesOf(connection: DuckDBConnection, catalog: string, id
  * `catalog` must be of the file that `layout` and `places` were read from.
  */
 export function rowsOfFew(catalog: string, layout: RawLayout, places: readonly Place[], between: Between): string | undefined {
-  const parts = places.map(({ series, shape, grp, col, bits, phase }) => {
-    if (shape === narrowShape) return `SELECT series, ts, v, flags FROM ${catalog}.narrow WHERE series = ${series} AND ${during('ts', between)}`
-    const { tickUs, scales } = shapeOf(layout, shape)
-    const [from, to] = [Math.ceil((between.fromUs - phase) / tickUs), Math.ceil((between.toUs - phase) / tickUs)]
-    return `SELECT ${series}::UINTEGER AS series, ${timeOf(tickUs, String(phase))} AS ts, ${valueOf(col, scales[col])} AS v, ${flagsOf(String(bits))} AS flags
-      FROM ${catalog}.s${shape} WHERE grp = ${grp} AND t >= ${from} AND t < ${to} AND c${col} IS NOT NULL`
-  })
+  const parts = places
+    .filter((place) => rowsWithin(place, between) > 0)
+    .map((place) => {
+      const { series, shape, grp, col, bits, phase } = place
+      if (shape === narrowShape) return narrowOfFew(catalog, [place], between)
+      const { tickUs, scales } = shapeOf(layout, shape)
+      return `SELECT ${series}::UINTEGER AS series, ${timeOf(tickUs, String(phase))} AS ts, ${valueOf(col, scales[col])} AS v, ${flagsOf(String(bits))} AS flags
+      FROM ${catalog}.s${shape} WHERE grp = ${grp} AND ${ticksIn(between, phase, tickUs)} AND c${col} IS NOT NULL`
+    })
   return parts.length === 0 ? undefined : parts.join('\nUNION ALL\n')
+}
+
+/** Base rows of series that are in no shape. */
+export function narrowOfFew(catalog: string, places: readonly Place[], between: Between): string {
+  return `SELECT series, ts, v, flags FROM ${catalog}.narrow WHERE series IN (${places.map((place) => place.series).join(',')}) AND ${during('ts', between)}`
+}
+
+/** Rows of one group as they lie: the readings of several series at one time. */
+export interface GroupScan {
+  /** `SELECT us DOUBLE, flags UTINYINT, v0, v1, … DOUBLE`: a column for each of `series`, in which NULL is no reading. */
+  readonly sql: string
+  readonly series: readonly number[]
+  /** To be added to the flags, of each series. */
+  readonly bits: readonly number[]
+}
+
+/** Base rows of series that are in shapes, a scan for each group that they are of. */
+export function groupsOfFew(catalog: string, layout: RawLayout, places: readonly Place[], between: Between): GroupScan[] {
+  return [...Map.groupBy(places, ({ shape, grp }) => `${shape} ${grp}`).values()].map((members) => {
+    const [{ shape, grp, phase }] = members as [Place]
+    const { tickUs, scales } = shapeOf(layout, shape)
+    const values = members.map(({ col }, i) => `(${valueOf(col, scales[col])})::DOUBLE AS v${i}`)
+    return {
+      sql: `SELECT (t * ${tickUs} + ${phase})::DOUBLE AS us, flags, ${values.join(', ')} FROM ${catalog}.s${shape} WHERE grp = ${grp} AND ${ticksIn(between, phase, tickUs)}`,
+      series: members.map(({ series }) => series),
+      bits: members.map(({ bits }) => bits),
+    }
+  })
+}
+
+function ticksIn(between: Between, phase: number, tickUs: number): string {
+  return `t >= ${Math.ceil((between.fromUs - phase) / tickUs)} AND t < ${Math.ceil((between.toUs - phase) / tickUs)}`
 }
 
 /**

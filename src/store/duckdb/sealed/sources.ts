@@ -2,10 +2,24 @@ import { binOf } from '../bins-sql.ts'
 import type { Between, RollupSources, RowSources, SketchSources } from '../source-types.ts'
 import { bucketOf, integers, stepOf, type Level } from '../sql.ts'
 import type { Attached } from './attachments.ts'
-import { fileOf, type Kind } from './format.ts'
+import { fileOf, narrowShape, type Kind } from './format.ts'
 import { runsIn, type Manifest, type Run, type RunFile } from './manifest.ts'
 import { rangeOf } from './partition.ts'
-import { binsOf, correctedBinsOf, correctedOf, lateOf, rollupsOf, rowsOfFew, rowsOfMany, textsOf, type Place } from './scan.ts'
+import {
+  binsOf,
+  correctedBinsOf,
+  correctedOf,
+  groupsOfFew,
+  lateOf,
+  narrowOfFew,
+  rollupsOf,
+  rowsOfFew,
+  rowsOfMany,
+  rowsWithin,
+  textsOf,
+  type GroupScan,
+  type Place,
+} from './scan.ts'
 
 /** What a query reads of sealed files: one kind of them, over a range of times. */
 export interface Need extends Between {
@@ -19,7 +33,7 @@ export const kindOfLevel = { minute: '1m', hour: '1h' } as const satisfies Recor
 const always: Between = { fromUs: Number.NEGATIVE_INFINITY, toUs: Number.POSITIVE_INFINITY }
 
 /** Up to this many series their rows are found by predicates, one scan for each; more are joined, one scan for each column of a shape. */
-const fewMax = 32
+export const fewMax = 32
 
 /** Paths of the files that hold what is needed; to be attached before the query begins. */
 export function filesFor(manifest: Manifest, needs: readonly Need[]): string[] {
@@ -91,6 +105,33 @@ export class SealedSources {
       if (base !== undefined) found.base.push(base)
       if (file.above > 0) found.late.push(lateOf(catalog, pick, between))
       if (file.texts > 0) found.texts.push(textsOf(catalog, pick, between))
+    }
+    return found
+  }
+
+  /** Base rows of at most `fewMax` series as they lie, and about how many; what `rows` says as statements of one kind. */
+  few(
+    ids: ArrayLike<number>,
+    between: Between,
+  ): { readonly narrow: readonly string[]; readonly groups: readonly GroupScan[]; readonly count: number } {
+    const found = { narrow: [] as string[], groups: [] as GroupScan[], count: 0 }
+    for (const { attached } of this.#runs('raw', between)) {
+      const { catalog, layout } = attached
+      const known = this.#places.get(catalog)
+      const places = Array.from(ids)
+        .flatMap((id) => known?.get(id) ?? [])
+        .filter((place) => rowsWithin(place, between) > 0)
+      for (const place of places) found.count += rowsWithin(place, between)
+      const narrow = places.filter((place) => place.shape === narrowShape)
+      if (narrow.length > 0) found.narrow.push(narrowOfFew(catalog, narrow, between))
+      found.groups.push(
+        ...groupsOfFew(
+          catalog,
+          layout,
+          places.filter((place) => place.shape !== narrowShape),
+          between,
+        ),
+      )
     }
     return found
   }

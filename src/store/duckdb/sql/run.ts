@@ -60,7 +60,7 @@ export async function runSql(parts: SqlParts, query: SqlQuery, signal: AbortSign
     }
     // The engine would read every row to find the newest ones, and every file would be attached. So the views end further and further back until
     // there are enough rows: as the statement is ordered by time, what lies before cannot be among them.
-    for (let widthUs = firstWindowUs; ; widthUs *= widerWindow) {
+    for (let widthUs = firstWindow(wanted, reaches, parts.dictionary.size); ; widthUs *= widerWindow) {
       const started = await begin(parts, connection, query, checked, reaches, signal, widthUs)
       lease = started.lease
       const found = await read(connection, query, signal)
@@ -194,8 +194,15 @@ async function defineViews(
 }
 
 const noRows = { rows: { base: [], late: [], texts: [] }, rollups: undefined }
-const firstWindowUs = 10 * 60e6
+const firstWindowUs = { min: 10e6, max: 10 * 60e6 }
 const widerWindow = 8
+
+/** As long as it takes until all series together have said so much, if each speaks once a minute: ten minutes of a large fleet are millions of rows. */
+function firstWindow(wanted: number, reaches: Reaches, series: number): number {
+  // Of some series there may be less.
+  for (const { devices, metrics } of reaches.values()) if (devices !== undefined || metrics !== undefined) return firstWindowUs.max
+  return Math.min(firstWindowUs.max, Math.max(firstWindowUs.min, Math.ceil((wanted / Math.max(1, series)) * 60e6)))
+}
 
 async function read(connection: DuckDBConnection, query: SqlQuery, signal: AbortSignal): Promise<SqlRows> {
   const prepared = await connection.prepare(query.sql)
