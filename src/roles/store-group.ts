@@ -125,9 +125,11 @@ class Turn {
       const owned = await this.#ownerOf(span)
       const next = owned.partition.next ?? span.first
       const stored = records.filter((record, i) => offsetOf(record, span, i) >= owned.seen && offsetOf(record, span, i) < next)
-      if (stored.length > 0) owned.partition.feed(stored, { ...span, next })
       const fed = span.next < next ? span.next : next
-      if (fed > owned.seen) owned.seen = fed
+      if (fed > owned.seen) {
+        owned.partition.feed(stored, { ...span, next: fed })
+        owned.seen = fed
+      }
       if (span.next <= next) return
       const fresh = span.first >= next ? records : records.filter((record, i) => offsetOf(record, span, i) >= next)
       try {

@@ -93,6 +93,8 @@ export class StorePartition {
   readonly #rollup: Rollup
   #prepared: Prepared | undefined
   #span: Span | undefined
+  /** The operators have seen everything below: less than what is stored, while records are fed to them again. */
+  #seen = -1n
   #snapshotAt = -1n
   #snapshotMs = Number.NEGATIVE_INFINITY
   #snapshotEveryMs = snapshotEveryMs.min
@@ -130,17 +132,20 @@ export class StorePartition {
     const rollup = known.states.find((state) => state.operator === 'rollup')
     if (dedupe === undefined || rollup === undefined || dedupe.at !== rollup.at) {
       await this.#seed()
-      return known.next
+      return (this.#seen = known.next)
     }
     this.#dedupe.restore(dedupe.bytes)
     this.#rollup.restore(rollup.bytes)
     this.#snapshotAt = dedupe.at
-    return dedupe.at
+    return (this.#seen = dedupe.at)
   }
 
-  /** Shows records to the operators that the store has already. */
+  /** Shows records to the operators that the store has already: those of `span` that they have not seen. */
   feed(records: readonly LogRecord[], span: Span): void {
     this.#prepare(records, span)
+    this.#seen = span.next
+    // When nothing new comes behind them, the group would stand where these began for ever.
+    if (this.#seen === this.#span?.next) this.#writeStatesSoon()
   }
 
   /** Resolves when it is in the store. Throws as the store does, and `span_conflict` when another owner has gone on from here. */
@@ -156,8 +161,8 @@ export class StorePartition {
   /** The operators' states beside what was written last. Throws `span_conflict` when another owner has gone on. */
   async writeStates(signal: AbortSignal): Promise<void> {
     const at = this.#span?.next
-    // While a delivery waits for its retry, the operators are ahead of the store.
-    if (this.#span === undefined || at === undefined || at === this.#snapshotAt || this.#prepared !== undefined) return
+    // While a delivery waits for its retry, the operators are ahead of the store; while they are fed what it has, behind it.
+    if (this.#span === undefined || at === undefined || at === this.#snapshotAt || this.#prepared !== undefined || at !== this.#seen) return
     await this.#commit({ readings: [], late: [], rollups: [] }, { ...this.#span, first: at }, this.#states(at), signal)
   }
 
@@ -198,6 +203,7 @@ export class StorePartition {
     await this.#commit(tables, span, states, signal, erase)
     this.#prepared = undefined
     this.#span = span
+    this.#seen = span.next
     this.#heldRows += rows
     if (states === undefined) this.#writeStatesSoon()
     const durationMs = this.#o.env.clock.monotonicMs() - startMs

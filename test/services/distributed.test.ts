@@ -85,7 +85,12 @@ async function minutesOf(base: string, device: string): Promise<{ readonly store
 /** Waits until every consumer has what the log has now: ticks go on, so that its end is never reached for long. */
 async function caughtUp(base: string, withinMs: number): Promise<void> {
   const ends = (await status(base)).lag.map(({ end }) => Number(end))
-  await eventually(async () => ((await status(base)).lag.every(({ committed }, i) => Number(committed) >= ends[i]!) ? true : undefined), withinMs)
+  const all = async (): Promise<true | undefined> => {
+    const { lag } = await status(base)
+    if (lag.every(({ committed }, i) => Number(committed) >= ends[i]!)) return true
+    throw new Error(`not caught up: ${JSON.stringify(lag)}; aim ${ends.join(', ')}`)
+  }
+  await eventually(all, withinMs)
 }
 
 if (database === undefined || libs === undefined) {
