@@ -87,7 +87,13 @@ export interface Status {
   readonly readings_total: number
   readonly rejected_total: number
   readonly devices: number
-  readonly lag: readonly { readonly group: string; readonly committed: number | string; readonly end: number | string; readonly bytes: number }[]
+  readonly lag: readonly {
+    readonly group: string
+    readonly partition: number
+    readonly committed: number | string
+    readonly end: number | string
+    readonly bytes: number
+  }[]
 }
 
 export async function status(base: string): Promise<Status> {
