@@ -22,6 +22,8 @@ export interface MqttLoad {
   readonly rate?: number
   readonly seconds?: number
   readonly devices: number
+  /** Number of the first device: generators beside each other have devices of their own. */
+  readonly firstDevice?: number
   readonly topic?: string
 }
 
@@ -120,6 +122,7 @@ class Connection {
     const now = performance.now()
     // A copy: the socket may still hold the bytes when the next burst is made.
     const out = Buffer.from(this.#burst.subarray(0, count * this.#packetBytes))
+    const { firstDevice = 0 } = this.#load
     const perConnection = Math.max(1, Math.floor(this.#load.devices / this.#load.connections))
     for (let i = 0; i < count; i++) {
       const start = i * this.#packetBytes
@@ -128,7 +131,7 @@ class Connection {
       this.#sentAt[id] = now
       out.writeUInt16BE(id, start + this.#at.id)
       const n = this.sent++
-      digits(out, start + this.#at.device, 6, this.#index * perConnection + (n % perConnection))
+      digits(out, start + this.#at.device, 6, firstDevice + this.#index * perConnection + (n % perConnection))
       digits(out, start + this.#at.temperature, 2, (n * 7) % 100)
       digits(out, start + this.#at.humidity, 2, (n * 13) % 100)
       digits(out, start + this.#at.time, 13, this.#baseMs + Math.floor(n / perConnection))

@@ -9,6 +9,36 @@ export function cpuUs(pid: number): number {
   return statCpuUs(`/proc/${pid}/stat`).us
 }
 
+/**
+ * The same of a process and all that it has started, those that have ended and were waited for included: a server with a process for each
+ * connection.
+ */
+export function treeCpuUs(pid: number): number {
+  let us = 0
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue
+    const { parent, own, ended } = familyOf(Number(name))
+    if (Number(name) === pid) us += own + ended
+    else if (parent === pid) us += own
+  }
+  return us
+}
+
+/** proc(5): fields 4 (parent), 14 and 15 (own time), 16 and 17 (of children that were waited for). One that has just ended has none. */
+function familyOf(pid: number): { readonly parent: number; readonly own: number; readonly ended: number } {
+  let stat: string
+  try {
+    stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+  } catch {
+    return { parent: 0, own: 0, ended: 0 }
+  }
+  const fields = stat
+    .slice(stat.lastIndexOf(')') + 2)
+    .split(' ')
+    .map(Number)
+  return { parent: fields[1]!, own: (fields[11]! + fields[12]!) * tickUs, ended: (fields[13]! + fields[14]!) * tickUs }
+}
+
 function statCpuUs(file: string): { readonly name: string; readonly us: number } {
   const stat = readFileSync(file, 'utf8')
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')

@@ -24,16 +24,19 @@ function verdict(figure: Figure): string {
   return `missed (${(figure.value / figure.aim).toFixed(1)}×)`
 }
 
-export function write(machine: Machine, busyPercent: number, figures: readonly Figure[], stages: ReadonlyMap<string, string>): void {
+/** Which bench wrote it, and where to. */
+export interface Report {
+  /** Of the files `NAME.md` and `NAME.jsonl` in this folder. */
+  readonly name: string
+  /** What it says of itself, a paragraph in lines. */
+  readonly about: readonly string[]
+}
+
+export function write(report: Report, machine: Machine, busyPercent: number, figures: readonly Figure[], stages: ReadonlyMap<string, string>): void {
   const folder = import.meta.dirname
   const lines = [{ machine, busyPercent }, ...figures].map((line) => JSON.stringify(line))
-  writeFileSync(path.join(folder, 'results.jsonl'), `${lines.join('\n')}\n`)
-  const out = [
-    '# Measured',
-    '',
-    'Made by `npm run bench` (bench/run.ts); the same as JSON lines in `results.jsonl`. CPU is user and system time of all threads of the',
-  ]
-  out.push('server process, from /proc. Rivals ran in the same run on the same machine. Figures of a shared machine vary by some 25 %.', '')
+  writeFileSync(path.join(folder, `${report.name.toLowerCase()}.jsonl`), `${lines.join('\n')}\n`)
+  const out = ['# Measured', '', ...report.about, '']
   out.push(
     `${machine.date} · commit ${machine.commit} · ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGb} GB · ${machine.system} · ${machine.disk} · Node ${machine.node}`,
   )
@@ -48,5 +51,5 @@ export function write(machine: Machine, busyPercent: number, figures: readonly F
       )
     }
   }
-  writeFileSync(path.join(folder, 'RESULTS.md'), `${out.join('\n')}\n`)
+  writeFileSync(path.join(folder, `${report.name}.md`), `${out.join('\n')}\n`)
 }

@@ -225,5 +225,12 @@ try {
   await server?.dispose()
   rmSync(data, { recursive: true, force: true })
 }
-if (only === undefined && scale === 1) write(about, busy, figures, stages)
+const report = {
+  name: 'RESULTS',
+  about: [
+    'Made by `npm run bench` (bench/run.ts); the same as JSON lines in `results.jsonl`. CPU is user and system time of all threads of the',
+    'server process, from /proc. Rivals ran in the same run on the same machine. Figures of a shared machine vary by some 25 %.',
+  ],
+}
+if (only === undefined && scale === 1) write(report, about, busy, figures, stages)
 else process.stdout.write('some stages, or few messages: bench/RESULTS.md was left alone\n')

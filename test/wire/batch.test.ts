@@ -75,6 +75,17 @@ describe('batches as bytes', () => {
     )
   })
 
+  test('come back as they were, self-contained one after the other, with one index for each series', () => {
+    fc.assert(
+      fc.property(fc.array(rowsArbitrary, { maxLength: 8 }), (batches) => {
+        const reader = new ReaderKeys()
+        for (const rows of batches) assert.deepEqual(plain(decodeBatch(encodeBatch(build(rows)), reader)), plain(build(rows)))
+        assert.equal(new Set(reader.keys.map((key) => JSON.stringify(key))).size, reader.keys.length)
+      }),
+      fuzzRuns(400),
+    )
+  })
+
   test('come back as they were from a stream with a dictionary, wherever the stream was restarted', () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(rowsArbitrary, fc.boolean()), { maxLength: 8 }), (batches) => {

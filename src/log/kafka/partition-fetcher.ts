@@ -8,6 +8,9 @@ import type { PartitionQueue } from './partition-queue.ts'
 
 /** How long a fetch waits at the broker for something to come. */
 const fetchWaitMs = 500
+/** While records keep coming, a fetch waits for so much, as long as its reader gathers anyway: one for each record costs both sides more than the record. */
+const gatherBytes = 64 * 1024
+const gatherMsMax = 100
 
 export interface PartitionFetcherOptions {
   readonly cluster: KafkaCluster
@@ -17,6 +20,8 @@ export interface PartitionFetcherOptions {
   readonly queues: () => Iterable<PartitionQueue>
   /** First or next offset of partitions. */
   readonly ends: (topic: KafkaTopic, partitions: readonly number[], at: 'earliest' | 'latest') => Promise<ReadonlyMap<number, bigint>>
+  /** How long the reader would gather after the first record, as of now. */
+  readonly gatherMs: () => number
   /** Something came, or failed, or a broker may be asked again. */
   readonly wake: () => void
 }
@@ -31,6 +36,8 @@ export class PartitionFetcher {
   readonly #asked = new Set<number>()
   /** Since when a partition has ended before where it was read to. */
   readonly #beyondMs = new Map<number, number>()
+  /** Brokers whose last answer had records. */
+  readonly #flowing = new Set<number>()
   #failures = 0
   #stale = false
   #closed = false
@@ -73,11 +80,15 @@ export class PartitionFetcher {
       lastFetchedEpoch: -1,
     }))
     const topics = [{ topicId: this.#o.topic.id, partitions }]
-    const answer = await this.#client.fetch({ node, topics, maxWaitTime: fetchWaitMs })
+    const gatherMs = this.#flowing.has(node) ? Math.min(gatherMsMax, Math.floor(this.#o.gatherMs())) : 0
+    const wait = gatherMs > 0 ? { minBytes: gatherBytes, maxWaitTime: gatherMs } : { maxWaitTime: fetchWaitMs }
+    const answer = await this.#client.fetch({ node, topics, ...wait })
     this.#failures = 0
+    this.#flowing.delete(node)
     const current = new Set(this.#o.queues())
     for (const { partitionIndex, records } of answer.responses.flatMap((one) => one.partitions)) {
       const queue = queues.find((one) => one.partition === partitionIndex)
+      if ((records?.length ?? 0) > 0) this.#flowing.add(node)
       if (queue !== undefined && current.has(queue)) queue.add(records ?? [])
     }
   }

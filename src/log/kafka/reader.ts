@@ -158,7 +158,7 @@ export class KafkaReader<R> {
     const current = (queue: PartitionQueue): boolean => this.#queues.get(queue.partition) === queue
     const wake = (): void => this.#wake()
     const ends: ReaderSide['ends'] = (...asked) => this.#side.ends(...asked)
-    const fetcher = new PartitionFetcher({ cluster, env, topic, queues: () => this.#queues.values(), ends, wake })
+    const fetcher = new PartitionFetcher({ cluster, env, topic, queues: () => this.#queues.values(), ends, gatherMs: () => this.#lingerMs(), wake })
     try {
       while (!this.#over(signal)) {
         this.#woken = false
@@ -262,10 +262,15 @@ export class KafkaReader<R> {
     return next
   }
 
-  async #gather(queue: PartitionQueue, fetcher: PartitionFetcher, signal: AbortSignal): Promise<void> {
+  /** How long more is waited for once there is something. */
+  #lingerMs(): number {
     const { lingerMs = 0 } = this.#options.batch ?? {}
+    return typeof lingerMs === 'function' ? lingerMs() : lingerMs
+  }
+
+  async #gather(queue: PartitionQueue, fetcher: PartitionFetcher, signal: AbortSignal): Promise<void> {
     const { clock } = this.#side.env
-    const until = clock.monotonicMs() + (typeof lingerMs === 'function' ? lingerMs() : lingerMs)
+    const until = clock.monotonicMs() + this.#lingerMs()
     while (queue.bytes < this.#bytesMax && queue.owned && !this.#over(signal) && fetcher.failed === undefined) {
       const left = until - clock.monotonicMs()
       if (left <= 0) return

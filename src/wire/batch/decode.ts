@@ -1,9 +1,12 @@
 import type { Batch, OriginColumns, SeriesKey } from '../../core/batch.ts'
 import { KymoError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
+import { ByteTable, hashBytes } from '../json/byte-table.ts'
 import { align8, batchHeaderBytes, batchVersion, dictionaryCrc, entryHeaderBytes, Form, Section, sectionsKnown } from './layout.ts'
 
 const absent = 0xffff_ffff
+/** Names of self-contained records that are known by their bytes. Beyond it a name is made a string each time it comes. */
+const spelled = { entriesMax: 262_144, bytesMax: 16 * 2 ** 20 }
 
 /**
  * The series of one reader. `keys` only grows for as long as the reader lives, and one series keeps one index across segments and
@@ -19,6 +22,9 @@ export class ReaderKeys {
   /** Id in the stream to index in `keys`, `absent` when the stream has not said. */
   #idToIndex = new Uint32Array(1024).fill(absent)
 
+  /** Entries of self-contained dictionaries by their bytes, each with its index: such a record names its series anew, and they are mostly the same. */
+  #spelled: ByteTable | undefined
+  #spelledIndex = new Uint32Array(1024)
   #generation = -1
   #entries = 0
 
@@ -46,15 +52,41 @@ export class ReaderKeys {
     return this.#idToIndex
   }
 
+  /** The same for an entry whose lengths and names are bytes[start, end), when they have come before. False: they have not. */
+  defineKnown(id: number, bytes: Uint8Array, start: number, end: number): boolean {
+    const entry = this.#spelled?.find(bytes, start, end, hashBytes(bytes, start, end)) ?? -1
+    if (entry < 0) return false
+    this.#reserve(id)
+    this.#idToIndex[id] = this.#spelledIndex[entry]!
+    return true
+  }
+
+  /** Takes note of an entry that `define` was given last, so that it is known the next time. */
+  remember(id: number, bytes: Uint8Array, start: number, end: number): void {
+    this.#spelled ??= new ByteTable(spelled)
+    const entry = this.#spelled.add(bytes, start, end, hashBytes(bytes, start, end))
+    if (entry < 0) return
+    if (entry === this.#spelledIndex.length) {
+      const grown = new Uint32Array(2 * entry)
+      grown.set(this.#spelledIndex)
+      this.#spelledIndex = grown
+    }
+    this.#spelledIndex[entry] = this.#idToIndex[id]!
+  }
+
   /** The stream says that `id` is this series. */
   define(id: number, tenant: string, device: string, metric: string): void {
+    this.#reserve(id)
+    this.#idToIndex[id] = this.intern(tenant, device, metric)
+  }
+
+  #reserve(id: number): void {
     if (id >= limits.seriesMax) throw corrupt(`series id ${id} is beyond the limit`)
     if (id >= this.#idToIndex.length) {
       const grown = new Uint32Array(Math.min(limits.seriesMax, Math.max(id + 1, this.#idToIndex.length * 2))).fill(absent)
       grown.set(this.#idToIndex)
       this.#idToIndex = grown
     }
-    this.#idToIndex[id] = this.intern(tenant, device, metric)
   }
 
   intern(tenant: string, device: string, metric: string): number {
@@ -225,12 +257,17 @@ function readDictionary(body: Uint8Array, h: Header, reader: ReaderKeys): void {
     const metric = device + text.readUInt16LE(at + 6)
     const next = metric + text.readUInt16LE(at + 8)
     if (next > end) throw corrupt('the dictionary ends within an entry')
-    reader.define(
-      id,
-      text.toString('utf8', at + entryHeaderBytes, device),
-      text.toString('utf8', device, metric),
-      text.toString('utf8', metric, next),
-    )
+    const again = h.form === Form.selfContained
+    // Behind the id: the lengths, and the names themselves.
+    if (!again || !reader.defineKnown(id, text, at + 4, next)) {
+      reader.define(
+        id,
+        text.toString('utf8', at + entryHeaderBytes, device),
+        text.toString('utf8', device, metric),
+        text.toString('utf8', metric, next),
+      )
+      if (again) reader.remember(id, text, at + 4, next)
+    }
     at = next
   }
   if (at !== end) throw corrupt('the dictionary is longer than its entries')
