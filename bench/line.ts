@@ -114,6 +114,13 @@ const shapes: readonly Shape[] = [
     line: (i) => `weather,probe=p${Math.floor(i / 1000)},device_id=d${i % 1000} temperature=${decimal(i, 2)} ${time(i)}`,
   },
   {
+    name: 'beginning for the second time: remembered',
+    fields: 1,
+    fresh: true,
+    before: (i) => `weather,device_id=d${i % 1000},probe=p${Math.floor(i / 1000)} temperature=${decimal(i, 2)} ${time(i)}`,
+    line: (i) => `weather,device_id=d${i % 1000},probe=p${Math.floor(i / 1000)} temperature=${decimal(i, 2)} ${time(i)}`,
+  },
+  {
     name: 'new series each line, 1 field',
     fields: 1,
     fresh: true,

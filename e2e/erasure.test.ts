@@ -3,6 +3,10 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
+import { nodeEnv, silentLogger } from '../src/core/env/node-env.ts'
+import { limits } from '../src/core/limits.ts'
+import { openSqliteForecasts } from '../src/store/forecasts/sqlite.ts'
+import { issue } from '../test/contract/forecast-store.ts'
 import { RunningServer, runKymo } from '../test/support/server.ts'
 
 interface Erasure {
@@ -57,6 +61,22 @@ async function readAll(server: RunningServer, device: string): Promise<number> {
   )
 }
 
+/** Predictions that are kept of a device; beside the server, which has the file open, too. */
+async function predictionsOf(
+  server: RunningServer,
+  device: string,
+  before?: (store: ReturnType<typeof openSqliteForecasts>) => Promise<void>,
+): Promise<number> {
+  const store = openSqliteForecasts({ path: path.join(server.data, 'forecasts.sqlite'), env: nodeEnv(silentLogger) })
+  try {
+    await before?.(store)
+    const key = { tenant: 'default', device, metric: 'temperature' }
+    return (await store.predictions({ key, fromUs: 0, toUs: limits.timeUsMax, limit: 1000 })).length
+  } finally {
+    await store.close()
+  }
+}
+
 test('a device is erased while it is read and written, over kills of the server, and what comes later stays', { timeout: 240_000 }, async () => {
   const settings = { args: ['--store-seal-mb', '1'] }
   let server = await RunningServer.start(settings)
@@ -67,6 +87,9 @@ test('a device is erased while it is read and written, over kills of the server,
     await ingest(server, [...some('keep-1'), ...some('erase-me')])
     await until('the readings are stored', async () => ((await readAll(server, 'erase-me')) > 600 ? true : undefined))
     assert.equal((await fetch(`${server.http}/api/v1/devices/unknown-1/data`, { method: 'DELETE' })).status, 404)
+    const forecast = (device: string) => issue({ tenant: 'default', device, metric: 'temperature' })
+    const kept = await predictionsOf(server, 'erase-me', (store) => store.write([forecast('erase-me'), forecast('keep-1')], []))
+    assert.equal(kept, 24)
     // A backup that is made before has it.
     const backup = path.join(server.data, '..', `${path.basename(server.data)}-backup`)
     const backedUp = await runKymo(['backup', backup, '--url', server.http])
@@ -79,6 +102,7 @@ test('a device is erased while it is read and written, over kills of the server,
     server = await server.restart()
     await until('nobody reads it', async () => ((await get<Erasure>(server, `/api/v1/erasures/${id}`)).state === 'accepted' ? undefined : true))
     assert.equal(await readAll(server, 'erase-me'), 0)
+    assert.deepEqual([await predictionsOf(server, 'erase-me'), await predictionsOf(server, 'keep-1')], [0, 24])
     assert.equal((await fetch(`${server.http}/api/v1/devices/erase-me`)).status, 404)
     assert.ok((await readAll(server, 'keep-1')) > 600)
     await server.kill()

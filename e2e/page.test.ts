@@ -1,79 +1,12 @@
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
-import fs from 'node:fs'
-import os from 'node:os'
-import path from 'node:path'
-import process from 'node:process'
 import { after, before, describe, it } from 'node:test'
-import { promisify } from 'node:util'
-import puppeteer from 'puppeteer-core'
-import type { Browser, Page } from 'puppeteer-core'
+import type { Browser } from 'puppeteer-core'
 import { eventually } from '../test/support/api.ts'
 import { RawMqtt } from '../test/support/mqtt-client.ts'
 import { RunningServer, runKymo } from '../test/support/server.ts'
-
-const root = path.resolve(import.meta.dirname, '..')
-const chromium = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find((file) => fs.existsSync(file))
-const reason = chromium === undefined ? 'chromium not installed' : fs.existsSync(path.join(root, 'node_modules/vite')) ? false : 'vite not installed'
+import { browserOfBuiltPage, click, inkOf, open, reason, shows, takePictures, text, widthOver } from './page-browser.ts'
 
 const hostile = '<img src=x onerror="document.title=\'pwned\'">'
-
-/** What a page did that it must not do: errors in the console, requests to others. */
-interface Watched {
-  readonly page: Page
-  readonly wrong: string[]
-}
-
-async function open(
-  browser: Browser,
-  base: string,
-  o: { readonly width?: number; readonly dark?: boolean; readonly expect?: RegExp } = {},
-): Promise<Watched> {
-  // A context of its own: nothing is kept from one test to the next.
-  const context = await browser.createBrowserContext()
-  const page = await context.newPage()
-  await page.setViewport({ width: o.width ?? 1280, height: 800 })
-  if (o.dark === true) await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: 'dark' }])
-  const wrong: string[] = []
-  page.on('console', (message) => {
-    // The tests read pixels; the page does not.
-    if (message.text().includes('getImageData')) return
-    if ((message.type() === 'error' || message.type() === 'warn') && o.expect?.test(message.text()) !== true) wrong.push(`console: ${message.text()}`)
-  })
-  page.on('pageerror', (error) => wrong.push(`error: ${String(error)}`))
-  page.on('request', (request) => {
-    if (!request.url().startsWith(base) && !/^(?:data|blob|about):/.test(request.url())) wrong.push(`request: ${request.url()}`)
-  })
-  return { page, wrong }
-}
-
-async function text(page: Page, selector = 'main'): Promise<string> {
-  return String(await page.evaluate(`document.querySelector(${JSON.stringify(selector)})?.innerText ?? ''`))
-}
-
-function shows(page: Page, wanted: RegExp, selector = 'main'): Promise<string> {
-  return eventually(async () => {
-    const found = await text(page, selector)
-    if (!wanted.test(found)) throw new Error(`${String(wanted)} is not in ${selector}:\n${found}`)
-    return found
-  })
-}
-
-async function click(page: Page, label: string): Promise<void> {
-  await page
-    .locator(`::-p-xpath(//main//*[self::button or self::a or self::summary or self::span][normalize-space()=${JSON.stringify(label)}])`)
-    .click()
-}
-
-/** Pixels of a chart that differ from its corner. */
-const inkOf = (selector: string): string => `(() => {
-  const canvas = document.querySelector(${JSON.stringify(`${selector} canvas`)})
-  if (canvas === null || canvas.width === 0) return 0
-  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)
-  let ink = 0
-  for (let i = 3; i < data.length; i += 4) if (data[i] > 0) ink++
-  return ink
-})()`
 
 const kiln = '#/devices/kiln?range=1h'
 const pictures = [
@@ -93,8 +26,7 @@ describe('the page in a browser', { skip: reason }, () => {
   let browser: Browser
   let server: RunningServer
   before(async () => {
-    await promisify(execFile)(process.execPath, ['tools/build-page.js', '--if-stale'], { cwd: root })
-    browser = await puppeteer.launch({ executablePath: chromium ?? '', args: ['--no-sandbox', '--disable-gpu'] })
+    browser = await browserOfBuiltPage()
     server = await RunningServer.start()
   })
   after(async () => {
@@ -170,7 +102,7 @@ describe('the page in a browser', { skip: reason }, () => {
     assert.equal(await post({ device: 'nobody', note: 'a long text '.repeat(20), x: 1 }), 202)
     await shows(page, /last seen[\s\S]*note/)
     // Of a device as new as this a quarter of an hour is shown, unless the address says otherwise.
-    assert.equal(await page.evaluate(`document.querySelector('.toolbar input:checked').value`), '15m')
+    assert.equal(await page.evaluate(`document.querySelector('.range input:checked').value`), '15m')
     await page.setViewport({ width: 390, height: 800 })
     assert.ok(Number(await page.evaluate(`document.querySelector('[data-metric=note] h2').getBoundingClientRect().width`)) > 100)
     assert.deepEqual(
@@ -278,29 +210,17 @@ describe('the page in a browser', { skip: reason }, () => {
         await page.locator('.letter summary').click()
         await shows(page, /00000000 {2}ff fe 61/)
       }
-      const over = await page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth')
-      assert.equal(over, 0, `${hash} is ${String(over)} pixels too wide`)
+      assert.equal(await widthOver(page), 0, `${hash} is too wide`)
     }
     assert.deepEqual(wrong, [])
   })
 
   it('is kept in pictures, light and dark, wide and narrow', async () => {
-    // KYMO_SCREENSHOTS=folder keeps them. Those of the documentation are of the same views, with a day of data.
-    const wanted = process.env['KYMO_SCREENSHOTS']
-    const folder = wanted === undefined ? fs.mkdtempSync(path.join(os.tmpdir(), 'kymo-pictures-')) : path.resolve(root, wanted)
-    for (const [name, hash, width, dark] of pictures) {
-      const { page, wrong } = await open(browser, server.http, { width, dark })
-      await page.goto(`${server.http}/${hash}`)
+    await takePictures(browser, server.http, pictures, async (page, hash) => {
       await shows(page, /\S/, 'main h1')
       await eventually(async () => ((await page.evaluate(`document.querySelector('.loading')`)) === null ? true : undefined))
       if (hash.includes('kiln')) await eventually(async () => (Number(await page.evaluate(inkOf('[data-metric=heat]'))) > 500 ? true : undefined))
-      const file = path.join(folder, `${name}.png`)
-      await page.screenshot({ path: file })
-      assert.ok(fs.statSync(file).size > 5_000, name)
-      assert.deepEqual(wrong, [], name)
-      await page.close()
-    }
-    if (wanted === undefined) fs.rmSync(folder, { recursive: true })
+    })
   })
 
   it('is light: at most 150 kB compressed, and there within a second', async () => {
@@ -330,7 +250,7 @@ describe('the page where tokens are asked for', { skip: reason }, () => {
     const token = /tk_[\w-]+/.exec(made.output)?.[0]
     assert.ok(token !== undefined, made.output)
     const server = await first.restart({ env: { KYMO_AUTH: 'token' } })
-    const browser = await puppeteer.launch({ executablePath: chromium ?? '', args: ['--no-sandbox', '--disable-gpu'] })
+    const browser = await browserOfBuiltPage()
     try {
       const { page, wrong } = await open(browser, server.http, { expect: /401/ })
       await page.goto(`${server.http}/#/devices`)
@@ -357,7 +277,7 @@ describe('the page where tokens are asked for', { skip: reason }, () => {
 describe('a dead letter after its fix', { skip: reason }, () => {
   it('is sent again and stored', async () => {
     const server = await RunningServer.start({ env: { KYMO_DEVICES_AUTO_REGISTER: 'false' } })
-    const browser = await puppeteer.launch({ executablePath: chromium ?? '', args: ['--no-sandbox', '--disable-gpu'] })
+    const browser = await browserOfBuiltPage()
     const send = (route: string, body: unknown): Promise<Response> =>
       fetch(server.http + route, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) })
     try {

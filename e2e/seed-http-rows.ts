@@ -52,6 +52,25 @@ const aggregatedDocument: Shape = {
   average: 'number',
   timestamp: 'time',
 }
+const seedForecast: Shape = {
+  sensor_id: is('sensor_002'),
+  model: is('seasonal-naive'),
+  generated_at: 'time',
+  hours_ahead: is(24),
+  predictions: [{ timestamp: 'time', temperature: 'number', lower: 'null|number', upper: 'null|number' }],
+}
+const training: Shape = { status: is('training'), job_id: 'string' }
+const jobPlace = ['location', /^\/api\/v1\/jobs\/[0-9a-f-]{36}$/] as const
+const predictionDocument: Shape = {
+  sensor_id: is('sensor_002'),
+  target_time: 'time',
+  predicted_temperature: 'number',
+  predicted_humidity: 'number',
+  actual_temperature: 'null|number',
+  actual_humidity: 'null|number',
+  model_version: 'integer',
+  created_at: 'time',
+}
 const metricsAnswer: Shape = { metrics: [{ time: 'time', value: 'number' }] }
 const health: Shape = { status: is('healthy'), service: is('kymo'), version: 'string', timestamp: 'time' }
 const prometheus = /^# TYPE kymo_ingest_messages_total counter$/m
@@ -78,7 +97,19 @@ export const httpRows: readonly HttpRow[] = [
     status: 200,
     shape: { status: is('success'), accepted: is(2) },
   },
-  { seed: 'S0', request: 'POST /forecast', body: { sensor_id: 'sensor_001', hours_ahead: 24 }, pending: 'forecasts' },
+  // One reading is too little; sensor_002 has sent for three days (hourlyMessages).
+  {
+    seed: 'S0',
+    request: 'POST /forecast',
+    body: { sensor_id: 'sensor_001', hours_ahead: 24 },
+    status: 409,
+    shape: { ...error, code: is('too_little_data'), facts: { missing: 'integer' } },
+  },
+  { seed: 'S0', request: 'POST /forecast', body: { sensor_id: 'sensor_002', hours_ahead: 24 }, status: 200, shape: seedForecast },
+  { seed: 'S0', request: 'POST /forecast?model=seasonal_naive', body: { sensor_id: 'sensor_002' }, status: 200, shape: seedForecast },
+  { seed: 'S0', request: 'POST /forecast', body: { sensor_id: 'nobody', hours_ahead: 24 }, status: 404, shape: error },
+  { seed: 'S0', request: 'POST /forecast', body: { sensor_id: 'sensor_002', hours_ahead: -1 }, status: 422, shape: error },
+  { seed: 'S0', request: 'POST /forecast?model=magic', body: { sensor_id: 'sensor_002' }, status: 404, shape: error },
   {
     seed: 'S0',
     request: 'GET /historical-data?sensor_id=sensor_001&hours=24',
@@ -101,8 +132,30 @@ export const httpRows: readonly HttpRow[] = [
     status: 200,
     shape: { sensors: [{ sensor_id: 'string', location: 'null|string', last_seen: 'null|time', readings: 'integer' }], count: 'integer' },
   },
-  { seed: 'S0', request: 'POST /model/train', body: {}, pending: 'forecasts' },
-  { seed: 'S0', request: 'GET /model/status', pending: 'forecasts' },
+  { seed: 'S0', request: 'POST /model/train', body: {}, status: 202, shape: training, header: jobPlace },
+  {
+    seed: 'S0',
+    request: 'POST /model/train',
+    body: { sensor_id: 'sensor_002', algorithm: 'random_forest' },
+    status: 202,
+    shape: training,
+    header: jobPlace,
+  },
+  { seed: 'S0', request: 'POST /model/train', body: { sensor_id: 'sensor_002', algorithm: 'magic' }, status: 422, shape: error },
+  {
+    seed: 'S0',
+    request: 'GET /model/status',
+    status: 200,
+    shape: {
+      is_trained: 'boolean',
+      algorithm: 'null|string',
+      last_trained: 'null|time',
+      training_samples: 'null|integer',
+      metrics: { mae: 'null|number', rmse: 'null|number', r2: 'null|number' },
+      features: 'array',
+      job: { id: 'string', state: 'string' },
+    },
+  },
 
   // S1: the calls of its Python class
   {
@@ -288,9 +341,18 @@ export const httpRows: readonly HttpRow[] = [
   },
 
   // S4, port 8000
-  { seed: 'S4', request: 'POST /predict', body: { sensor_id: 'sensor_001', horizon: 24 }, pending: 'forecasts' },
-  { seed: 'S4', request: 'GET /predictions?sensor_id=sensor_001', pending: 'forecasts' },
-  { seed: 'S4', request: 'GET /predictions/latest', pending: 'forecasts' },
+  { seed: 'S4', request: 'POST /predict', body: { sensor_id: 'sensor_001', horizon: 24 }, status: 409, shape: error },
+  {
+    seed: 'S4',
+    request: 'POST /predict',
+    body: { sensor_id: 'sensor_002', horizon: 24 },
+    status: 200,
+    shape: { sensor_id: is('sensor_002'), horizon: is(24), predictions: [predictionDocument] },
+  },
+  { seed: 'S4', request: 'POST /predict', body: { sensor_id: 'nobody' }, status: 404, shape: error },
+  { seed: 'S4', request: 'GET /predictions?sensor_id=sensor_002', status: 200, shape: [predictionDocument] },
+  { seed: 'S4', request: 'GET /predictions', status: 400, shape: error },
+  { seed: 'S4', request: 'GET /predictions/latest', status: 200, shape: [predictionDocument] },
   { seed: 'S4', request: 'GET /sensors', status: 200, shape: { sensors: [{ sensor_id: 'string' }] } },
   {
     seed: 'S4',
@@ -299,9 +361,23 @@ export const httpRows: readonly HttpRow[] = [
     shape: [{ sensor_id: is('sensor_001'), timestamp: 'time', temperature: 'number', humidity: 'number' }],
   },
   { seed: 'S4', request: 'GET /sensors/nobody/readings', status: 404, shape: error },
-  { seed: 'S4', request: 'GET /models', pending: 'forecasts' },
-  { seed: 'S4', request: 'GET /models/sensor_001', pending: 'forecasts' },
-  { seed: 'S4', request: 'POST /models/sensor_001/train', body: {}, pending: 'forecasts' },
+  { seed: 'S4', request: 'GET /models', status: 200, shape: 'array' },
+  {
+    seed: 'S4',
+    request: 'GET /models/sensor_002',
+    status: 200,
+    shape: {
+      sensor_id: is('sensor_002'),
+      version: 'null|integer',
+      trained_at: 'null|time',
+      mae: 'null|number',
+      rmse: 'null|number',
+      drift: 'boolean',
+      models: 'array',
+    },
+  },
+  { seed: 'S4', request: 'GET /models/nobody', status: 404, shape: error },
+  { seed: 'S4', request: 'POST /models/sensor_002/train', body: {}, status: 202, shape: training, header: jobPlace },
   { seed: 'S4', request: 'GET /health', status: 200, shape: health },
   { seed: 'S4', request: 'GET /', accept: 'text/html', status: 200, text: /<html/i, header: ['content-type', /^text\/html/] },
 ]

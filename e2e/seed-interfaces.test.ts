@@ -7,7 +7,7 @@ import { deadLetters, settled } from '../test/support/api.ts'
 import { shell, without } from '../test/support/programs.ts'
 import { cleanEnv, RunningServer, runKymo } from '../test/support/server.ts'
 import { httpRows, type HttpRow } from './seed-http-rows.ts'
-import { commandRows, metricRows, mqttRows, payloadRows, recentMessages, sqlRows, variableRows, type Shape } from './seed-table.ts'
+import { commandRows, hourlyMessages, metricRows, mqttRows, payloadRows, recentMessages, sqlRows, variableRows, type Shape } from './seed-table.ts'
 
 function typeOf(value: unknown): string {
   if (value === null) return 'null'
@@ -80,7 +80,7 @@ void describe('what the seeds name, row by row', () => {
 
   before(async () => {
     server = await RunningServer.start()
-    const sent = await call('POST /api/v1/telemetry', recentMessages(Date.now()))
+    const sent = await call('POST /api/v1/telemetry', [...recentMessages(Date.now()), ...hourlyMessages(Date.now())])
     assert.equal(sent.status, 202, await sent.text())
     await settled(server.http)
   })

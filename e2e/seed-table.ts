@@ -6,7 +6,7 @@
 /** The document: S0 Kinesis forecasting, S1 MQTT and TimescaleDB, S2 Go services, S3 Kafka and MongoDB, S4 predictor. */
 export type Seed = 'S0' | 'S1' | 'S2' | 'S3' | 'S4' | 'Heroku'
 /** What a pending row waits for. */
-export type Later = 'alerts' | 'forecasts' | 'Kafka' | 'PostgreSQL' | 'AWS' | 'MongoDB' | 'monitoring'
+export type Later = 'alerts' | 'Kafka' | 'PostgreSQL' | 'AWS' | 'MongoDB' | 'monitoring'
 
 /**
  * What an answer looks like. A word: of that type (`time` is RFC 3339, `null|number` either). `{ is }`: exactly that. A list: an array with at least
@@ -195,7 +195,7 @@ export const variableRows: readonly VariableRow[] = [
   { seed: 'S3', env: { HUMIDITY_MIN_THRESHOLD: '0' }, pending: 'alerts' },
   { seed: 'S3', env: { HUMIDITY_MAX_THRESHOLD: '100' }, pending: 'alerts' },
   { seed: 'S4', env: { DATABASE_URL: 'postgres://follower/db' }, pending: 'PostgreSQL' },
-  { seed: 'S4', env: { HEROKU_POSTGRESQL_PURPLE_URL: 'postgres://predictions/db' }, pending: 'PostgreSQL' },
+  { seed: 'S4', env: { HEROKU_POSTGRESQL_PURPLE_URL: 'postgres://predictions/db' }, setting: ['forecast.url', 'postgres://predictions/db'] },
   { seed: 'S4', env: { ENVIRONMENT: 'production', SECRET_KEY: 'k' }, setting: ['environment', 'production'] },
   { seed: 'S4', env: { SECRET_KEY: 'k' }, setting: ['session_key', '(secret)'] },
   { seed: 'Heroku', env: { PORT: '5000' }, setting: ['http.port', 5000] },
@@ -268,8 +268,8 @@ export const metricRows: readonly MetricRow[] = [
   { seed: 'S3', words: 'API requests', metric: 'http_request_duration_seconds' },
   { seed: 'S3', words: 'aggregation metrics', metric: 'kymo_aggregates_written_total', pending: 'monitoring' },
   { seed: 'S3', words: 'alert processing', metric: 'kymo_rules_evaluations_total', pending: 'alerts' },
-  { seed: 'S4', words: 'prediction accuracy', metric: 'kymo_model_error', pending: 'forecasts' },
-  { seed: 'S4', words: 'drift', metric: 'kymo_model_drift', pending: 'forecasts' },
+  { seed: 'S4', words: 'prediction accuracy', metric: 'kymo_model_error' },
+  { seed: 'S4', words: 'drift', metric: 'kymo_model_drift' },
   { seed: 'S4', words: 'replica lag', metric: 'kymo_replica_lag_seconds', pending: 'PostgreSQL' },
 ]
 
@@ -283,4 +283,15 @@ export function recentMessages(nowMs: number): readonly Readonly<Record<string, 
     battery: 12,
     timestamp: Math.floor(nowMs / 1000) - (30 - i) * 60,
   }))
+}
+
+/** What S0 and S4 forecast from: three days of hours of a sensor, warm by day, up to this hour. */
+export function hourlyMessages(nowMs: number): readonly Readonly<Record<string, unknown>>[] {
+  const hourMs = 3_600_000
+  const lastMs = Math.floor(nowMs / hourMs) * hourMs
+  return Array.from({ length: 73 }, (_, i) => {
+    const ms = lastMs - (72 - i) * hourMs
+    const turn = (2 * Math.PI * (ms % (24 * hourMs))) / (24 * hourMs)
+    return { sensor_id: 'sensor_002', temperature: 20 - 5 * Math.cos(turn) + (i % 3) / 10, humidity: 50 + 10 * Math.cos(turn), timestamp: ms / 1000 }
+  })
 }

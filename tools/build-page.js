@@ -84,8 +84,13 @@ export async function buildPage() {
       },
     })
     const compressed = await compress(made)
-    if (fs.existsSync(built)) fs.renameSync(built, old)
-    fs.renameSync(made, built)
+    try {
+      if (fs.existsSync(built)) fs.renameSync(built, old)
+      fs.renameSync(made, built)
+    } catch (error) {
+      // Another process has built the same at the same time, and was faster.
+      if (pageState() !== 'fresh') throw error
+    }
     return { compressed, ms: performance.now() - began }
   } finally {
     fs.rmSync(made, { recursive: true, force: true })

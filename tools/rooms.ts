@@ -25,7 +25,7 @@ export const walled: Readonly<Record<string, { readonly sharedFolders: readonly 
   wire: { sharedFolders: ['json'] },
   compute: { sharedFolders: ['window'] },
   log: { sharedFolders: [] },
-  store: { sharedFolders: ['pg'] },
+  store: { sharedFolders: ['pg', 'sqlite'] },
   doors: { sharedFolders: ['tls'] },
 }
 
@@ -37,11 +37,11 @@ export const compositions: readonly string[] = ['src/roles/server.ts', 'src/role
 /** Packages that are large, native or of one engine: each is imported in its adapter and nowhere else. */
 export const drivers: readonly { readonly packages: RegExp; readonly only: readonly string[] }[] = [
   { packages: /^@duckdb\//, only: ['src/store/duckdb/', 'src/store/parquet/'] },
-  { packages: /^node:sqlite$/, only: ['src/store/meta/', 'src/cli/lock.ts'] },
+  { packages: /^node:sqlite$/, only: ['src/store/meta/', 'src/store/forecasts/', 'src/store/sqlite/', 'src/cli/lock.ts'] },
   { packages: /^(kafkajs|@platformatic\/kafka)$/, only: ['src/log/kafka/'] },
   { packages: /^(nats|@nats-io\/.*)$/, only: ['src/log/nats/'] },
   { packages: /^@aws-sdk\//, only: ['src/log/kinesis/', 'src/store/aws/'] },
-  { packages: /^(pg|pg-.*|postgres)$/, only: ['src/store/pg/', 'src/store/postgres/', 'src/store/meta/', 'src/doors/pull/'] },
+  { packages: /^(pg|pg-.*|postgres)$/, only: ['src/store/pg/', 'src/store/postgres/', 'src/store/meta/', 'src/store/forecasts/', 'src/doors/pull/'] },
   { packages: /^mongodb$/, only: ['src/store/mongo/'] },
   { packages: /^(fastify|@fastify\/.*|prom-client)$/, only: ['src/doors/http/'] },
   { packages: /^mqtt$/, only: ['src/doors/pull/', 'src/roles/', 'src/cli/'] },

@@ -60,7 +60,18 @@ export const commandTable: readonly CommandEntry[] = [
     summary: 'summary of all devices, temperature anomalies, low batteries, silent devices',
     load: () => import('./analytics.ts'),
   },
-  { name: 'models', group: reading, summary: 'forecasting models: score them on a file of past readings', load: () => import('./models/command.ts') },
+  {
+    name: 'forecast',
+    group: reading,
+    summary: 'what a series is going to be, with intervals; or how probable it is that it crosses a value',
+    load: () => import('./forecast.ts'),
+  },
+  {
+    name: 'models',
+    group: reading,
+    summary: 'forecasting models: train, list, show, test, promote; score them on a file of past readings',
+    load: () => import('./models/command.ts'),
+  },
   { name: 'anomalies', group: reading, summary: 'anomaly detectors: score them on labelled series', load: () => import('./anomalies/command.ts') },
   { name: 'devices', group: reading, summary: 'list devices, show one with its latest values, erase one', load: () => import('./devices.ts') },
   { name: 'dlq', group: keeping, summary: 'messages that could not be used: list, show, replay', load: () => import('./dlq.ts') },
@@ -80,7 +91,7 @@ export const commandTable: readonly CommandEntry[] = [
   {
     name: 'store',
     group: keeping,
-    summary: 'verify the files of the store, beside a running server or of a stopped one',
+    summary: 'verify the files of the store; make or update its tables',
     load: () => import('./store/command.ts'),
   },
   {

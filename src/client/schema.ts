@@ -46,6 +46,200 @@ export interface Reading {
   readonly flags?: readonly ('big_integer' | 'retained' | 'clock_ahead' | 'late' | 'arrival_time')[]
 }
 
+export interface Forecast {
+  readonly device: string
+  readonly metric: string
+  readonly unit?: string
+  readonly model: {
+    readonly kind: string
+    /** 0: seasonal naive, which nobody trained. */
+    readonly version: number
+  }
+  /** Why seasonal naive answers: nobody trained a model, the one there is has lost its skill, or it refused this history. */
+  readonly fallback: 'untrained' | 'skill_lost' | 'refused' | null
+  /** In words. */
+  readonly detail: string | null
+  /** The end of what was known. */
+  readonly issued_at: string
+  /** Width of a step in seconds. */
+  readonly step_s: number
+  readonly level: number
+  readonly points: readonly ForecastPoint[]
+}
+
+export interface ForecastPoint {
+  /** Start of the step. */
+  readonly time: string
+  /** Expected mean of the step. */
+  readonly mean: number
+  /** Null: too few errors are known for an interval. */
+  readonly lower: number | null
+  readonly upper: number | null
+}
+
+export interface CrossingForecast {
+  readonly device: string
+  readonly metric: string
+  readonly unit?: string
+  readonly model: {
+    readonly kind: string
+    /** 0: seasonal naive, which nobody trained. */
+    readonly version: number
+  }
+  readonly threshold: number
+  readonly side: 'above' | 'below'
+  readonly within_s: number
+  readonly issued_at: string
+  /** Null: there is no number to be given, and `reason` says why. */
+  readonly probability: number | null
+  readonly reason: 'no_skill' | 'too_little_data' | 'across_already' | null
+  /** In words. */
+  readonly detail: string | null
+  /** How such probabilities have held over past issues. Null: nothing is known. */
+  readonly calibration: {
+    /** Issues that were answered and have an outcome. */
+    readonly n: number
+    /** Share of them in which it crossed. */
+    readonly rate: number
+    /** Mean squared difference of probability and outcome. */
+    readonly brier: number
+    /** 1 - Brier / that of always saying `rate`. Null: it never or always crossed. */
+    readonly skill: number | null
+    /** Mean difference of said and came over the bins. */
+    readonly error: number | null
+    readonly bins: readonly {
+      readonly n: number
+      readonly said: number | null
+      readonly came: number | null
+    }[]
+  } | null
+}
+
+export interface ForecastAccuracy {
+  readonly device: string
+  readonly metric: string
+  readonly unit?: string
+  readonly version: number
+  /** Predictions whose step has ended and was measured. */
+  readonly n: number
+  /** Mean absolute error, in the unit of the metric. Null here and below: nothing has matured. */
+  readonly mae: number | null
+  /** Root of the mean squared error. */
+  readonly rmse: number | null
+  /** Mean of prediction minus measured. */
+  readonly bias: number | null
+  /** That of seasonal naive, issued at the same moments for the same targets. */
+  readonly naive_mae: number | null
+  /** 1 - mae / naive_mae: above 0 is better than doing nothing. */
+  readonly skill: number | null
+  /** What intervals promise; */
+  readonly level: number
+  /** and the share of measured values that they held. */
+  readonly coverage: number | null
+  readonly drift: {
+    /** Page-Hinkley on scaled absolute errors; an alarm at `threshold`. */
+    readonly statistic: number
+    readonly threshold: number
+    /** Of an alarm that no retraining has answered yet. Null: no drift. */
+    readonly since: string | null
+  }
+}
+
+export interface Prediction {
+  /** Start of the step that it is of. */
+  readonly time: string
+  /** The end of what was known. */
+  readonly issued_at: string
+  readonly version: number
+  readonly mean: number
+  readonly lower: number | null
+  readonly upper: number | null
+  readonly level: number
+  /** Mean of what was measured in the step. Null: the step has not ended, or nothing was measured. */
+  readonly actual: number | null
+}
+
+export interface ForecastModel {
+  readonly device: string
+  readonly metric: string
+  readonly unit?: string
+  readonly version: number
+  readonly kind: string
+  /** The champion serves; a challenger was trained and did not win. */
+  readonly state: 'champion' | 'challenger' | 'retired'
+  readonly created_at: string
+  /** Of its file. */
+  readonly bytes: number
+  /** Data span, seed, CPU, candidates and their scores: docs/format/model.md. */
+  readonly card: Readonly<Record<string, unknown>>
+  /** Null: it has issued nothing yet. */
+  readonly accuracy: ForecastAccuracy | null
+}
+
+export interface Job {
+  readonly id: string
+  readonly kind: 'import' | 'export' | 'train' | 'backtest'
+  readonly state: 'waiting' | 'running' | 'done' | 'failed' | 'cancelled'
+  readonly parameters: Readonly<Record<string, unknown>>
+  readonly created_at: string
+  readonly started_at: string | null
+  readonly finished_at: string | null
+  /** How often it was begun: more than once when the server was restarted meanwhile. */
+  readonly attempts: number
+  /** rows, readings, rejected, rows_per_s, eta_s …; of models series_total, series_done, trained, kept_naive, refused, share (0 to 1). */
+  readonly progress: Readonly<Record<string, unknown>>
+  readonly error: {
+    readonly code: string
+    readonly detail: string
+  } | null
+  /** What can be fetched: `download` (the export, or the result of a backtest), `rejects` (rows of an import that were not taken). */
+  readonly files: Readonly<Record<string, {
+    readonly href: string
+    readonly bytes: number
+  }>>
+}
+
+export interface SensorPrediction {
+  readonly sensor_id?: string
+  readonly target_time?: string
+  readonly predicted_temperature?: number | null
+  readonly predicted_humidity?: number | null
+  readonly temperature_lower?: number | null
+  readonly temperature_upper?: number | null
+  readonly humidity_lower?: number | null
+  readonly humidity_upper?: number | null
+  readonly actual_temperature?: number | null
+  readonly actual_humidity?: number | null
+  /** Of temperature's model, or of humidity's where there is no temperature; 0: seasonal naive. */
+  readonly model_version?: number
+  /** The end of what was known. */
+  readonly created_at?: string
+}
+
+export interface SensorModel {
+  readonly sensor_id?: string
+  readonly metric?: string
+  readonly state?: 'champion' | 'challenger' | 'retired'
+  readonly version?: number | null
+  readonly algorithm?: string | null
+  readonly trained_at?: string | null
+  /** Of forecasts that have matured. */
+  readonly mae?: number | null
+  readonly rmse?: number | null
+  /** Its errors have grown, and no retraining has answered yet. */
+  readonly drift?: boolean
+  readonly training_samples?: number | null
+  /** Predictions that were held against what was measured. */
+  readonly matured?: number
+  readonly bias?: number | null
+  /** 1 - mae / that of seasonal naive. */
+  readonly skill?: number | null
+  readonly coverage?: number | null
+  readonly drift_statistic?: number | null
+  readonly drift_threshold?: number | null
+  readonly drift_since?: string | null
+}
+
 export interface MqttClient {
   readonly client_id: string
   readonly address: string
@@ -170,29 +364,6 @@ export interface DeadLetter {
   /** The original bytes. */
   readonly body: string
   readonly body_encoding: 'utf8' | 'base64'
-}
-
-export interface Job {
-  readonly id: string
-  readonly kind: 'import' | 'export'
-  readonly state: 'waiting' | 'running' | 'done' | 'failed' | 'cancelled'
-  readonly parameters?: Readonly<Record<string, unknown>>
-  readonly created_at: string
-  readonly started_at?: string | null
-  readonly finished_at?: string | null
-  /** How often it was begun: more than once when the server was restarted meanwhile. */
-  readonly attempts?: number
-  /** rows, readings, rejected, rows_per_s, eta_s … */
-  readonly progress: Readonly<Record<string, unknown>>
-  readonly error?: {
-    readonly code?: string
-    readonly detail?: string
-  } | null
-  /** What can be fetched: `download` (the export), `rejects` (rows of an import that were not taken). */
-  readonly files?: Readonly<Record<string, {
-    readonly href?: string
-    readonly bytes?: number
-  }>>
 }
 
 export interface Snapshot {
@@ -355,6 +526,69 @@ export interface AnalyticsStatisticsAnswer {
   }
 }
 
+export interface ForecastAnswer {
+  readonly sensor_id?: string
+  /** The kind that answers: seasonal-naive of a sensor that nobody has trained. */
+  readonly model?: string
+  /** 0: seasonal naive. */
+  readonly model_version?: number
+  /** The end of what was known. */
+  readonly generated_at?: string
+  readonly hours_ahead?: number
+  readonly predictions?: readonly {
+    readonly timestamp?: string
+    readonly temperature?: number
+    readonly lower?: number | null
+    readonly upper?: number | null
+  }[]
+}
+
+export interface ModelStatusAnswer {
+  readonly is_trained?: boolean
+  /** Whose model it is. */
+  readonly sensor_id?: string | null
+  readonly algorithm?: string | null
+  readonly last_trained?: string | null
+  readonly training_samples?: number | null
+  /** Of forecasts that have matured; before there are any, of the last part of the series, which the model had not seen. */
+  readonly metrics?: {
+    readonly mae?: number | null
+    readonly rmse?: number | null
+    readonly r2?: number | null
+  }
+  readonly features?: readonly string[]
+  /** The newest training. */
+  readonly job?: {
+    readonly id?: string
+    readonly state?: string
+    readonly progress?: Readonly<Record<string, unknown>>
+  } | null
+}
+
+export interface PredictAnswer {
+  readonly sensor_id?: string
+  readonly horizon?: number
+  readonly models?: {
+    readonly temperature?: string | null
+    readonly humidity?: string | null
+  }
+  readonly predictions?: readonly SensorPrediction[]
+}
+
+export interface SensorModelsAnswer {
+  readonly sensor_id?: string
+  readonly version?: number | null
+  readonly algorithm?: string | null
+  readonly trained_at?: string | null
+  /** Of forecasts that have matured. */
+  readonly mae?: number | null
+  readonly rmse?: number | null
+  /** Its errors have grown, and no retraining has answered yet. */
+  readonly drift?: boolean
+  /** All versions, newest first, of each metric. */
+  readonly models?: readonly SensorModel[]
+}
+
 export interface QueryAnswer {
   readonly from?: string | null
   readonly to?: string | null
@@ -409,6 +643,34 @@ export interface SqlAnswer {
   readonly truncated: boolean
   /** The limit of rows, or of 16777216 bytes. */
   readonly truncated_by?: 'rows' | 'bytes'
+}
+
+export interface TrainModelsBody {
+  /** What to train. Absent: all that the settings have forecast (forecast.metrics), and all that have a model. */
+  readonly series?: readonly {
+    readonly device: string
+    readonly metric: string
+  }[]
+  /** Kinds to choose from; those of the settings when absent. Exactly one is trained whatever it is worth, and serves only if it wins. */
+  readonly kinds?: readonly string[]
+  /** Width of a step, as 15m or 1h; that of the settings when absent. */
+  readonly step?: string
+  /** How far ahead the model is to forecast, as 24h; that of the settings when absent. */
+  readonly horizon?: string
+  /** Draws all that is chance: the same seed and data, the same model. 1 when absent. */
+  readonly seed?: number
+}
+
+export interface BacktestModelsBody {
+  readonly device: string
+  readonly metric: string
+  readonly kinds?: readonly string[]
+  /** Width of a step, as 15m or 1h; that of the settings when absent. */
+  readonly step?: string
+  /** How far ahead the model is to forecast, as 24h; that of the settings when absent. */
+  readonly horizon?: string
+  /** Draws all that is chance: the same seed and data, the same model. 1 when absent. */
+  readonly seed?: number
 }
 
 export interface CreateDeviceBody {
@@ -519,7 +781,8 @@ export interface StatusAnswer {
   readonly dead_letters_waiting: number
   readonly series: number
   readonly mqtt_connections: number
-  readonly mqtt_port: number
+  /** Null: this process has no MQTT door. */
+  readonly mqtt_port: number | null
   /** Speaks TLS; null: none does. The same as mqtt_port where only this one is open. */
   readonly mqtts_port: number | null
   readonly auth: 'loopback' | 'token' | 'open'
@@ -883,6 +1146,83 @@ export interface AnalyticsInactiveRequest {
   readonly cursor?: string | undefined
 }
 
+export interface ForecastRequest {
+  /** Answers whatever it is worth: a kind, as random_forest, or a version. Absent: the model that serves, or seasonal naive. */
+  readonly model?: string | undefined
+  readonly body: {
+    readonly sensor_id: string
+    /** Hours ahead; 24 when absent. */
+    readonly hours_ahead?: number
+    readonly [name: string]: unknown
+  }
+}
+
+export interface StartTrainingRequest {
+  readonly body: {
+    readonly sensor_id?: string
+    /** Trained whatever it is worth, as random_forest or lstm; it serves only if it wins. Absent: the best of all. */
+    readonly algorithm?: string
+    readonly [name: string]: unknown
+  } | null
+}
+
+export interface ModelStatusRequest {
+  /** Of this sensor. Absent: of the model that was trained last. */
+  readonly sensor_id?: string | undefined
+}
+
+export interface PredictRequest {
+  readonly body: {
+    readonly sensor_id: string
+    /** Hours ahead; 24 when absent. */
+    readonly horizon?: number
+    readonly [name: string]: unknown
+  }
+}
+
+export interface PredictionsRequest {
+  readonly sensor_id: string
+  /** First target: RFC 3339, epoch number (unit by size), `now`, or a time ago. Absent: -24h. */
+  readonly from?: string | undefined
+  /** First target that no longer belongs to it. Absent: no end. */
+  readonly to?: string | undefined
+  /** Items of a page; 1000 when absent. When there are more, the headers X-Truncated, X-Next-Cursor and Link say so. */
+  readonly limit?: number | undefined
+  /** The `next_cursor` of the page before; opaque. */
+  readonly cursor?: string | undefined
+}
+
+export interface LatestPredictionsRequest {
+  /** Only of this sensor. */
+  readonly sensor_id?: string | undefined
+  /** Series of a page; 100 when absent. */
+  readonly limit?: number | undefined
+  /** The `next_cursor` of the page before; opaque. */
+  readonly cursor?: string | undefined
+}
+
+export interface ModelsRequest {
+  /** Series of a page; 100 when absent. */
+  readonly limit?: number | undefined
+  /** The `next_cursor` of the page before; opaque. */
+  readonly cursor?: string | undefined
+}
+
+export interface SensorModelsRequest {
+  /** The device id, percent-encoded where it has to be. */
+  readonly id: string
+}
+
+export interface TrainSensorRequest {
+  /** The device id, percent-encoded where it has to be. */
+  readonly id: string
+  readonly body: {
+    /** Trained whatever it is worth, as random_forest or lstm; it serves only if it wins. Absent: the best of all. */
+    readonly algorithm?: string
+    readonly [name: string]: unknown
+  } | null
+}
+
 export interface QueryRequest {
   /** Devices: repeat it, or separate by commas (`\,` is a comma within a name). Absent: all. */
   readonly device?: string | readonly string[] | undefined
@@ -948,6 +1288,116 @@ export interface LiveRequest {
   readonly device?: string | readonly string[] | undefined
   /** Metrics: repeat it, or separate by commas (those within {…} belong to a name). Absent: all. */
   readonly metric?: string | readonly string[] | undefined
+}
+
+export interface ListForecastsRequest {
+  /** Only of this device. Absent: of all. */
+  readonly device?: string | undefined
+  /** Items of a page; 100 when absent. */
+  readonly limit?: number | undefined
+  /** The `next_cursor` of the page before; opaque. */
+  readonly cursor?: string | undefined
+}
+
+export interface GetForecastRequest {
+  /** As it would have been said then: RFC 3339, epoch number, or a time ago as -24h. Absent: from all that is known. */
+  readonly at?: string | undefined
+  /** How far ahead, as 6h, 24h or 7d; what the settings or the model are for when absent, which is also the most. */
+  readonly horizon?: string | undefined
+  /** Share of what is to come that the interval must hold, as 0.9; that of the settings when absent. */
+  readonly level?: number | undefined
+  /** A kind (as ridge) or a version (as 3) that answers whatever it is worth; 0 and seasonal-naive are always there. Absent: the one that serves. */
+  readonly model?: string | undefined
+  /** The device id, percent-encoded where it has to be. */
+  readonly device: string
+  readonly metric: string
+}
+
+export interface GetForecastCrossingRequest {
+  /** Will it rise above this? A value equal to it does not count. This or `below`. */
+  readonly above?: number | undefined
+  /** Will it fall below this? This or `above`. */
+  readonly below?: number | undefined
+  /** At some step of so long from the end of what is known, as 6h; at most the horizon. Needed. */
+  readonly within?: string | undefined
+  /** The device id, percent-encoded where it has to be. */
+  readonly device: string
+  readonly metric: string
+}
+
+export interface GetForecastAccuracyRequest {
+  /** The device id, percent-encoded where it has to be. */
+  readonly device: string
+  readonly metric: string
+}
+
+export interface ListPredictionsRequest {
+  /** First target: RFC 3339, epoch number, `now`, or a time ago as -24h. Absent: from the beginning. */
+  readonly from?: string | undefined
+  /** First target that no longer belongs to it. Absent: no end. */
+  readonly to?: string | undefined
+  /** Only of this version of the model; 0: seasonal naive, which nobody trained. */
+  readonly version?: number | undefined
+  /** Of each target only what was said last. */
+  readonly newest?: boolean | undefined
+  /** Of each target what was said last at least so long before the end of its step, as 6h. */
+  readonly lead?: string | undefined
+  /** Rows of a page; 1000 when absent. */
+  readonly limit?: number | undefined
+  /** The `next_cursor` of the page before; opaque. */
+  readonly cursor?: string | undefined
+  /** `json`: a page as a document (the default); `ndjson`: an object a line; `csv`: a table. Goes before the Accept header. */
+  readonly format?: 'json' | 'ndjson' | 'csv' | undefined
+  /** The device id, percent-encoded where it has to be. */
+  readonly device: string
+  readonly metric: string
+}
+
+export interface ListModelsRequest {
+  /** Only of this device. Absent: of all. */
+  readonly device?: string | undefined
+  /** Items of a page; 100 when absent. */
+  readonly limit?: number | undefined
+  /** The `next_cursor` of the page before; opaque. */
+  readonly cursor?: string | undefined
+}
+
+export interface ListModelVersionsRequest {
+  /** The device id, percent-encoded where it has to be. */
+  readonly device: string
+  readonly metric: string
+}
+
+export interface GetModelVersionRequest {
+  /** The device id, percent-encoded where it has to be. */
+  readonly device: string
+  readonly metric: string
+  /** A version of the model, a whole number. */
+  readonly version: string
+}
+
+export interface GetModelFileRequest {
+  /** The device id, percent-encoded where it has to be. */
+  readonly device: string
+  readonly metric: string
+  /** A version of the model, a whole number. */
+  readonly version: string
+}
+
+export interface TrainModelsRequest {
+  readonly body: TrainModelsBody
+}
+
+export interface BacktestModelsRequest {
+  readonly body: BacktestModelsBody
+}
+
+export interface PromoteModelRequest {
+  /** The device id, percent-encoded where it has to be. */
+  readonly device: string
+  readonly metric: string
+  /** A version of the model, a whole number. */
+  readonly version: string
 }
 
 export interface ListDevicesRequest {
@@ -1076,7 +1526,7 @@ export interface CreateExportRequest {
 }
 
 export interface ListJobsRequest {
-  readonly kind?: 'import' | 'export' | undefined
+  readonly kind?: 'import' | 'export' | 'train' | 'backtest' | undefined
   readonly state?: 'waiting' | 'running' | 'done' | 'failed' | 'cancelled' | undefined
   readonly limit?: number | undefined
   readonly cursor?: string | undefined
@@ -1374,6 +1824,30 @@ export interface Operations {
       readonly last_seen?: string | null
       readonly minutes_inactive?: number
     }>
+    /** The temperature of a sensor in the hours to come: `POST /forecast` */
+    readonly forecast: Call<ForecastRequest, ForecastAnswer>
+    /** Train the temperature models of all sensors, or of one: `POST /model/train` */
+    readonly startTraining: Call<StartTrainingRequest, {
+      readonly status?: 'training'
+      readonly job_id?: string
+    }>
+    /** Whether there is a model, since when, and how good it is: `GET /model/status` */
+    readonly modelStatus: OptionalCall<ModelStatusRequest, ModelStatusAnswer>
+    /** Predict temperature and humidity of a sensor, and store that: `POST /predict` */
+    readonly predict: Call<PredictRequest, PredictAnswer>
+    /** What was predicted of a sensor, beside what was measured: `GET /predictions` */
+    readonly predictions: Call<PredictionsRequest, readonly SensorPrediction[]>
+    /** The newest predictions of every sensor: `GET /predictions/latest` */
+    readonly latestPredictions: OptionalCall<LatestPredictionsRequest, readonly SensorPrediction[]>
+    /** The models of all sensors, with error and drift: `GET /models` */
+    readonly models: OptionalCall<ModelsRequest, readonly SensorModel[]>
+    /** The models of a sensor: version, when it was trained, error and drift: `GET /models/{id}` */
+    readonly sensorModels: Call<SensorModelsRequest, SensorModelsAnswer>
+    /** Train the temperature and humidity models of a sensor: `POST /models/{id}/train` */
+    readonly trainSensor: Call<TrainSensorRequest, {
+      readonly status?: 'training'
+      readonly job_id?: string
+    }>
     /** A page for browsers, a health document for all others: `GET /` */
     readonly root: OptionalCall<NoRequest, Readonly<Record<string, unknown>>>
     /** Health as the seeds ask for it: `GET /health` */
@@ -1396,6 +1870,40 @@ export interface Operations {
     readonly getDeviceLatest: Call<GetDeviceLatestRequest, DeviceLatest>
     /** Readings as they come (server-sent events): `GET /api/v1/live` */
     readonly live: OptionalCall<LiveRequest, Response>
+  }
+  readonly forecasts: {
+    /** The latest forecast of each series that is forecast on schedule: `GET /api/v1/forecasts` */
+    readonly list: OptionalCall<ListForecastsRequest, Page<Forecast>>
+    /** The items of all pages of `list`. */
+    readonly all: Items<ListForecastsRequest, Forecast>
+    /** What a series is going to be, with intervals: `GET /api/v1/forecasts/{device}/{metric}` */
+    readonly get: Call<GetForecastRequest, Forecast>
+    /** The probability that a series crosses a threshold: `GET /api/v1/forecasts/{device}/{metric}/crossing` */
+    readonly getForecastCrossing: Call<GetForecastCrossingRequest, CrossingForecast>
+    /** How well forecasts of a series have done, and whether its model drifts: `GET /api/v1/forecasts/{device}/{metric}/accuracy` */
+    readonly getForecastAccuracy: Call<GetForecastAccuracyRequest, ForecastAccuracy>
+    /** What was forecast of a series, beside what was measured: `GET /api/v1/forecasts/{device}/{metric}/predictions` */
+    readonly listPredictions: Call<ListPredictionsRequest, Page<Prediction>>
+    /** The items of all pages of `listPredictions`. */
+    readonly allPredictions: Items<ListPredictionsRequest, Prediction>
+  }
+  readonly models: {
+    /** The model of each series that has one: `GET /api/v1/models` */
+    readonly list: OptionalCall<ListModelsRequest, Page<ForecastModel>>
+    /** The items of all pages of `list`. */
+    readonly all: Items<ListModelsRequest, ForecastModel>
+    /** All versions of the model of a series, newest first: `GET /api/v1/models/{device}/{metric}` */
+    readonly listModelVersions: Call<ListModelVersionsRequest, Page<ForecastModel>>
+    /** One version with its card: `GET /api/v1/models/{device}/{metric}/{version}` */
+    readonly getModelVersion: Call<GetModelVersionRequest, ForecastModel>
+    /** The file of a version (docs/format/model.md): `GET /api/v1/models/{device}/{metric}/{version}/file` */
+    readonly getModelFile: Call<GetModelFileRequest, Response>
+    /** Train models, as a job: `POST /api/v1/models/train` */
+    readonly train: Call<TrainModelsRequest, Job>
+    /** Test kinds of models on the past of a series, as a job: `POST /api/v1/models/backtest` */
+    readonly backtest: Call<BacktestModelsRequest, Job>
+    /** Let a version serve, whatever it is worth: `POST /api/v1/models/{device}/{metric}/{version}/promote` */
+    readonly promote: Call<PromoteModelRequest, ForecastModel>
   }
   readonly devices: {
     /** Devices, ordered by id: `GET /api/v1/devices` */
@@ -1438,7 +1946,7 @@ export interface Operations {
     readonly createImport: Call<CreateImportRequest, Job>
     /** Export readings to a CSV, NDJSON or Parquet file: `POST /api/v1/exports` */
     readonly createExport: Call<CreateExportRequest, Job>
-    /** Imports and exports, newest first: `GET /api/v1/jobs` */
+    /** Imports, exports, trainings and backtests, newest first: `GET /api/v1/jobs` */
     readonly list: OptionalCall<ListJobsRequest, Page<Job>>
     /** The items of all pages of `list`. */
     readonly all: Items<ListJobsRequest, Job>
@@ -1446,7 +1954,7 @@ export interface Operations {
     readonly get: Call<GetJobRequest, Job>
     /** Cancel a job; one that has ended is forgotten with its files: `DELETE /api/v1/jobs/{id}` */
     readonly cancel: Call<CancelJobRequest, Job>
-    /** The file of an export: `GET /api/v1/jobs/{id}/download` */
+    /** The file of an export, or the result of a backtest (JSON): `GET /api/v1/jobs/{id}/download` */
     readonly downloadExport: Call<DownloadExportRequest, Response>
     /** Rows of an import that were not taken: line, reason, row (NDJSON): `GET /api/v1/jobs/{id}/rejects` */
     readonly getRejects: Call<GetRejectsRequest, Response>

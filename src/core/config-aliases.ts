@@ -94,7 +94,7 @@ export const aliases: readonly Alias[] = [
   { variable: 'HUMIDITY_MIN_THRESHOLD', seed: 'S3', effect: bounds },
   { variable: 'HUMIDITY_MAX_THRESHOLD', seed: 'S3', effect: bounds },
   { variable: 'DATABASE_URL', seed: 'S4', effect: 'readings are pulled from that follower database, read-only' },
-  { variable: 'HEROKU_POSTGRESQL_PURPLE_URL', seed: 'S4', effect: 'predictions are stored there' },
+  { variable: 'HEROKU_POSTGRESQL_PURPLE_URL', seed: 'S4', effect: 'predictions are stored there', setting: 'forecast.url' },
   {
     variable: 'ENVIRONMENT',
     seed: 'S4',

@@ -4,10 +4,12 @@ import { withoutPassword } from './config-value.ts'
 import { KymoError, type FieldError } from './errors.ts'
 
 /** What a process does. Roles meet in the log and the stores only. */
-export const roleNames = ['ingest', 'store', 'api'] as const
+export const roleNames = ['ingest', 'store', 'api', 'forecast'] as const
 export type RoleName = (typeof roleNames)[number]
 /** Named by the plan of the whole; this version has them not. */
-const laterRoles: readonly string[] = ['aggregate', 'alert', 'forecast', 'edge']
+const laterRoles: readonly string[] = ['aggregate', 'alert', 'edge']
+/** A process that has these may have the engines to itself. */
+const ownEngines: readonly RoleName[] = ['ingest', 'store', 'api']
 
 /** An engine in the data directory, or one that is reached by its address. */
 export type LocalEngine = { readonly kind: 'local'; readonly path: string }
@@ -20,10 +22,12 @@ export interface EnginesChosen {
   readonly log: LogEngine
   readonly store: TableEngine
   readonly meta: TableEngine
+  /** Predictions and models. */
+  readonly forecast: TableEngine
 }
 
 interface Choice {
-  readonly setting: 'log.url' | 'store.url' | 'meta.url'
+  readonly setting: 'log.url' | 'store.url' | 'meta.url' | 'forecast.url'
   readonly local: string
   readonly folder: string
   readonly outside: RegExp
@@ -35,6 +39,7 @@ const logChoice: Choice = { setting: 'log.url', local: 'file', folder: 'log', ou
 const tables = { outside: /^postgres(?:ql)?:\/\//, example: 'postgres://user@host:5432/database' }
 const storeChoice: Choice = { setting: 'store.url', local: 'duckdb', folder: 'store', ...tables }
 const metaChoice: Choice = { setting: 'meta.url', local: 'sqlite', folder: 'meta.sqlite', ...tables }
+const forecastChoice: Choice = { setting: 'forecast.url', local: 'sqlite', folder: 'forecasts.sqlite', ...tables }
 
 function refuse(pointer: string, detail: string): never {
   throw new KymoError('config_invalid', { detail: `${pointer}: ${detail}`, errors: [{ pointer, detail }] })
@@ -49,7 +54,7 @@ function localPath(url: string, dataDir: string, { setting, local, folder, outsi
 }
 
 /** Which engine is behind each port. Throws config_invalid for an address that none of ours takes, and names the setting. */
-export function enginesOf({ data_dir, log, store, meta }: Pick<Config, 'data_dir' | 'log' | 'store' | 'meta'>): EnginesChosen {
+export function enginesOf({ data_dir, log, store, meta, forecast }: Pick<Config, 'data_dir' | 'log' | 'store' | 'meta' | 'forecast'>): EnginesChosen {
   const dataDir = path.resolve(data_dir)
   const logPath = localPath(log.url, dataDir, logChoice)
   const table = (url: string, choice: Choice): TableEngine => {
@@ -61,6 +66,7 @@ export function enginesOf({ data_dir, log, store, meta }: Pick<Config, 'data_dir
     log: logPath === undefined ? { kind: 'kafka', url: log.url } : { kind: 'local', path: logPath },
     store: table(store.url, storeChoice),
     meta: table(meta.url, metaChoice),
+    forecast: table(forecast.url, forecastChoice),
   }
 }
 
@@ -69,17 +75,25 @@ export interface Places {
   readonly logDir: string
   readonly storeDir: string
   readonly metaFile: string
+  /** Absent: predictions and models are in a database. The file may not be there yet. */
+  readonly forecastsFile?: string
 }
 
 /** Where the embedded parts live, for commands that work on their files. Refuses engines that are reached by an address. */
 export function places(config: Config): Places {
-  const { dataDir, log, store, meta } = enginesOf(config)
+  const { dataDir, log, store, meta, forecast } = enginesOf(config)
   const local = (name: string, engine: LogEngine | TableEngine): string => {
     if (engine.kind === 'local') return engine.path
     const detail = `is ${withoutPassword(engine.url)}, and this works on the files of the embedded one; use the means of that engine`
     throw new KymoError('config_invalid', { detail: `${name}: ${detail}`, errors: [{ pointer: name, detail }] })
   }
-  return { dataDir, logDir: local('log.url', log), storeDir: local('store.url', store), metaFile: local('meta.url', meta) }
+  return {
+    dataDir,
+    logDir: local('log.url', log),
+    storeDir: local('store.url', store),
+    metaFile: local('meta.url', meta),
+    ...(forecast.kind === 'local' ? { forecastsFile: forecast.path } : {}),
+  }
 }
 
 /** The roles of this process: all of them unless `roles` names some. Throws config_invalid for one that this version does not have. */
@@ -99,9 +113,10 @@ export function rolesOf({ roles }: Pick<Config, 'roles'>): ReadonlySet<RoleName>
   )
 }
 
-/** Does this process have all roles? Then the engines may be its own. */
+/** Does this process have all roles that fill and serve the engines? Then they may be its own. */
 export function hasAllRoles(config: Pick<Config, 'roles'>): boolean {
-  return rolesOf(config).size === roleNames.length
+  const roles = rolesOf(config)
+  return ownEngines.every((role) => roles.has(role))
 }
 
 /** What the settings of engines and roles must be together. Empty: nothing is wrong. Throws as `enginesOf` and `rolesOf` do. */
@@ -120,7 +135,10 @@ export function engineErrors(config: Config): FieldError[] {
       `the embedded store reads the embedded log only; with log.url ${withoutPassword(config.log.url)} set it to ${storeChoice.example}`,
     )
   }
-  if (config.demo.devices > 0 && !rolesOf(config).has('ingest')) wrong('demo.devices', 'needs the role ingest: they send to this process')
+  const roles = rolesOf(config)
+  if (roles.has('forecast') && !roles.has('api'))
+    wrong('roles', `is ${config.roles}: forecast works in the process that answers for it; name api, too`)
+  if (config.demo.devices > 0 && !roles.has('ingest')) wrong('demo.devices', 'needs the role ingest: they send to this process')
   if (config.storage.quota_mb > 0 && (log.kind !== 'local' || store.kind !== 'local'))
     wrong('storage.quota_mb', 'counts the embedded log and store; bound those that log.url and store.url name by their own means')
   return errors

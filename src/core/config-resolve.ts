@@ -2,6 +2,7 @@ import { aliasesIn, type Alias } from './config-aliases.ts'
 import { configLeaves, retentionOf, type Config, type Leaf } from './config.ts'
 import { doorErrors } from './config-doors.ts'
 import { engineErrors } from './config-engines.ts'
+import { forecastErrors } from './config-forecast.ts'
 import { kafkaErrors } from './config-kafka.ts'
 import { complaint, fromText, suggest } from './config-value.ts'
 import { KymoError, type FieldError } from './errors.ts'
@@ -150,7 +151,7 @@ export function changedConfig(config: Config, changes: ReadonlyMap<string, unkno
 /** What settings must be together for a server to start. Throws config_invalid. */
 export function checkTogether(config: Config): void {
   retentionOf(config)
-  const wrong = [...engineErrors(config), ...kafkaErrors(config), ...doorErrors(config)]
+  const wrong = [...engineErrors(config), ...forecastErrors(config), ...kafkaErrors(config), ...doorErrors(config)]
   if (wrong.length > 0) throw invalidConfig(wrong)
   if (config.environment === 'production' && config.session_key === '')
     throw invalidConfig([

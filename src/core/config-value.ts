@@ -1,6 +1,6 @@
-import { ageUs } from './duration.ts'
+import { ageUs, durationUs, spanText } from './duration.ts'
 import { parseRules, shortestAgeUs } from './retention-rules.ts'
-import type { Setting } from './setting.ts'
+import type { Setting, SpanSetting } from './setting.ts'
 
 /** What is wrong with a value; undefined when nothing is. */
 export function complaint(setting: Setting, value: unknown): string | undefined {
@@ -10,11 +10,16 @@ export function complaint(setting: Setting, value: unknown): string | undefined 
     if (setting.minimum !== undefined && value < setting.minimum) return `must be >= ${setting.minimum}`
     return setting.maximum !== undefined && value > setting.maximum ? `must be <= ${setting.maximum}` : undefined
   }
+  if (setting.type === 'number') {
+    const within = typeof value === 'number' && value >= setting.minimum && value <= setting.maximum
+    return within ? undefined : `must be a number from ${setting.minimum} to ${setting.maximum}`
+  }
   if (typeof value !== 'string') return 'must be text'
   if ('format' in setting && setting.format === 'rules') {
     const found = parseRules(value)
     return 'detail' in found ? found.detail : undefined
   }
+  if ('format' in setting && setting.format === 'span') return spanComplaint(setting, value)
   if ('format' in setting) {
     if (value === '') return undefined
     const us = ageUs(value)
@@ -26,9 +31,17 @@ export function complaint(setting: Setting, value: unknown): string | undefined 
   return `must be one of ${setting.enum.join(', ')}${near === undefined ? '' : `; did you mean ${near}?`}`
 }
 
+function spanComplaint({ leastUs, mostUs, zero }: SpanSetting, value: string): string | undefined {
+  if (zero === true && value === '0') return undefined
+  const us = durationUs(value)
+  if (us === undefined) return `must be a length of time, as 15m, 1h or 7d${zero === true ? ', or 0' : ''}`
+  return us < leastUs || us > mostUs ? `must be ${spanText(leastUs)} to ${spanText(mostUs)}${zero === true ? ', or 0' : ''}` : undefined
+}
+
 /** A flag's or a variable's text as the setting's type; what it should be, when it is none. */
 export function fromText(setting: Setting, raw: string): { readonly value: unknown } | { readonly detail: string } {
   if (setting.type === 'integer') return /^-?\d+$/.test(raw.trim()) ? { value: Number(raw) } : { detail: 'must be a whole number' }
+  if (setting.type === 'number') return /^-?\d+(\.\d+)?$/.test(raw.trim()) ? { value: Number(raw) } : { detail: 'must be a number' }
   if (setting.type === 'boolean') {
     if (/^(1|true|yes|on)$/i.test(raw)) return { value: true }
     return /^(0|false|no|off)$/i.test(raw) ? { value: false } : { detail: 'must be true or false' }

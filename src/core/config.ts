@@ -1,6 +1,7 @@
 import { ageUs } from './duration.ts'
 import { KymoError } from './errors.ts'
 import { limits } from './limits.ts'
+import { forecastSettings } from './config-forecast.ts'
 import { kafkaSettings } from './config-kafka.ts'
 import { pullSettings } from './config-pull.ts'
 import { retainedSettings, sessionSettings } from './config-sessions.ts'
@@ -43,8 +44,8 @@ export const configSchema = {
   }),
   roles: text({
     description:
-      'What this process does: all, or some of ingest, store, api, separated by commas. Roles apart need log.url, store.url and meta.url that all ' +
-      'processes reach.',
+      'What this process does: all, or some of ingest, store, api, forecast, separated by commas. Roles apart need log.url, store.url and meta.url that ' +
+      'all processes reach; forecast goes with api.',
     default: 'all',
   }),
   log: {
@@ -171,6 +172,7 @@ export const configSchema = {
       default: '',
     }),
   },
+  forecast: forecastSettings,
   http: {
     host: text({ description: 'Address that the HTTP door binds. Beyond loopback, credentials are needed.', default: '127.0.0.1' }),
     port: whole({ description: 'Port of the HTTP door; 0: any free one.', default: 8080, minimum: 0, maximum: 65535 }),

@@ -83,6 +83,11 @@ export const errorTable = {
   },
   meta_corrupt: { kind: 'corrupt', id: 'KYMO-E220', text: 'The metadata file is damaged, or is not a metadata file of Kymo.' },
   store_corrupt: { kind: 'corrupt', id: 'KYMO-E221', text: 'A file of the store is missing or damaged.' },
+  forecasts_corrupt: {
+    kind: 'corrupt',
+    id: 'KYMO-E223',
+    text: 'The file of predictions and models is damaged, or is not one of Kymo.',
+  },
   storage_quota: {
     kind: 'unavailable',
     id: 'KYMO-E222',
@@ -227,6 +232,14 @@ export const errorTable = {
     status: 410,
     id: 'KYMO-E422',
     text: 'The file of this job is not there any more: backups do not hold files of jobs.',
+  },
+  series_not_found: { kind: 'missing', id: 'KYMO-E423', text: 'No readings of this device and metric are stored.' },
+  model_not_found: { kind: 'missing', id: 'KYMO-E424', text: 'There is no such version of a model of this series.' },
+  too_little_data: {
+    kind: 'conflict',
+    status: 409,
+    id: 'KYMO-E425',
+    text: 'There is too little data yet: "missing" says how many steps more are needed.',
   },
   // E9xx
   bug: { kind: 'bug', id: 'KYMO-E901', text: 'Something failed that should not. Please report it with the request id.' },

@@ -42,6 +42,11 @@ export const doorLimits = {
    */
   seedListRowsMax: 10_000,
   seedListRowsDefault: 1_000,
+  /** Issues of a page of forecasts, and models with their cards: one of the longest horizon is 100 kB of JSON, so a page is 20 MB at most and mostly 0.3. */
+  forecastsListedMax: 200,
+  forecastsListedDefault: 100,
+  /** Predictions of a page: 150 B each. */
+  predictionsListedMax: 10_000,
   /** Sensors of a page of /sensors: the readings of each are counted, so the query names 1,000 devices x 3 metrics, below querySeriesMax. */
   seedSensorsMax: 1_000,
   /** How long the counts of /stats are kept, or so many times longer than counting took: whoever asks every second costs at most a twentieth. */
@@ -115,6 +120,8 @@ export const doorLimits = {
   mqttEffortPerTurn: 8_192,
   /** Subscribers that one message is handed to in a turn: with the writes to their sockets 1,024 x 15 us = 15 ms. */
   mqttFanoutPerTurn: 1_024,
+  /** Messages of the server's own ($SYS topics: some fifty at a time) that wait behind one to many subscribers; more are dropped, and counted. */
+  mqttOwnMessagesMax: 1_024,
   /** Retained messages that are sent in one turn of the event loop, to all clients: each takes about 2 us. */
   mqttRetainedPerTurn: 256,
   /** Topics, and filters that match them, remembered in each tenant: 262,144 x about 100 B = 26 MB. */

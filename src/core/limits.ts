@@ -94,6 +94,14 @@ export const limits = {
   lineKeyBytesMax: 16 * MiB,
   /** Fields of all those beginnings together, 16 of each: 8 bytes each. */
   lineFieldsMax: 2_097_152,
+  /**
+   * Beginnings, and fields of one, that have come once, a bit for each: 128 KiB. A quarter of them, twice as many as are remembered, may be set before all
+   * are forgotten, so that as many senders as there is room for are all known the second time.
+   */
+  lineMetOnceBits: 1_048_576,
+  /** Names of metrics that the decoder of line protocol knows by their bytes, with their texts: 16,384 x 150 B; at a limit it forgets all. */
+  lineMetricsMax: 16_384,
+  lineMetricBytesMax: 1 * MiB,
   /** All series of the process: about 300 bytes each in the tables of door, store and api = 600 MB at the limit. */
   seriesMax: 2_000_000,
   /** New devices a second that register themselves, and how many may come at once. */
@@ -185,6 +193,8 @@ export const limits = {
   postgresQueriesMax: 8,
   /** Of the metadata: one for the transaction under way, the others for reads. */
   postgresMetaMax: 4,
+  /** Of the forecasts: the role writes one transaction at a time, and questions are few. */
+  postgresForecastsMax: 3,
   /** So long a commit may take; beyond it its connection is closed, and it is made again. One of the largest size takes some seconds. */
   postgresAnswerMs: 120_000,
 
@@ -279,8 +289,30 @@ export const limits = {
   ensembleMembersMax: 8,
   /** Issues whose residuals are kept to make intervals from: 512 x 24 steps x 8 B = 98 kB a series. */
   residualIssuesMax: 4_096,
+  /** Issues of one series that wait for what comes: of horizons beyond so many steps not every step is one. 64 x 64 steps x 24 B = 98 kB. */
+  forecastsPendingMax: 64,
+  /** Series that are forecast on schedule: 10,000 x 90 kB of what is known of their errors, written once an hour, are 250 kB a second. */
+  forecastSeriesMax: 10_000,
+  /** Series that one job is told to train by name; without names it takes all that are forecast. */
+  trainSeriesMax: 1_000,
+  /** Models that stay in memory, by the bytes of their files: 2,000 ridges of 16 kB. What is used again is read again. */
+  modelsKeptBytesMax: 32 * MiB,
+  /** JavaScript heap of the process that trains: 262,144 steps for all kinds take some 200 MB, most of it outside the heap. */
+  trainerHeapMbMax: 256,
   /** The body of a model's file: a ridge with a window and a horizon of 1,024 is 4 MB, a forest of 100 trees x 8,192 leaves 10 MB. */
   modelBodyBytesMax: 32 * MiB,
+  /** Predictions of one transaction of their store: a thousand series of 100 steps; 24 B each. */
+  forecastWritePredictionsMax: 131_072,
+  /** States that go with them, and one state: 512 issues of 24 steps are 98 kB. */
+  forecastWriteBytesMax: 32 * MiB,
+  /** Series that one question to the thread of forecasts names; longer lists take several. States of so many are 25 MB at worst. */
+  forecastKeysPerCallMax: 256,
+  /** Predictions of one page: 100,000 x 56 B cross to the caller's thread. */
+  forecastPageMax: 100_000,
+  /** Versions of a series' model whose files and states are kept beside the champion's: to go back to. Cards are kept of all. */
+  modelFilesKept: 3,
+  /** Calls that wait for the thread of forecasts. */
+  forecastCallsWaitingMax: 1_000,
   /** Its card, as JSON: scores at 1,024 horizons are 40 kB. */
   modelCardBytesMax: 256 * KiB,
 

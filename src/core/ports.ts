@@ -54,7 +54,8 @@ export interface TopicPlaces {
 /**
  * The ordered, durable stream. `write` resolves after fsync (or the broker's acks=all), never before; on `unavailable` nothing of the call was
  * kept, or, where there are many partitions, perhaps a part of it: it is offered again, and what comes twice is known by its identity. Records of
- * one key keep their order. A reader sees only what is durable.
+ * one key keep their order. A reader sees only what is durable. Once `write` has resolved the log is done with the records, their bytes included: the
+ * caller writes into them anew.
  */
 export interface StreamLog extends Sink {
   reader(options: ReaderOptions): Source

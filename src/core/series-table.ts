@@ -37,6 +37,9 @@ export class SeriesTable {
   /** Grows with each device that is let go of: who remembers devices or series by something else has to ask again. */
   forgotten = 0
   readonly #tenants = new Map<string, Map<string, OwnEntry>>()
+  /** Of the tenant that was asked for last: most have company of their own kind. */
+  #lastTenant = ''
+  #last: Map<string, OwnEntry> | undefined
   #devices = 0
   #admit: Admission
 
@@ -54,39 +57,53 @@ export class SeriesTable {
   }
 
   find(tenant: string, device: string): DeviceEntry | undefined {
-    return this.#tenants.get(tenant)?.get(device)
+    return this.#of(tenant)?.get(device)
   }
 
   /** The device's entry, or why it may not have one. */
   device(tenant: string, device: string): DeviceEntry | Code {
-    const known = this.#tenants.get(tenant)?.get(device)
-    if (known !== undefined) return known
+    return this.find(tenant, device) ?? this.admitted(tenant, device)
+  }
+
+  /** The entry of a device that `find` has not found, or why it may not have one. */
+  admitted(tenant: string, device: string): DeviceEntry | Code {
     if (this.#devices >= limits.devicesMax) return 'too_many_devices'
-    const refused = this.#admit(tenant, device)
-    if (refused !== undefined) return refused
-    return this.register(tenant, device)
+    return this.#admit(tenant, device) ?? this.#add(this.#opened(tenant), tenant, device)
   }
 
   /** Makes a device known without asking: it came from the registry or the store. */
   register(tenant: string, device: string): DeviceEntry {
-    let devices = this.#tenants.get(tenant)
-    if (devices === undefined) this.#tenants.set(tenant, (devices = new Map<string, OwnEntry>()))
-    let entry = devices.get(device)
-    if (entry === undefined) {
-      entry = { tenant, id: device, series: new Map(), attributes: noAttributes, index: this.#devices++ }
-      devices.set(device, entry)
-      if (entry.index >= this.attributesVersion.length) {
-        const grown = new Uint32Array(this.attributesVersion.length * 2)
-        grown.set(this.attributesVersion)
-        this.attributesVersion = grown
-      }
+    const devices = this.#opened(tenant)
+    return devices.get(device) ?? this.#add(devices, tenant, device)
+  }
+
+  #of(tenant: string): Map<string, OwnEntry> | undefined {
+    if (this.#last !== undefined && tenant === this.#lastTenant) return this.#last
+    this.#lastTenant = tenant
+    return (this.#last = this.#tenants.get(tenant))
+  }
+
+  #opened(tenant: string): Map<string, OwnEntry> {
+    const devices = this.#of(tenant)
+    if (devices !== undefined) return devices
+    this.#tenants.set(tenant, (this.#last = new Map<string, OwnEntry>()))
+    return this.#last
+  }
+
+  #add(devices: Map<string, OwnEntry>, tenant: string, device: string): DeviceEntry {
+    const entry: OwnEntry = { tenant, id: device, series: new Map(), attributes: noAttributes, index: this.#devices++ }
+    devices.set(device, entry)
+    if (entry.index >= this.attributesVersion.length) {
+      const grown = new Uint32Array(this.attributesVersion.length * 2)
+      grown.set(this.attributesVersion)
+      this.attributesVersion = grown
     }
     return entry
   }
 
   /** Lets go of a device that was erased, and returns its series: should it speak again, it is another one. */
   forget(tenant: string, device: string): readonly number[] {
-    const devices = this.#tenants.get(tenant)
+    const devices = this.#of(tenant)
     const ids = [...(devices?.get(device)?.series.values() ?? [])]
     devices?.delete(device)
     this.forgotten++
@@ -95,7 +112,7 @@ export class SeriesTable {
 
   /** The one way to change what a device said of itself. */
   setAttribute(device: DeviceEntry, name: string, value: string): void {
-    const entry = this.#tenants.get(device.tenant)?.get(device.id)
+    const entry = this.#of(device.tenant)?.get(device.id)
     if (entry?.attributes === noAttributes) entry.attributes = new Map()
     entry?.attributes.set(name, value)
     this.attributesVersion[device.index]!++
@@ -103,8 +120,11 @@ export class SeriesTable {
 
   /** The series' id, or -1 when the device has as many metrics as it may (or the process as many series). */
   series(device: DeviceEntry, metric: string): number {
-    const known = device.series.get(metric)
-    if (known !== undefined) return known
+    return device.series.get(metric) ?? this.add(device, metric)
+  }
+
+  /** As `series`, of a metric that the device does not have. */
+  add(device: DeviceEntry, metric: string): number {
     if (device.series.size >= limits.metricsPerDeviceMax || this.keys.length >= limits.seriesMax) return -1
     const id = this.keys.length
     this.keys.push({ tenant: device.tenant, device: device.id, metric })

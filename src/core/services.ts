@@ -278,7 +278,8 @@ export interface MqttService {
   ): Promise<{ readonly disconnected: boolean; readonly session_ended: boolean } | undefined>
 }
 
-export type JobKind = 'import' | 'export'
+/** The first two are command lines of this program, the others work of the forecasting role (ADR 26). */
+export type JobKind = 'import' | 'export' | 'train' | 'backtest'
 /** `failed` says why in `error`; `cancelled` was asked for. What a restart of the server interrupts goes on after it. */
 export type JobState = 'waiting' | 'running' | 'done' | 'failed' | 'cancelled'
 

@@ -17,6 +17,14 @@ interface AgeSetting extends TextSetting {
 interface RulesSetting extends TextSetting {
   readonly format: 'rules'
 }
+/** A length of time: `15m`, `1h`, `7d`. Bounds in microseconds. */
+export interface SpanSetting extends TextSetting {
+  readonly format: 'span'
+  readonly leastUs: number
+  readonly mostUs: number
+  /** `0` is taken, too, and means what the description says. */
+  readonly zero?: boolean
+}
 interface ChoiceSetting<C extends string> extends About {
   readonly type: 'string'
   readonly enum: readonly C[]
@@ -32,13 +40,25 @@ interface WholeSetting extends About {
   readonly minimum?: number
   readonly maximum?: number
 }
+interface NumberSetting extends About {
+  readonly type: 'number'
+  readonly default: number
+  readonly minimum: number
+  readonly maximum: number
+}
 /** A leaf is JSON Schema with a unit; a schema library would cost a fifth of a second at each start (docs/adr/0006). */
-export type Setting = TextSetting | AgeSetting | RulesSetting | ChoiceSetting<string> | FlagSetting | WholeSetting
+export type Setting = TextSetting | AgeSetting | RulesSetting | SpanSetting | ChoiceSetting<string> | FlagSetting | WholeSetting | NumberSetting
 export interface Branch {
   readonly [name: string]: Setting | Branch
 }
 type ValueOf<S> =
-  S extends ChoiceSetting<infer C> ? C : S extends { readonly type: 'boolean' } ? boolean : S extends { readonly type: 'integer' } ? number : string
+  S extends ChoiceSetting<infer C>
+    ? C
+    : S extends { readonly type: 'boolean' }
+      ? boolean
+      : S extends { readonly type: 'integer' | 'number' }
+        ? number
+        : string
 export type ValuesOf<B> = {
   readonly [K in keyof B]: B[K] extends { readonly type: string; readonly description: string } ? ValueOf<B[K]> : ValuesOf<B[K]>
 }
@@ -53,3 +73,5 @@ export const choice = <C extends string>(values: readonly C[], o: About & { read
 })
 export const flag = (o: Omit<FlagSetting, 'type'>): FlagSetting => ({ type: 'boolean', ...o })
 export const whole = (o: Omit<WholeSetting, 'type'>): WholeSetting => ({ type: 'integer', ...o })
+export const fraction = (o: Omit<NumberSetting, 'type'>): NumberSetting => ({ type: 'number', ...o })
+export const span = (o: Omit<SpanSetting, 'type' | 'format'>): SpanSetting => ({ type: 'string', format: 'span', ...o })

@@ -1,6 +1,6 @@
 /** One file of a data directory, as a snapshot holds it. */
 export interface SnapshotFile {
-  /** From the data directory in its usual layout: `log/…`, `store/…`, `meta.sqlite`. */
+  /** From the data directory in its usual layout: `log/…`, `store/…`, `meta.sqlite`, `forecasts.sqlite`. */
   readonly path: string
   readonly bytes: number
   /** Its content never changes: a link to it is as good as a copy. */
@@ -14,6 +14,8 @@ export interface DataFormats {
   readonly store: number
   readonly sealed: number
   readonly meta: number
+  /** Absent: it has no forecasts. */
+  readonly forecasts?: number
 }
 
 /** The files of a data directory as they were at one moment; the server goes on and they stay. Times are epoch microseconds. */

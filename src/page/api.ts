@@ -2,7 +2,19 @@ import { createClient, KymoError } from '../client/index.ts'
 import type { Client } from '../client/index.ts'
 import { keep, kept } from './storage.ts'
 
-export type { DeadLetter, DeadLetterItem, Device, LiveEvent, Reading, StatusAnswer } from '../client/index.ts'
+export type {
+  CrossingForecast,
+  DeadLetter,
+  DeadLetterItem,
+  Device,
+  Forecast,
+  ForecastAccuracy,
+  ForecastModel,
+  Job,
+  LiveEvent,
+  Reading,
+  StatusAnswer,
+} from '../client/index.ts'
 
 const tokenKey = 'kymo.token'
 
@@ -54,6 +66,11 @@ export function currentAccess(): Access {
 /** Whether the server answered with this code. */
 export function isCode(thrown: unknown, code: string): boolean {
   return thrown instanceof KymoError && thrown.code === code
+}
+
+/** How many steps are missing, where the server has said so. */
+export function missingOf(thrown: unknown): unknown {
+  return thrown instanceof KymoError ? thrown.problem.facts?.['missing'] : undefined
 }
 
 /** What went wrong, as one sentence for a person. */

@@ -13,6 +13,7 @@ import type { Theme } from './settings.ts'
 import { DeadLettersView } from './views/dead-letters.tsx'
 import { DeviceView } from './views/device.tsx'
 import { DevicesView } from './views/devices.tsx'
+import { ModelsView } from './views/models.tsx'
 import { OverviewView } from './views/overview.tsx'
 import { SignIn } from './views/sign-in.tsx'
 import { StartView } from './views/start.tsx'
@@ -20,6 +21,7 @@ import { StartView } from './views/start.tsx'
 const places: readonly (readonly [path: string, title: string])[] = [
   ['', 'Overview'],
   ['devices', 'Devices'],
+  ['models', 'Models'],
   ['dead-letters', 'Dead letters'],
   ['start', 'Get started'],
 ]
@@ -109,6 +111,7 @@ function View({ route }: { readonly route: Route }): ReactNode {
   if (data === undefined) return error === undefined ? <Loading /> : <Problem error={error} again={again} />
   if (place === '') return <Home empty={data.devices === 0 && data.messages_total === 0} />
   if (place === 'start') return <StartView />
+  if (place === 'models') return <ModelsView route={route} />
   if (place === 'dead-letters') return <DeadLettersView />
   if (place === 'devices') return name === undefined ? <DevicesView route={route} /> : <DeviceView key={name} id={name} route={route} />
   return (

@@ -1,4 +1,5 @@
 import { useEffect, useReducer, useRef, useState, useSyncExternalStore } from 'react'
+import type { RefObject } from 'react'
 import { currentAccess, subscribeAccess } from './api.ts'
 import type { LiveEvent } from './api.ts'
 import type { Client } from '../client/index.ts'
@@ -114,6 +115,18 @@ export function useLive(device: string | undefined, on: (event: LiveEvent) => vo
   return state
 }
 
+/** Whether the element has come near the window yet: what lies far below need not be asked for. */
+export function useNear(element: RefObject<HTMLElement | null>): boolean {
+  const [near, setNear] = useState(false)
+  useEffect(() => {
+    if (element.current === null || near) return undefined
+    const observer = new IntersectionObserver((entries) => setNear(entries.some(({ isIntersecting }) => isIntersecting)), { rootMargin: '300px' })
+    observer.observe(element.current)
+    return () => observer.disconnect()
+  }, [element, near])
+  return near
+}
+
 /** Now, renewed every `everyMs`: for ages that go on. */
 export function useNow(everyMs: number): number {
   const [now, setNow] = useState(() => Date.now())
@@ -122,6 +135,26 @@ export function useNow(everyMs: number): number {
     return () => window.clearInterval(timer)
   }, [everyMs])
   return now
+}
+
+export interface Trail {
+  /** Of the page that is shown; undefined: the first. */
+  readonly cursor: string | undefined
+  /** From 1. */
+  readonly page: number
+  readonly turn: (to: { readonly next: string } | 'previous') => void
+}
+
+/** Pages of a list, forwards and back. `of`: what is searched for; another search begins anew. */
+export function useTrail(of: string): Trail {
+  // Where the pages that were left began; the last one is shown.
+  const [trail, setTrail] = useState<{ readonly of: string; readonly cursors: readonly (string | undefined)[] }>({ of, cursors: [undefined] })
+  const cursors = trail.of === of ? trail.cursors : [undefined]
+  return {
+    cursor: cursors.at(-1),
+    page: cursors.length,
+    turn: (to) => setTrail({ of, cursors: to === 'previous' ? cursors.slice(0, -1) : [...cursors, to.next] }),
+  }
 }
 
 /** `value` when it has not changed for `ms`. */

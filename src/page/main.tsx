@@ -5,6 +5,7 @@ import './styles/tokens.css'
 import './styles/base.css'
 import './styles/shell.css'
 import './styles/parts.css'
+import './styles/forecast.css'
 import { App } from './app.tsx'
 
 const root = document.getElementById('root')

@@ -2,11 +2,20 @@
 export interface Palette {
   readonly line: string
   readonly band: string
+  readonly forecast: string
+  readonly forecastBand: string
   readonly grid: string
   readonly axis: string
 }
 
-const probes: Readonly<Record<keyof Palette, string>> = { line: '--plot-line', band: '--plot-band', grid: '--plot-grid', axis: '--ink-soft' }
+const probes: Readonly<Record<keyof Palette, string>> = {
+  line: '--plot-line',
+  band: '--plot-band',
+  forecast: '--plot-forecast',
+  forecastBand: '--plot-forecast-band',
+  grid: '--plot-grid',
+  axis: '--ink-soft',
+}
 
 export function paletteOf(host: HTMLElement): Palette {
   const probe = document.createElement('span')
@@ -16,7 +25,14 @@ export function paletteOf(host: HTMLElement): Palette {
     probe.style.color = `var(${variable})`
     return getComputedStyle(probe).color
   }
-  const palette = { line: colour(probes.line), band: colour(probes.band), grid: colour(probes.grid), axis: colour(probes.axis) }
+  const palette = {
+    line: colour(probes.line),
+    band: colour(probes.band),
+    forecast: colour(probes.forecast),
+    forecastBand: colour(probes.forecastBand),
+    grid: colour(probes.grid),
+    axis: colour(probes.axis),
+  }
   probe.remove()
   return palette
 }

@@ -2,7 +2,7 @@ import type { Logger } from '../core/env.ts'
 import type { KymoError } from '../core/errors.ts'
 import type { SystemStatus } from '../core/services.ts'
 
-export type EngineName = 'log' | 'store' | 'metadata'
+export type EngineName = 'log' | 'store' | 'metadata' | 'forecasts'
 
 /** Which engines do not answer at the moment, as those who use them found: for `/readyz?verbose` and `/health`. A failure is logged once until it is over. */
 export class EngineHealth {
@@ -23,6 +23,7 @@ export class EngineHealth {
   }
 
   components(): SystemStatus['components'] {
-    return [...this.#failing].map(([name, detail]) => ({ name, ok: false, detail }))
+    // Readings go on without forecasts.
+    return [...this.#failing].map(([name, detail]) => ({ name, ok: false, detail, ...(name === 'forecasts' ? { optional: true } : {}) }))
   }
 }

@@ -13,6 +13,7 @@ import { openEmbeddedLog, type EmbeddedLog } from '../log/embedded/log.ts'
 import { openSqliteMeta } from '../store/meta/sqlite.ts'
 import { openSessionStore } from '../store/sessions/store.ts'
 import type { Assembly } from './assembly.ts'
+import { openForecasts, type KeptForecasts } from './forecasts-kept.ts'
 import { publishGroups } from './kafka-publish.ts'
 import type { ServedStore } from './served-store.ts'
 import { sessionMetrics } from './session-metrics.ts'
@@ -30,12 +31,20 @@ export interface Engines {
   readonly meta: TokenMeta
   /** Absent: this process neither fills the store nor reads it. */
   readonly store?: ServedStore
+  /** Absent: this process answers no questions. */
+  readonly forecasts?: KeptForecasts
   /** Absent: this process has no MQTT door. */
   readonly sessions?: SessionStore
   /** Other processes may write the same log and metadata. */
   readonly shared: boolean
   /** Where all of it lies in the data directory: what snapshots are made of. Absent: some of it is elsewhere. */
-  readonly files?: { readonly log: EmbeddedLog; readonly logDir: string; readonly store: StoreThread; readonly metaFile: string }
+  readonly files?: {
+    readonly log: EmbeddedLog
+    readonly logDir: string
+    readonly store: StoreThread
+    readonly metaFile: string
+    readonly forecastsFile?: string
+  }
 }
 
 export function sealOf({ store }: Config): { readonly bytes: number; readonly afterMs: number } {
@@ -67,12 +76,26 @@ async function aroundOwnLog(a: Assembly, chosen: EnginesChosen, logDir: string):
   })
   // A group that publishes no longer would keep the log from ever dropping anything.
   for (const { topic, group, wanted } of publishGroups(a.config)) if (!wanted) log.dropGroup(topic, group)
-  const opening = [openMeta(a, chosen), openStore(a, chosen, log), openSessions(a, log)] as const
+  const opening = [openMeta(a, chosen), openStore(a, chosen, log), openSessions(a, log), openForecasts(a, chosen)] as const
   // What opens while another part fails says itself how it is closed: all are waited for.
   await Promise.allSettled(opening)
-  const [meta, { thread, store }, sessions] = await Promise.all(opening)
-  const files = thread === undefined || chosen.meta.kind !== 'local' ? {} : { files: { log, logDir, store: thread, metaFile: chosen.meta.path } }
-  return { chosen, log, logKeeps, logBytes: (topic) => log.bytes(topic), meta, store, sessions, shared: false, ...files }
+  const [meta, { thread, store }, sessions, forecasts] = await Promise.all(opening)
+  const files =
+    thread === undefined || chosen.meta.kind !== 'local'
+      ? {}
+      : { files: { log, logDir, store: thread, metaFile: chosen.meta.path, ...forecastsFile(chosen) } }
+  return {
+    chosen,
+    log,
+    logKeeps,
+    logBytes: (topic) => log.bytes(topic),
+    meta,
+    store,
+    sessions,
+    shared: false,
+    ...files,
+    ...(forecasts === undefined ? {} : { forecasts }),
+  }
 }
 
 /** Each role opens what it needs, and nothing that another process has to itself. */
@@ -84,10 +107,24 @@ async function aroundSharedLog(a: Assembly, chosen: EnginesChosen): Promise<Engi
     openMeta(a, chosen),
     reads ? openOutside(a, engine.url, kafka.log) : Promise.resolve(undefined),
     openOwnSessions(a, chosen.dataDir),
+    openForecasts(a, chosen),
   ] as const
   await Promise.allSettled(opening)
-  const [meta, store, sessions] = await Promise.all(opening)
-  return { ...kafka, chosen, meta, shared: true, ...(store === undefined ? {} : { store }), ...(sessions === undefined ? {} : { sessions }) }
+  const [meta, store, sessions, forecasts] = await Promise.all(opening)
+  return {
+    ...kafka,
+    chosen,
+    meta,
+    shared: true,
+    ...(store === undefined ? {} : { store }),
+    ...(sessions === undefined ? {} : { sessions }),
+    ...(forecasts === undefined ? {} : { forecasts }),
+  }
+}
+
+/** Where snapshots find it. Absent: it is in a database. */
+export function forecastsFile({ forecast }: EnginesChosen): { readonly forecastsFile?: string } {
+  return forecast.kind === 'local' ? { forecastsFile: forecast.path } : {}
 }
 
 type LogTopics = NonNullable<Parameters<typeof openEmbeddedLog>[0]['topics']>

@@ -2,6 +2,7 @@ import type { LogRetention } from '../core/config.ts'
 import type { Env, Timer } from '../core/env.ts'
 import { asKymoError, KymoError } from '../core/errors.ts'
 import { limits } from '../core/limits.ts'
+import type { ForecastStore } from '../core/forecast-store.ts'
 import type { MetaDocument, MetaStore, Store, StreamLog, TopicPlaces } from '../core/ports.ts'
 import { Topic } from '../core/record.ts'
 import type { DeviceService, Erasure, ErasureRemains, ErasureService, Page } from '../core/services.ts'
@@ -15,6 +16,8 @@ export interface ErasuresOptions {
   readonly log: StreamLog
   readonly store: Pick<Store, 'resume'> & { erasing(): Promise<ReadonlyMap<string, number>> }
   readonly devices: Pick<DeviceService, 'get'>
+  /** What is forecast of devices. Absent: this deployment has no such store. */
+  readonly forecasts?: Pick<ForecastStore, 'erase'>
   readonly env: Env
   /** What the log keeps though everybody has read it. */
   readonly kept: LogRetention
@@ -214,6 +217,9 @@ class MetaErasures implements Erasures {
         more = true
         continue
       }
+      // Before the word that nobody finds anything: a process that is killed in between does it again. From here on the store has no readings of which it
+      // could be forecast anew, and what the device sends as a new one is not touched.
+      if (erasure.state === 'accepted') await this.#o.forecasts?.erase(erasure.tenant, erasure.device)
       // Asked after the store's place: it has taken the erasure by then.
       const nowUs = env.clock.nowUs()
       const hidden: Stored = erasure.state === 'accepted' ? { ...erasure, state: 'hidden', hidden_us: nowUs } : erasure

@@ -100,13 +100,14 @@ export interface Knowledge {
 /** Resolves when all that the log held at the start is taken in. */
 export async function startKnowing(
   a: Assembly,
-  { meta, log, logKeeps, shared }: Engines,
+  { meta, log, logKeeps, shared, forecasts }: Engines,
   store: ServedStore,
   registry: DeviceRegistry,
   hears: Hears,
 ): Promise<Knowledge> {
   const { env, metrics, series, closing } = a
-  const erasures = closing(await openErasures({ meta, log, store, devices: registry, env, kept: logKeeps, shared }), (one) => one.stop())
+  const forgets = forecasts === undefined ? {} : { forecasts }
+  const erasures = closing(await openErasures({ meta, log, store, devices: registry, env, kept: logKeeps, shared, ...forgets }), (one) => one.stop())
   const { forgotten, ...heard } = hears
   const hearing = shared ? { hearing: new Hearing({ registry, series, ...heard }) } : {}
   const live = await startLive({

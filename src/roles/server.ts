@@ -1,6 +1,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { enginesOf, type RoleName } from '../core/config-engines.ts'
+import { forecastOptionsOf } from '../core/config-forecast.ts'
 import type { Config } from '../core/config.ts'
 import { retentionOf } from '../core/config.ts'
 import type { Env } from '../core/env.ts'
@@ -23,7 +24,9 @@ import { startDeadLetters, type DeadLetters } from './dead-letters.ts'
 import { mqttUpgrades, mqttUrls, webSocketUrl } from './doors.ts'
 import { openEngines, sealOf, type Engines } from './engines.ts'
 import { announceFirst, type FirstMessage } from './first-message.ts'
+import { openForecastRole, type ForecastRole } from './forecast/role.ts'
 import { type Jobs, openJobs } from './jobs/jobs.ts'
+import { ownCollection } from './jobs/stored.ts'
 import { openRegistry, startHearing, startKnowing, tellingOthers, type Knowledge } from './knowing.ts'
 import { kafkaPullComponent, prepareKafkaPull } from './kafka-pull.ts'
 import { publishGroups, startKafkaPublish } from './kafka-publish.ts'
@@ -103,6 +106,8 @@ interface Parts {
   readonly deadLetters?: DeadLetters
   readonly jobs?: Jobs
   readonly snapshots?: SnapshotService
+  /** Role forecast. */
+  readonly forecasting?: ForecastRole
   /** Role ingest. */
   readonly mqtt?: MqttDoor
   pull?: MqttPull
@@ -166,16 +171,33 @@ async function openRoles(a: Assembly, engines: Engines, o: ServerOptions): Promi
   if (knowledge === undefined) return { registry, taking }
   const deadLetters = a.closing(await startDeadLetters({ log, gate: ingest, env, metrics: a.metrics, onFatal: a.fail }), (one) => one.stop())
   const { dataDir } = chosen
-  const own: { jobs?: Jobs; snapshots?: SnapshotService } = {}
-  if (chosen.meta.kind === 'local') {
+  const own: { jobs?: Jobs; snapshots?: SnapshotService; forecasting?: ForecastRole } = {}
+  const ownMeta = chosen.meta.kind === 'local'
+  if (ownMeta || roles.has('forecast')) {
     const options = { meta, env, dir: path.join(dataDir, 'jobs'), reserveBytes: a.config.log.reserve_bytes, script: o.jobScript }
-    own.jobs = a.closing(await openJobs(options), (one) => one.stop())
+    const apart = ownMeta ? {} : { collection: ownCollection(dataDir, env), noCommands: noJobs }
+    own.jobs = a.closing(await openJobs({ ...options, ...apart }), (one) => one.stop())
+    const forecasting = openForecasting(a, engines, own.jobs, registry)
+    if (forecasting !== undefined) own.forecasting = forecasting
   }
   if (files !== undefined) {
     const snapshots = openSnapshots({ ...files, dir: path.join(dataDir, 'snapshots'), env, version })
     own.snapshots = knowledge.erasures.remembering(a.closing(snapshots, (one) => one.stop()))
   }
   return { registry, taking, knowledge, deadLetters, ...own }
+}
+
+/** Role forecast: what is forecast, where, is told by the settings. */
+function openForecasting(
+  { config, env, metrics, roles, closing }: Assembly,
+  { forecasts, store }: Engines,
+  jobs: Jobs,
+  registry: DeviceRegistry,
+): ForecastRole | undefined {
+  if (forecasts === undefined || store === undefined || !roles.has('forecast')) return undefined
+  const options = forecastOptionsOf(config)
+  const role = openForecastRole({ store, forecasts, jobs, options, env, metrics, tenants: () => registry.tenants() })
+  return closing(role, (one) => one.stop())
 }
 
 /** What this deployment has not: told by the routes that would offer it. */
@@ -185,11 +207,11 @@ const noSnapshots = new KymoError('not_offered', {
 })
 const noJobs = new KymoError('not_offered', {
   detail:
-    'Jobs keep their files in the data directory of one server, beside its own metadata. Run kymo import or kymo export with --url: they do the same.',
+    'Imports and exports as jobs keep their files in the data directory of one server, beside its own metadata. Run kymo import or kymo export with --url: they do the same.',
 })
 
 async function openRoutes(a: Assembly, parts: Parts): Promise<HttpDoor> {
-  const { engines, guards, taking, registry, knowledge, deadLetters, jobs, snapshots, mqtt } = parts
+  const { engines, guards, taking, registry, knowledge, deadLetters, jobs, snapshots, forecasting, mqtt } = parts
   const { roles } = a
   const elsewhere = otherRole(roles)
   return openHttp(a, guards, {
@@ -199,6 +221,7 @@ async function openRoutes(a: Assembly, parts: Parts): Promise<HttpDoor> {
     store: engines.store ?? absent(elsewhere),
     devices: registry === undefined ? absent(elsewhere) : tellingOthers(registry, engines, a),
     jobs: jobs ?? absent(noJobs),
+    forecasts: forecasting?.service ?? absent(elsewhere),
     ...(jobs === undefined ? {} : { innerJobs: jobs }),
     erasures: knowledge?.erasures ?? absent(elsewhere),
     snapshots: snapshots ?? absent(noSnapshots),
@@ -213,7 +236,7 @@ async function openRoutes(a: Assembly, parts: Parts): Promise<HttpDoor> {
 
 function statusOf(
   a: Assembly,
-  { engines, guards, taking, registry, deadLetters, mqtt, pull, kafkaPull, knowledge }: Parts,
+  { engines, guards, taking, registry, deadLetters, mqtt, pull, kafkaPull, knowledge, forecasting }: Parts,
 ): ReturnType<typeof systemStatus> {
   const { log, logBytes, store, chosen } = engines
   const stats = store?.stats()
@@ -236,12 +259,13 @@ function statusOf(
     mqttConnections: mqtt?.connections() ?? 0,
     pulls: [...(pull === undefined ? [] : [pullComponent(pull)]), ...(kafkaPull === undefined ? [] : [kafkaPullComponent(kafkaPull)])],
     certificates: guards.tls.all.map((one) => one.component()),
+    ...(forecasting === undefined ? {} : { forecasting: [forecasting.component()] }),
   })
 }
 
 async function running(a: Assembly, parts: Parts, preparedPull: Awaited<ReturnType<typeof preparePull>>): Promise<RunningServer> {
   const { config, env, components } = a
-  const { engines, guards, taking, knowledge, jobs, mqtt } = parts
+  const { engines, guards, taking, knowledge, jobs, forecasting, mqtt } = parts
   const http = await openRoutes(a, parts)
   if (preparedPull !== undefined && taking !== undefined && mqtt !== undefined) {
     const { host } = config.mqtt
@@ -251,7 +275,8 @@ async function running(a: Assembly, parts: Parts, preparedPull: Awaited<ReturnTy
     components.push({ name: 'mqtt pull', detail: pull.status().detail, ms: 0 })
   }
   http.setReady(true)
-  jobs?.begin(http.innerUrl)
+  jobs?.begin(http.innerUrl, forecasting?.runners)
+  forecasting?.begin()
   return {
     components,
     roles: a.roles,

@@ -8,6 +8,8 @@ import type { Snapshot, SnapshotFile, SnapshotService } from '../core/snapshot.t
 import { logFormat, readClosedLog, readLineage, segmentBase, segmentsBelow } from '../log/embedded/snapshot.ts'
 import { link, listStore, type StoreSnapshot } from '../store/duckdb/snapshot.ts'
 import { readSpans } from '../store/duckdb/spans.ts'
+import { backupForecasts } from '../store/forecasts/backup.ts'
+import { forecastsFile as forecastsKind } from '../store/forecasts/schema.ts'
 import { backupMeta } from '../store/meta/backup.ts'
 import { formatVersion as metaFormat } from '../store/meta/schema.ts'
 
@@ -16,6 +18,8 @@ export interface SnapshotsOptions {
   readonly dir: string
   readonly logDir: string
   readonly metaFile: string
+  /** Absent: forecasts are in a database. */
+  readonly forecastsFile?: string
   readonly log: { readonly id: string; end(topic: string): bigint }
   readonly store: { snapshot(into: string): Promise<StoreSnapshot> }
   readonly env: Env
@@ -104,6 +108,8 @@ async function take(o: SnapshotsOptions, id: string, into: string): Promise<Snap
   fs.mkdirSync(path.join(into, 'store'), { mode: 0o750 })
   const store = await o.store.snapshot(path.join(into, 'store'))
   await backupMeta(o.metaFile, path.join(into, 'meta.sqlite'))
+  // They are of readings that are in the log by now.
+  const forecasts = await copyForecasts(o.forecastsFile, into)
   const topics = linkLog(o.logDir, path.join(into, 'log'), false)
   const ends = Object.fromEntries(topics.map((topic) => [topic, String(o.log.end(topic))]))
   const createdUs = o.env.clock.nowUs()
@@ -114,11 +120,11 @@ async function take(o: SnapshotsOptions, id: string, into: string): Promise<Snap
     id,
     created_us: createdUs,
     version: o.version,
-    formats: { log: logFormat, meta: metaFormat, ...store.formats },
+    formats: { log: logFormat, meta: metaFormat, ...store.formats, ...forecasts.formats },
     log: { id: o.log.id, ends, ...lineageOf(o.env, o.logDir) },
     ...(next === undefined ? {} : { store_next: String(next) }),
     stalled_ms: store.stalledMs,
-    files: [...storeFiles(store), fileIn(into, 'meta.sqlite'), ...logFiles(into, ends)],
+    files: [...storeFiles(store), fileIn(into, 'meta.sqlite'), ...forecasts.files, ...logFiles(into, ends)],
   }
   fs.writeFileSync(path.join(into, described), `${JSON.stringify(snapshot)}\n`, { mode: 0o640 })
   return snapshot
@@ -130,7 +136,8 @@ export async function closedSnapshot(o: {
   readonly logDir: string
   readonly storeDir: string
   readonly metaFile: string
-  /** Where the copy of the metadata file goes. */
+  readonly forecastsFile?: string
+  /** Where the copies of the SQLite files go. */
   readonly into: string
   readonly env: Env
   readonly version: string
@@ -139,18 +146,34 @@ export async function closedSnapshot(o: {
   const store = listStore(o.storeDir)
   const spans = await readSpans(o.storeDir)
   await backupMeta(o.metaFile, path.join(o.into, 'meta.sqlite'))
+  const forecasts = await copyForecasts(o.forecastsFile, o.into)
   const ends = Object.fromEntries(log.topics.map(({ topic, end }) => [topic, String(end)]))
   const next = spans.find((span) => span.log === log.id && span.topic === Topic.telemetry)?.next
   return {
     id: o.env.random.uuid(),
     created_us: o.env.clock.nowUs(),
     version: o.version,
-    formats: { log: logFormat, meta: metaFormat, ...store.formats },
+    formats: { log: logFormat, meta: metaFormat, ...store.formats, ...forecasts.formats },
     log: { id: log.id, ends, ...lineageOf(o.env, o.logDir) },
     ...(next === undefined ? {} : { store_next: String(next) }),
     stalled_ms: store.stalledMs,
-    files: [...storeFiles(store), fileIn(o.into, 'meta.sqlite'), ...logFiles(path.dirname(o.logDir), ends, path.basename(o.logDir))],
+    files: [
+      ...storeFiles(store),
+      fileIn(o.into, 'meta.sqlite'),
+      ...forecasts.files,
+      ...logFiles(path.dirname(o.logDir), ends, path.basename(o.logDir)),
+    ],
   }
+}
+
+/** Nothing, where nobody has forecast anything. */
+async function copyForecasts(
+  from: string | undefined,
+  into: string,
+): Promise<{ readonly formats: { readonly forecasts?: number }; readonly files: readonly SnapshotFile[] }> {
+  if (from === undefined || !fs.existsSync(from)) return { formats: {}, files: [] }
+  await backupForecasts(from, path.join(into, 'forecasts.sqlite'))
+  return { formats: { forecasts: forecastsKind.format }, files: [fileIn(into, 'forecasts.sqlite')] }
 }
 
 function lineageOf(env: Env, logDir: string): { readonly lineage?: string } {

@@ -29,6 +29,8 @@ export interface StatusSources {
   readonly mqttConnections: number
   /** Of the doors that speak TLS. */
   readonly certificates?: SystemStatus['components']
+  /** How forecasts come along. */
+  readonly forecasting?: SystemStatus['components']
   /** How the connections to outside brokers are. */
   readonly pulls?: SystemStatus['components']
 }
@@ -45,6 +47,7 @@ export async function systemStatus(s: StatusSources): Promise<SystemStatus> {
       : [{ name: 'ingest', ok: !s.ingest.overloaded, ...(s.ingest.overloaded ? { detail: 'takes nothing at the moment' } : {}) }]),
     ...s.health.components().filter(({ name }) => name !== 'log' || stalled === undefined),
     ...(s.pulls ?? []),
+    ...(s.forecasting ?? []),
     ...(s.certificates ?? []),
   ]
   return {

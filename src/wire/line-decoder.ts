@@ -7,9 +7,9 @@ import type { DeviceEntry, SeriesTable } from '../core/series-table.ts'
 import { escapeStep } from './json/pointer.ts'
 import { Heads } from './line/heads.ts'
 import { LineLane } from './line/lane.ts'
-import { lineNames, metricName, writtenKey, type LineNames } from './line/names.ts'
-import { lineUnitUs } from './line/number.ts'
-import { LineScanner, ValueKind } from './line/scan.ts'
+import { LineNames, writtenKey } from './line/names.ts'
+import { lineUnitUs, ValueKind } from './line/number.ts'
+import { LineScanner } from './line/scan.ts'
 import type { PayloadDecoder } from './payload/decoder.ts'
 import type { Message, StagedMetric } from './payload/message.ts'
 import { faultText, nameFault } from './payload/names.ts'
@@ -44,21 +44,23 @@ export class LineDecoder {
   readonly #series: SeriesTable
   readonly #payload: PayloadDecoder
   readonly #deviceTags: readonly string[]
-  readonly #writtenTags: readonly Uint8Array[]
   readonly #heads: Heads
   readonly #scan = new LineScanner()
   readonly #lane: LineLane | undefined
   /** Series of the present line's fields, -1 where there is none yet; of those the name of the metric to be. */
   readonly #ids = new Int32Array(limits.valuesPerMessageMax)
   readonly #metrics: string[] = []
-  /** Names of the present line, once they were asked for. */
-  #names: LineNames | undefined
+  readonly #names: LineNames
+  /** Were they asked for, for the present line? */
+  #named = false
+  /** Its device where it is not known. */
+  #device = ''
 
   constructor(o: LineDecoderOptions) {
     this.#series = o.series
     this.#payload = o.payload
     this.#deviceTags = o.deviceTags ?? defaultDeviceTags
-    this.#writtenTags = this.#deviceTags.map(writtenKey)
+    this.#names = new LineNames(this.#deviceTags.map(writtenKey), (name) => nameFault(name) === undefined)
     this.#heads = new Heads(o.series)
     if (o.fastLane ?? true) this.#lane = new LineLane(o.series, this.#heads)
   }
@@ -91,18 +93,23 @@ export class LineDecoder {
       return undefined
     }
     if (!((head >= 0 || scan.tags(bytes)) && scan.fields(bytes, unitUs))) return numbered(scan.fault!, context)
-    this.#names = undefined
-    const known = head < 0 ? this.#series.find(context.tenant, this.#named(bytes).device) : this.#heads.device[head]!
+    this.#named = false
+    const known = head < 0 ? this.#findDevice(bytes, context.tenant) : this.#heads.device[head]!
     const fresh = this.#find(bytes, head, known)
-    const device = fresh === 0 ? known : fresh > 0 ? this.#register(bytes, known, fresh, context.tenant, receivedUs) : undefined
+    const device = fresh === 0 ? known : fresh > 0 ? this.#register(known, fresh, context.tenant, receivedUs) : undefined
     if (device === undefined || !this.#rows(receivedUs, bytes, out)) return this.#refuse(bytes, known, context, receivedUs, out)
     payload.rows = out.rows - mark
     // Fields were looked for by name that the beginning does not have yet.
-    if (this.#names !== undefined) this.#heads.learn(bytes, scan, head, device, this.#ids)
+    if (this.#named) this.#heads.learn(bytes, scan, head, device, this.#ids)
     return undefined
   }
 
-  /** Looks the fields' series up: how many are not there yet, or -1 when text is meant for one that holds numbers. */
+  #findDevice(bytes: Uint8Array, tenant: string): DeviceEntry | undefined {
+    this.#device = this.#read(bytes).device(bytes, this.#scan)
+    return this.#series.find(tenant, this.#device)
+  }
+
+  /** Looks the fields' series up: how many are not there yet, or -1: text is meant for one that holds numbers, or one cannot be named as it is. */
   #find(bytes: Uint8Array, head: number, device: DeviceEntry | undefined): number {
     const heads = this.#heads
     const scan = this.#scan
@@ -119,8 +126,10 @@ export class LineDecoder {
         next = index + 1
         id = heads.series[heads.first[head]! + index]!
       } else {
-        const name = metricName(bytes, scan, this.#named(bytes), i)
+        const names = this.#read(bytes)
+        const name = names.metric(bytes, scan, i)
         id = device?.series.get(name) ?? -1
+        if (id < 0 && !names.isGood) isRefused = true
         this.#metrics[i] = name
       }
       ids[i] = id
@@ -155,21 +164,19 @@ export class LineDecoder {
   }
 
   /** Gives the line's new series their numbers, and its device if need be; undefined: something is to be refused, and nothing happened. */
-  #register(bytes: Uint8Array, known: DeviceEntry | undefined, fresh: number, tenant: string, receivedUs: number): DeviceEntry | undefined {
+  #register(known: DeviceEntry | undefined, fresh: number, tenant: string, receivedUs: number): DeviceEntry | undefined {
     const scan = this.#scan
     const ids = this.#ids
     const series = this.#series
     if ((Number.isNaN(scan.timeUs) ? receivedUs : scan.timeUs) < this.#payload.oldestUs) return undefined
     if ((known?.series.size ?? 0) + fresh > limits.metricsPerDeviceMax || series.keys.length + fresh > limits.seriesMax) return undefined
-    for (let i = 0; i < scan.fieldCount; i++) if (ids[i]! < 0 && nameFault(this.#metrics[i]!) !== undefined) return undefined
     let device = known
     if (device === undefined) {
-      const id = this.#named(bytes).device
-      const entry = nameFault(id) === undefined ? series.device(tenant, id) : undefined
+      const entry = nameFault(this.#device) === undefined ? series.admitted(tenant, this.#device) : undefined
       if (entry === undefined || typeof entry === 'string') return undefined
       device = entry
     }
-    for (let i = 0; i < scan.fieldCount; i++) if (ids[i]! < 0) ids[i] = series.series(device, this.#metrics[i]!)
+    for (let i = 0; i < scan.fieldCount; i++) if (ids[i]! < 0) ids[i] = series.add(device, this.#metrics[i]!)
     return device
   }
 
@@ -185,18 +192,20 @@ export class LineDecoder {
   }
 
   /** The line's names. Tags of a known beginning are good; they are read only for this. */
-  #named(bytes: Uint8Array): LineNames {
-    if (this.#names !== undefined) return this.#names
-    const scan = this.#scan
-    if (scan.tagCount < 0) scan.tags(bytes)
-    return (this.#names = lineNames(bytes, scan, this.#writtenTags))
+  #read(bytes: Uint8Array): LineNames {
+    if (!this.#named) {
+      this.#named = true
+      if (this.#scan.tagCount < 0) this.#scan.tags(bytes)
+      this.#names.read(bytes, this.#scan)
+    }
+    return this.#names
   }
 
   #message(bytes: Uint8Array, known: DeviceEntry | undefined): Message {
     const scan = this.#scan
-    const names = this.#names
-    const device = known?.id ?? this.#named(bytes).device
-    const tag = names === undefined || names.deviceTag < 0 ? undefined : this.#deviceTags[names.deviceTag]
+    const device = known?.id ?? this.#device
+    const deviceTag = this.#named ? this.#names.deviceTag : -1
+    const tag = deviceTag < 0 ? undefined : this.#deviceTags[deviceTag]
     const pointer = tag === undefined ? '/measurement' : `/tags/${escapeStep(tag)}`
     const fault = known === undefined ? nameFault(device) : undefined
     if (fault !== undefined) {

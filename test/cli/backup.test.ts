@@ -106,13 +106,15 @@ describe('kymo backup of a stopped server', () => {
     const { id } = await backUp(repo)
     const repository = Repository.open(repo)
     const plan = planOf(repository, {})
-    const backup = { ...plan.backup, formats: { ...plan.backup.formats, store: 99 } }
     const o = { repository, target: path.join(dir, 'from-newer'), signal: new AbortController().signal }
-    await assert.rejects(restore({ ...o, plan: { ...plan, backup } }), code('backup_format'))
+    for (const part of ['store', 'forecasts']) {
+      const backup = { ...plan.backup, formats: { ...plan.backup.formats, [part]: 99 } }
+      await assert.rejects(restore({ ...o, plan: { ...plan, backup } }), code('backup_format'))
+    }
     const file = path.join(repo, 'backups', `${id}.json`)
-    fs.writeFileSync(file, fs.readFileSync(file, 'utf8').replace('"format":1', '"format":2'))
+    fs.writeFileSync(file, fs.readFileSync(file, 'utf8').replace('"format":1', '"format":3'))
     assert.throws(() => repository.read(id), code('backup_format'))
-    fs.writeFileSync(path.join(repo, 'kymo-backup.json'), '{"format":2}')
+    fs.writeFileSync(path.join(repo, 'kymo-backup.json'), '{"format":3}')
     const { code: exit, output } = await runKymo(['restore', repo, '--data', o.target])
     assert.equal(exit, 5)
     assert.match(output, /KYMO-E216/)

@@ -149,6 +149,20 @@ export function streamLogContract(name: string, open: () => Promise<StreamLogUnd
       assert.equal(only.length, Number(full.end - full.earliest))
     })
 
+    test('is done with what it was given once the write has resolved', async () => {
+      const t = topic()
+      const body = Buffer.alloc(200_000)
+      for (let i = 1; i <= 20; i++) {
+        await log.write([opaque(t, 'dead-letter', 'k', body.fill(i))], undefined, never)
+        body.fill(0xee)
+      }
+      const kept = await take(log.reader({ topic: t, start: 'earliest' }), 20)
+      assert.deepEqual(
+        kept.map(({ body: bytes }) => [bytes.length, bytes[0], bytes.indexOf(0xee)]),
+        Array.from({ length: 20 }, (_, i) => [body.length, i + 1, -1]),
+      )
+    })
+
     test('keeps the order of writes that were not waited for', async () => {
       const t = topic()
       await Promise.all(Array.from({ length: 50 }, (_, i) => log.write([readings(t, 'a', [i])], undefined, never)))

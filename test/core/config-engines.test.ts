@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { enginesOf, places, rolesOf } from '../../src/core/config-engines.ts'
+import { forecastOptionsOf, trainableKinds } from '../../src/core/config-forecast.ts'
+import { forecasters } from '../../src/compute/forecast/registry.ts'
 import { checkTogether, loadConfig } from '../../src/core/config-resolve.ts'
 import { asKymoError } from '../../src/core/errors.ts'
 import { compatPorts } from '../../src/roles/compat-ports.ts'
@@ -28,6 +30,7 @@ test('addresses choose engines by their scheme; others are refused with what the
     log: { kind: 'local', path: '/d/log' },
     store: { kind: 'local', path: '/d/store' },
     meta: { kind: 'local', path: '/m' },
+    forecast: { kind: 'local', path: '/d/forecasts.sqlite' },
   })
   const { log, store, meta } = enginesOf(loadConfig({ flags: { ...kafka, ...tables } }))
   assert.deepEqual([log.kind, store.kind, meta.kind], ['kafka', 'postgres', 'postgres'])
@@ -52,7 +55,7 @@ test('engines that do not go together are refused by name', () => {
 })
 
 test('roles apart need engines that all processes reach', () => {
-  assert.deepEqual([...rolesOf(loadConfig())], ['ingest', 'store', 'api'])
+  assert.deepEqual([...rolesOf(loadConfig())], ['ingest', 'store', 'api', 'forecast'])
   assert.deepEqual([...rolesOf(loadConfig({ flags: { roles: ' api, ingest' } }))], ['api', 'ingest'])
   assert.equal(refused({ roles: 'ingest', ...kafka, ...tables })[0], '')
   assert.equal(refused({ roles: 'ingest,store,api' })[0], '', 'all of them by name')
@@ -60,9 +63,50 @@ test('roles apart need engines that all processes reach', () => {
   assert.equal(pointers, 'log.url,store.url,meta.url')
   assert.match(text, /^log\.url: roles is ingest: .*; set it to kafka:\/\/host:9092 \(and 2 more\)$/)
   assert.equal(refused({ roles: 'store', ...kafka, 'store.url': tables['store.url'] })[0], 'meta.url')
-  assert.match(refused({ roles: 'ingest,alert' })[1], /"alert" does not exist in this version; it takes all, or some of ingest, store, api/)
+  assert.match(refused({ roles: 'ingest,alert' })[1], /"alert" does not exist in this version; it takes all, or some of ingest, store, api, forecast/)
   assert.match(refused({ roles: 'web' })[1], /"web" is no role/)
   assert.equal(refused({ roles: 'api', 'demo.devices': 1, ...kafka, ...tables })[0], 'demo.devices')
+})
+
+test('forecasts: their address, their role, and what their settings must be together', () => {
+  const chosen = (flags: Record<string, unknown>) => enginesOf(loadConfig({ flags })).forecast
+  assert.deepEqual(chosen({ data_dir: '/d', 'forecast.url': 'sqlite:/f' }), { kind: 'local', path: '/f' })
+  assert.deepEqual(chosen({ 'forecast.url': 'postgres://h/d' }), { kind: 'postgres', url: 'postgres://h/d' })
+  assert.equal(refused({ 'forecast.url': 'duckdb:/x' })[0], 'forecast.url')
+  assert.match(
+    refused({ roles: 'ingest,forecast', ...kafka, ...tables })[1],
+    /^roles: is ingest,forecast: forecast works in the process that answers for it/,
+  )
+  assert.equal(refused({ roles: 'api,forecast', ...kafka, ...tables })[0], '')
+  for (const [flags, pointer] of [
+    [{ 'forecast.step': '7h' }, 'forecast.step,forecast.horizon'],
+    [{ 'forecast.step': '30m', 'forecast.horizon': '45m' }, 'forecast.horizon'],
+    [{ 'forecast.step': '1m', 'forecast.horizon': '2d' }, 'forecast.horizon,forecast.history'],
+    [{ 'forecast.time_zone': 'Europe/Nowhere' }, 'forecast.time_zone'],
+    [{ 'forecast.kinds': 'ridge, prophet' }, 'forecast.kinds'],
+  ] as const)
+    assert.equal(refused(flags)[0], pointer)
+  for (const flags of [{ 'forecast.step': '13h' }, { 'forecast.step': 'hourly' }, { 'forecast.level': 1 }, { 'forecast.retrain': '10m' }])
+    assert.throws(
+      () => loadConfig({ flags }),
+      (thrown: unknown) => asKymoError(thrown).code === 'config_invalid',
+    )
+  const options = forecastOptionsOf(
+    loadConfig({
+      env: { KYMO_FORECAST_LEVEL: '0.8', KYMO_FORECAST_METRICS: 'temp*, humidity' },
+      flags: { 'forecast.retrain': '0', 'forecast.retention': '' },
+    }),
+  )
+  assert.deepEqual(
+    [options.level, options.retrainUs, options.retentionUs, options.stepUs, options.horizonUs],
+    [0.8, Infinity, Infinity, 3600e6, 86_400e6],
+  )
+  assert.deepEqual(['temperature', 'humidity', 'battery'].map(options.follows), [true, true, false])
+  assert.equal(forecastOptionsOf(loadConfig()).anyMetric, false)
+  assert.deepEqual(
+    [...trainableKinds],
+    forecasters.map(({ kind }) => kind).filter((kind) => kind !== 'seasonal-naive'),
+  )
 })
 
 test('commands that work on files say that an engine elsewhere has none', () => {

@@ -238,7 +238,7 @@ const expected: readonly (readonly [env: Record<string, string>, setting: string
   [{ TEMP_MIN_THRESHOLD: '-10', TEMP_MAX_THRESHOLD: '50' }, undefined, 'TEMP_MIN_THRESHOLD,TEMP_MAX_THRESHOLD'],
   [{ HUMIDITY_MIN_THRESHOLD: '0', HUMIDITY_MAX_THRESHOLD: '100' }, undefined, 'HUMIDITY_MIN_THRESHOLD,HUMIDITY_MAX_THRESHOLD'],
   [{ DATABASE_URL: 'postgres://d' }, undefined, 'DATABASE_URL'],
-  [{ HEROKU_POSTGRESQL_PURPLE_URL: 'postgres://d' }, undefined, 'HEROKU_POSTGRESQL_PURPLE_URL'],
+  [{ HEROKU_POSTGRESQL_PURPLE_URL: 'postgres://d' }, 'forecast.url', 'postgres://d'],
   [{ ENVIRONMENT: 'production' }, 'environment', 'production'],
   [{ SECRET_KEY: 'k' }, 'session_key', 'k'],
   [{ PORT: '5000' }, 'http.port', '5000'],

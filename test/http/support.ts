@@ -4,6 +4,7 @@ import type { Batch, SeriesKey } from '../../src/core/batch.ts'
 import type { Env } from '../../src/core/env.ts'
 import { nodeEnv, silentLogger } from '../../src/core/env/node-env.ts'
 import { KymoError } from '../../src/core/errors.ts'
+import type { ForecastService } from '../../src/core/forecasts.ts'
 import type { Code } from '../../src/core/errors.ts'
 import type { IngestGate, MessageContext } from '../../src/core/gate.ts'
 import { Metrics } from '../../src/core/metrics.ts'
@@ -51,6 +52,24 @@ export const noErasures: ErasureService = {
   },
   list: async () => ({ items: [] }),
   get: async () => undefined,
+}
+
+const noSeries = () => Promise.reject(new KymoError('series_not_found'))
+
+/** For tests of other routes. */
+export const noForecasts: ForecastService = {
+  forecast: noSeries,
+  crossing: noSeries,
+  predictions: noSeries,
+  latest: async () => ({ items: [] }),
+  models: async () => ({ items: [] }),
+  versions: noSeries,
+  promote: noSeries,
+  accuracy: noSeries,
+  file: noSeries,
+  train: noSeries,
+  backtest: noSeries,
+  latestTraining: () => undefined,
 }
 
 const noJobs: HttpDoorOptions['jobs'] = {
@@ -502,6 +521,7 @@ export async function serve(t: TestContext, o: Partial<HttpDoorOptions> = {}): P
     ...parts,
     deadLetters: letters,
     jobs: noJobs,
+    forecasts: noForecasts,
     erasures: noErasures,
     mqtt: noMqtt,
     snapshots: noSnapshots,

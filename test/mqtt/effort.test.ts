@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { connect, pingreq, publish, subscribe, unsubscribe } from './client-packets.ts'
+import { connect, hex, pingreq, publish, subscribe, unsubscribe } from './client-packets.ts'
 import type { Line } from './harness.ts'
 import { World } from './harness.ts'
 
@@ -103,4 +103,35 @@ test('levels of the filters of one client are limited, those of filters that wen
   client.expect('90 06 00 01 00 80 00 80')
   client.send(unsubscribe(2, 'a/b/c/d'), subscribe(3, ['1/2/3/4', 0], ['x', 0], ['1/2/3/4', 1]))
   client.expect('b0 02 00 02', '90 05 00 03 00 80 01')
+})
+
+test('connections that are lost together end a turn’s worth at a time, each once with its will; one that is back sooner is not waited for', () => {
+  const world = new World({ effortPerTurn: 640 })
+  const ear = world.client('ear')
+  ear.send(subscribe(1, ['gone/#', 0]))
+  ear.take()
+  const names = Array.from({ length: 100 }, (_, i) => `c${i}`)
+  const lost = names.map((clientId) => world.client(clientId, { will: { topic: `gone/${clientId}`, payload: 'x' } }))
+  for (let i = 0; i < 3; i++) world.turn()
+  for (const line of lost) line.reset()
+  const open = world.broker.connections - 1
+  assert.ok(open < 100 && open >= 80, `${open} are open`)
+  // The last one’s client connects anew: its old session is over, and its will is out.
+  const back = world.client('c99')
+  const wills: string[] = []
+  for (let turns = 0; world.broker.connections > 2 || wills.length < 100; turns++) {
+    assert.ok(turns < 100, `${world.broker.connections} connections, ${wills.length} wills`)
+    const before = world.broker.connections
+    wills.push(...ear.packets())
+    assert.ok(before - world.broker.connections <= 12, `${before - world.broker.connections} in a turn`)
+  }
+  assert.deepEqual(wills.toSorted(), names.map((name) => hex(publish(`gone/${name}`, 'x'))).toSorted())
+  assert.deepEqual(
+    [world.count('kymo_mqtt_disconnects_total', { reason: 'closed' }), world.count('kymo_mqtt_disconnects_total', { reason: 'taken_over' })],
+    [99, 1],
+  )
+  assert.equal(back.ended, false)
+  for (const line of lost) line.reset()
+  world.turn()
+  assert.equal(world.broker.connections, 2)
 })

@@ -144,6 +144,19 @@ test('what is not retained because too much is was delivered all the same, and i
   client.expect('pubrec 3')
   to.expect('publish b 9 0')
   assert.equal(store.figures().dropped.retained_messages, 6)
+  // Of a kept session at QoS 2 only what nobody has had is refused, and its packet id is free again.
+  to.unsubscribe('#')
+  to.expect('unsuback 2 0')
+  kept.say('b', '9', { qos: 2, id: 9, retain: true })
+  store.sync()
+  kept.expect('pubrec 9 97')
+  kept.say('a', '10', { qos: 2, id: 9, retain: true })
+  store.sync()
+  kept.expect('pubrec 9 10')
+  const late = connect5(world, 'late')
+  late.subscribe('a', 0)
+  await feed(world)
+  late.expect('publish a 10 0 retain')
 })
 
 test('a retained message has what its publisher gave it, for as long as it lives [MQTT-3.3.2-5] [MQTT-3.3.2-6]', async () => {

@@ -221,8 +221,12 @@ export class Line implements Connection {
     this.#world.turn()
   }
   hangUp(): void {
-    this.#session?.closed()
+    this.reset()
     this.#world.turn()
+  }
+  /** The peer is gone, and in the same turn others may be. */
+  reset(): void {
+    this.#session?.closed()
   }
   /** How many writes there were since the last `take`. */
   get writes(): number {

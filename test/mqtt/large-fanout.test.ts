@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { limits } from '../../src/core/limits.ts'
 import { encodeSubscribe5 } from '../../src/wire/mqtt/v5/subscribe.ts'
 import { type Client5, connect5, publish5 } from './client5.ts'
 import { World } from './harness.ts'
@@ -125,19 +126,85 @@ test('subscriptions that are many and one client’s are one delivery; No Local 
   assert.equal(one.messages[0]!.identifiers.length, 11)
 })
 
-test('QoS 2 of a session that stays reaches all of them in one step with its packet id', async () => {
+test('QoS 2 of a session that stays: in one step with its packet id for those that stay, the others in turns, in order', async () => {
   const { world, store } = storedWorld({ fanoutPerTurn: perTurn })
   const all = audience(world)
+  const kept = await stay(world, store, 'kept')
+  kept.send(encodeSubscribe5(1, [{ filter: 'all', qos: 1, noLocal: false, retainAsPublished: false, retainHandling: 2 }], {}))
+  await attached(store)
+  kept.log()
   const from = await stay(world, store, 'from')
-  from.send(publish5('all', 'x', { qos: 2, id: 7 }))
-  assert.equal(sent(world), many)
-  store.sync()
   from.log()
+  from.line.send(publish5('all', '1', { qos: 2, id: 7 }), publish5('all', '2', { qos: 2, id: 8 }))
+  for (let before = sent(world); before < many * 2; before = sent(world)) {
+    assert.equal(from.line.paused, true)
+    world.turn()
+    assert.ok(sent(world) > before && sent(world) - before <= perTurn * 2, `${sent(world) - before} in a turn`)
+    store.sync()
+  }
+  finish(world)
+  await attached(store)
+  assert.equal(from.line.paused, false)
+  from.expect('pubrec 7', 'pubrec 8')
+  for (const client of [...all, kept]) client.expect('publish all 1 1/1', 'publish all 2 1/2')
+})
+
+test('QoS 2 of a session that stays, cut off while it is on its way to many: they have it once, however often it comes', async () => {
+  const { world, store } = storedWorld({ fanoutPerTurn: perTurn })
+  const all = audience(world)
+  const kept = await stay(world, store, 'kept')
+  kept.send(encodeSubscribe5(1, [{ filter: 'all', qos: 1, noLocal: false, retainAsPublished: false, retainHandling: 2 }], {}))
+  await attached(store)
+  kept.log()
+  // Nobody has it before the store does.
+  const from = await stay(world, store, 'from')
+  const before = sent(world)
+  store.overloaded = true
+  from.line.send(publish5('all', 'x', { qos: 2, id: 7 }))
+  world.turn()
+  assert.equal(sent(world), before)
+  store.overloaded = false
+  store.sync()
+  assert.ok(sent(world) > before && sent(world) < before + many, `${sent(world) - before}`)
   from.line.hangUp()
   const again = await stay(world, store, 'from')
   again.send(publish5('all', 'x', { qos: 2, id: 7, dup: true }))
   finish(world)
-  for (const client of all) client.expect('publish all x 1/1')
+  await attached(store)
+  assert.deepEqual(again.log().slice(-1), ['pubrec 7'])
+  for (const client of [...all, kept]) client.expect('publish all x 1/1')
+  assert.equal(world.broker.held.used, 0)
+})
+
+test('what the server itself says goes to many in turns, too; what it says next stays behind it, and is not kept without end', async () => {
+  const { world, store } = storedWorld({ fanoutPerTurn: perTurn })
+  const all = audience(world)
+  const kept = await stay(world, store, 'kept')
+  kept.send(encodeSubscribe5(1, [{ filter: 'all', qos: 1, noLocal: false, retainAsPublished: false, retainHandling: 2 }], {}))
+  await attached(store)
+  kept.log()
+  const few = connect5(world, 'few')
+  few.subscribe('few', 1)
+  const payload = Buffer.from('1')
+  world.broker.publish('all', payload, 1, 'default')
+  payload.fill(0)
+  world.broker.publish('few', Buffer.from('2'), 1, 'default')
+  world.broker.publish('all', Buffer.from('3'), 1, 'default')
+  assert.ok(sent(world) <= perTurn)
+  few.expect()
+  for (let before = sent(world); before < many * 2; before = sent(world)) {
+    world.turn()
+    assert.ok(sent(world) > before && sent(world) - before < perTurn * 2 + 2, `${sent(world) - before} in a turn`)
+  }
+  finish(world)
+  await attached(store)
+  few.expect('publish few 2 1/1')
+  for (const client of [...all, kept]) client.expect('publish all 1 1/1', 'publish all 3 1/2')
+  world.broker.publish('all', Buffer.from('4'), 0, 'default')
+  for (let i = 0; i <= limits.mqttOwnMessagesMax; i++) world.broker.publish('few', Buffer.from('x'), 0, 'default')
+  assert.equal(world.count('kymo_mqtt_dropped_total', { reason: 'overload' }), 1)
+  finish(world)
+  assert.equal(few.log().length, limits.mqttOwnMessagesMax)
 })
 
 test('a will to more subscribers than a turn has room for: in turns, then as retained and for sessions that stay', async () => {

@@ -72,6 +72,46 @@ test('what is published at one process reaches subscribers at the others, once e
   assert.deepEqual(await heard(from), ['puback 1'])
 })
 
+test('what another process took goes to many in turns, in order, and is safe when the sessions that stay have it', async () => {
+  const perTurn = 8
+  const many = 50
+  const member = hub()
+  const here: World = new World({}, { routing: member('here') })
+  const store: SafeSessions = new SafeSessions(() => there.clock.nowUs())
+  const there: World = new World({ fanoutPerTurn: perTurn }, { routing: member('there'), store })
+  for (const { broker } of [here, there]) await broker.restore()
+  const kept = await stay(there, store, 'kept', { properties: { sessionExpiryInterval: 100 } })
+  const all = Array.from({ length: many }, (_, i) => connect5(there, `s${i}`))
+  for (const client of [...all, kept])
+    client.send(encodeSubscribe5(1, [{ filter: 'all', qos: 1, noLocal: false, retainAsPublished: false, retainHandling: 2 }], {}))
+  const beside = connect5(there, 'beside')
+  beside.subscribe('few', 1)
+  store.sync()
+  for (const client of [...all, kept]) client.log()
+  const from = connect5(here, 'from')
+  const say = (topic: string, text: string, id: number): void => from.say(topic, text, { qos: 1, id })
+  say('all', '1', 1)
+  say('few', '2', 2)
+  say('all', '3', 3)
+  const sent = (): number => there.count('kymo_mqtt_messages_total', { direction: 'out', qos: '1' })
+  await turn()
+  assert.ok(sent() > 0 && sent() <= perTurn, String(sent()))
+  assert.deepEqual(beside.log(), [])
+  for (let before = -1; before !== sent() || sent() < many * 2;) {
+    before = sent()
+    there.turn()
+    assert.ok(sent() - before <= perTurn * 2, `${sent() - before} in a turn`)
+    assert.deepEqual(from.log(), [], 'not before it is durable')
+  }
+  store.sync()
+  await turn()
+  store.sync()
+  await turn()
+  assert.deepEqual(await heard(from), ['puback 1', 'puback 2', 'puback 3'])
+  beside.expect('publish few 2 1/1')
+  for (const client of [...all, kept]) assert.deepEqual(await heard(client), ['publish all 1 1/1', 'publish all 3 1/2'])
+})
+
 test('each of a group is asked in its turn, wherever it is; of one message one has it', async () => {
   const [here, there] = (await brokers(2)) as [World, World]
   const members = [connect5(here, 'a'), connect5(there, 'b'), connect5(there, 'c')]

@@ -6,6 +6,7 @@ import test, { type TestContext } from 'node:test'
 import { Topic } from '../../src/core/record.ts'
 import type { VersionedDevice } from '../../src/core/services.ts'
 import { openEmbeddedLog } from '../../src/log/embedded/log.ts'
+import type { ForecastStore } from '../../src/core/forecast-store.ts'
 import { openErasures } from '../../src/roles/erasures.ts'
 import { openSqliteMeta } from '../../src/store/meta/sqlite.ts'
 import { readings, take } from '../contract/stream-log.ts'
@@ -13,15 +14,22 @@ import { testEnv } from '../devices/test-env.ts'
 
 const dayMs = 86_400_000
 
-async function house(t: TestContext, kept: { readonly retentionBytes: number; readonly retentionAgeUs?: number }) {
+async function house(
+  t: TestContext,
+  kept: { readonly retentionBytes: number; readonly retentionAgeUs?: number },
+  forecasts?: Pick<ForecastStore, 'erase'>,
+) {
   const env = testEnv()
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'kymo-erasures-'))
   const log = await openEmbeddedLog({ dir: path.join(dir, 'log'), env, threads: false, topics: { [Topic.telemetry]: kept } })
   const meta = await openSqliteMeta({ path: path.join(dir, 'meta.sqlite'), env, thread: false })
+  const ids = new Set<string>()
   const store = {
     next: 0n,
     resume: () => Promise.resolve({ next: store.next, states: [] }),
-    erasing: () => Promise.resolve(new Map<string, number>()),
+    /** Files still have it. */
+    sealing: false,
+    erasing: () => Promise.resolve(new Map<string, number>(store.sealing ? [...ids].map((id) => [id, 1]) : [])),
   }
   const device: VersionedDevice = {
     version: 1,
@@ -36,7 +44,8 @@ async function house(t: TestContext, kept: { readonly retentionBytes: number; re
     updated_us: 0,
     auto_registered: true,
   }
-  const erasures = await openErasures({ meta, log, store, devices: { get: () => Promise.resolve(device) }, env, kept })
+  const options = { meta, log, store, devices: { get: () => Promise.resolve(device) }, env, kept, ...(forecasts === undefined ? {} : { forecasts }) }
+  const erasures = await openErasures(options)
   await erasures.begin()
   t.after(async () => {
     await erasures.stop()
@@ -48,10 +57,14 @@ async function house(t: TestContext, kept: { readonly retentionBytes: number; re
   return {
     env,
     log,
+    store,
     erasures,
+    /** As a process that starts has them. */
+    again: () => openErasures(options),
     /** Every consumer has come as far as the erasure, which is the second record. */
     async carryOut(id: string) {
-      await take(reader, 2)
+      if (!ids.has(id)) await take(reader, 2)
+      ids.add(id)
       await erasures.met({ id, tenant: 'default', device: 'd1' }, { log: log.id, partition: 0, offset: 1n })
       store.next = 2n
       for (let i = 0; i < 100 && (await erasures.get('default', id))?.state !== 'done'; i++) await env.clock.advance(500)
@@ -85,4 +98,44 @@ test('a log without an age forgets by bytes, and says no time', async (t) => {
   await h.carryOut(id)
   await h.env.clock.advance(1000 * dayMs)
   assert.deepEqual((await h.erasures.get('default', id))!.remains.log, { bytes: h.log.bytes(Topic.telemetry), kept_bytes: 1_000_000 })
+})
+
+test('what was forecast of the device goes before the erasure is hidden, again and again where that fails, and not what comes later', async (t) => {
+  const erased: string[] = []
+  let state = async (): Promise<string | undefined> => undefined
+  const forecasts = {
+    async erase(tenant: string, device: string) {
+      erased.push(`${tenant} ${device} ${await state()}`)
+      if (erased.length < 4) throw new Error('the database is away')
+    },
+  }
+  const h = await house(t, { retentionBytes: 1_000_000 }, forecasts)
+  h.store.sealing = true
+  await h.log.write([{ ...readings(Topic.telemetry, 'd1', [1]), receivedUs: h.env.clock.nowUs() }], undefined, new AbortController().signal)
+  const { id } = await h.erasures.request('default', 'd1')
+  state = async () => (await h.erasures.get('default', id))?.state
+  assert.deepEqual(erased, [])
+  await assert.rejects(h.carryOut(id))
+  assert.deepEqual(await state(), 'hidden')
+  h.store.sealing = false
+  await h.carryOut(id)
+  assert.deepEqual(erased, Array(4).fill('default d1 accepted'))
+})
+
+test('a process that was killed before the forecasts of a device were gone takes them when it is back', async (t) => {
+  const erased: string[] = []
+  const hung = Promise.withResolvers<void>()
+  const forecasts = { erase: (_: string, device: string) => (erased.push(device), erased.length === 1 ? hung.promise : Promise.resolve()) }
+  const h = await house(t, { retentionBytes: 1_000_000 }, forecasts)
+  await h.log.write([{ ...readings(Topic.telemetry, 'd1', [1]), receivedUs: h.env.clock.nowUs() }], undefined, new AbortController().signal)
+  const { id } = await h.erasures.request('default', 'd1')
+  await assert.rejects(h.carryOut(id), 'it never answers')
+  assert.notEqual((await h.erasures.get('default', id))?.state, 'done')
+  const next = await h.again()
+  await next.begin()
+  for (let i = 0; i < 100 && (await next.get('default', id))?.state !== 'done'; i++) await h.env.clock.advance(500)
+  assert.equal((await next.get('default', id))?.state, 'done')
+  assert.deepEqual(erased, ['d1', 'd1'])
+  await next.stop()
+  hung.resolve()
 })

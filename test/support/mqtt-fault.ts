@@ -48,10 +48,10 @@ if (isMainThread && file !== undefined && process.argv[1]?.endsWith('server.ts')
     keep.call(this, arrival)
     if (exactly(arrival) && arrival.stage === 'route' && arrival.ticket > 0) pass('taken')
   }
-  const { deliver } = Delivery.prototype
-  Delivery.prototype.deliver = function (arrival, inTurns) {
+  const { deliverKept } = Delivery.prototype
+  Delivery.prototype.deliverKept = function (arrival) {
     if (exactly(arrival)) pass('on_disk')
-    const delivered = deliver.call(this, arrival, inTurns)
+    const delivered = deliverKept.call(this, arrival)
     if (exactly(arrival)) pass('delivered')
     return delivered
   }

@@ -4,17 +4,20 @@ import { describe, it } from 'node:test'
 import { Flag } from '../../src/core/batch.ts'
 import type { KymoError } from '../../src/core/errors.ts'
 import type { LineShape } from '../../src/core/gate.ts'
+import { limits } from '../../src/core/limits.ts'
 import { LineSplitter } from '../../src/wire/line/lines.ts'
 import { Bench, context, receivedUs, split } from './line-bench.ts'
 
-/** A line sent twice, so that the second takes the fast lane where it can: both give the same. */
+/** A line sent three times: as a new one, as one that is remembered, and on the fast lane where it can be: all give the same. */
 function taken(line: string, shape: LineShape = 'line-ns'): ReturnType<Bench['rows']> {
   const bench = new Bench()
   assert.equal(bench.take(line, shape), undefined)
   const first = bench.rows()
-  bench.out.reset()
-  assert.equal(bench.take(line, shape), undefined)
-  assert.deepStrictEqual(bench.rows(), first)
+  for (const _ of ['remembered', 'known']) {
+    bench.out.reset()
+    assert.equal(bench.take(line, shape), undefined)
+    assert.deepStrictEqual(bench.rows(), first)
+  }
   return first
 }
 
@@ -209,30 +212,70 @@ describe('what a line may not be', () => {
       ['m,host=h f=1,g=1e999 1000', 'value_not_finite'],
     ] as const) {
       const bench = new Bench()
-      assert.equal(bench.take('m,host=h f=1,g=2 1000'), undefined)
+      for (let i = 0; i < 2; i++) assert.equal(bench.take('m,host=h f=1,g=2 1000'), undefined)
       assert.equal(bench.take('m,host=h g=2,f=1 1000'), undefined)
       assert.equal(bench.lines.fastLines, 1)
       assert.equal(bench.take(line)?.code, code, line)
-      assert.equal(bench.out.rows, 4)
+      assert.equal(bench.out.rows, 6)
     }
     const bench = new Bench()
-    for (const value of ['1i', '9007199254740993i', '-9007199254740993i', '9007199254740992i', '9007199254740993'])
+    for (const value of ['1i', '2i', '9007199254740993i', '-9007199254740993i', '9007199254740992i', '9007199254740993', '0009007199254740993i'])
       bench.take(`m,host=h f=${value} 1000`)
     assert.deepStrictEqual(
       bench.rows().map(({ value }) => value),
-      [1, '9007199254740993', '-9007199254740993', 9007199254740992, 9007199254740992],
+      [1, 2, '9007199254740993', '-9007199254740993', 9007199254740992, 9007199254740992, '9007199254740993'],
     )
+    for (const value of ['9223372036854775808i', '-9223372036854775809i', '18446744073709551616u', `${'0'.repeat(512)}1i`])
+      assert.ok(bench.take(`m,host=h f=${value} 1000`) !== undefined, value)
   })
 
   it('tenants whose lines are alike keep their own series', () => {
     const bench = new Bench()
-    for (const tenant of ['a', 'b', 'a', 'b']) assert.equal(bench.take('m,host=h f=1 1000', 'line-ns', context(tenant)), undefined)
+    for (const tenant of ['a', 'b', 'a', 'b', 'a', 'b']) assert.equal(bench.take('m,host=h f=1 1000', 'line-ns', context(tenant)), undefined)
     const batch = bench.out.view()
     assert.deepStrictEqual(
       Array.from(batch.series, (id) => batch.keys[id]!.tenant),
-      ['a', 'b', 'a', 'b'],
+      ['a', 'b', 'a', 'b', 'a', 'b'],
     )
     assert.equal(bench.lines.fastLines, 2)
+  })
+
+  it('what comes once is not remembered; what comes again is, its new fields too', () => {
+    const bench = new Bench()
+    const fastAfter = (line: string): number => {
+      assert.equal(bench.take(line), undefined)
+      return bench.lines.fastLines
+    }
+    assert.deepStrictEqual(
+      [1, 2, 3, 4].map((f) => fastAfter(`m,host=h f=${f}`)),
+      [0, 0, 1, 2],
+    )
+    assert.deepStrictEqual(
+      [1, 2, 3].map((g) => fastAfter(`m,host=h f=1,g=${g}`)),
+      [2, 2, 3],
+    )
+    // More of those that come once than are ever remembered drive nothing out.
+    for (let i = 0; i <= limits.lineKeysMax; i++) {
+      const once = Buffer.from(`m,host=once${i} f=1`)
+      bench.lines.decode(once, 0, once.length, 'line-ns', context(), receivedUs, bench.out)
+      bench.out.reset()
+    }
+    assert.equal(fastAfter('m,host=h f=5'), 4)
+  })
+
+  it('text of a known line: its escapes, its encoding and its length are looked at', () => {
+    const bench = new Bench()
+    const text = (bytes: string | Uint8Array): string | undefined =>
+      bench.take(Buffer.concat([Buffer.from('m,host=h f="'), Buffer.from(bytes), Buffer.from('" 1000')]))?.code
+    for (const good of ['a', 'b', 'said \\"yes\\"', 'Tür \\\\', 'x\\y', '\ufffd', '\\"'.repeat(16_384)]) assert.equal(text(good), undefined)
+    assert.ok(bench.lines.fastLines >= 4, String(bench.lines.fastLines))
+    const rows = bench.rows().map(({ value }) => value)
+    assert.deepStrictEqual(rows, ['a', 'b', 'said "yes"', 'Tür \\', 'x\\y', '\ufffd', '"'.repeat(16_384)])
+    assert.equal(text(Buffer.from([0xed, 0xa0, 0x80])), 'body_not_utf8')
+    assert.equal(text(Buffer.from([0x41, 0xff])), 'body_not_utf8')
+    assert.equal(text('a\0'), 'value_invalid')
+    assert.equal(text('\\"'.repeat(16_385)), 'value_invalid')
+    assert.equal(text('open\\'), 'line_invalid')
   })
 })
 

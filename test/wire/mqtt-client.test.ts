@@ -99,6 +99,17 @@ test('what a server sends is read whole, however it is cut; of what is over the 
   )
 })
 
+test('names that we would refuse are taken from a server, of what is over the limit too', () => {
+  for (const odd of ['a\u0080b', '\u0001', 'a\u007f', '\ufffe', 'a\u{1fffe}']) {
+    const bytes = publish(odd, new Uint8Array(80), { qos: 1, id: 1 })
+    for (const max of [1 << 20, 40]) {
+      const { events, violation } = read([bytes], { max })
+      assert.equal(violation, undefined)
+      assert.deepEqual([events.length, Array.isArray(events[0]) && events[0][0]], [1, max === 40 ? 'oversized' : 'publish'])
+    }
+  }
+})
+
 test('noise and damaged streams say the same however they are cut, and throw nothing', () => {
   fc.assert(
     fc.property(

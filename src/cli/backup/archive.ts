@@ -12,7 +12,7 @@ import { readTar, type TarFile } from '../../wire/tar/read.ts'
 import { padding, tarEnd, tarHeader } from '../../wire/tar/write.ts'
 import type { SnapshotSource } from './copy.ts'
 import { diskError, readFile, syncFolder, writeFile } from './files.ts'
-import { backupFormat, backupOf, backupText, isInside, type Backup, type BackupFile } from './repository.ts'
+import { backupOf, backupText, formatOf, isInside, type Backup, type BackupFile } from './repository.ts'
 import { Segments, type Copy } from './segments.ts'
 
 /** The last file of an archive: without it, it was broken off. */
@@ -86,7 +86,7 @@ class Parts {
       written.push({ path: file.path, ...found })
     }
     const id = new Date(facts.created_us / 1000).toISOString().replaceAll(':', '-')
-    this.backup = { format: backupFormat, id, ...facts, from_us: this.#segments.fromUs, files: written }
+    this.backup = { format: formatOf(written), id, ...facts, from_us: this.#segments.fromUs, files: written }
     const text = Buffer.from(backupText(this.backup))
     if (text.length > limits.archiveDescriptionBytesMax)
       throw new KymoError('usage', { detail: 'There are too many files for one archive. Back up into a directory.' })

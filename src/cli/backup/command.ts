@@ -25,6 +25,7 @@ interface BackupOptions {
   readonly token?: string
   readonly storeUrl?: string
   readonly metaUrl?: string
+  readonly forecastUrl?: string
   readonly output?: string
   readonly json?: boolean
 }
@@ -45,6 +46,8 @@ export function declare(command: Command, terminal: Terminal): void {
     .addOption(new Option('--token <token>', 'an API token with the scope admin, where the server asks for one').env('KYMO_TOKEN'))
     .addOption(new Option('--store-url <url>', 'postgres://…: the store is there, and pg_dump copies it into the directory').env('KYMO_STORE_URL'))
     .addOption(new Option('--meta-url <url>', 'the metadata too, when they are in another database').env('KYMO_META_URL'))
+    // Not from the environment: a data directory whose forecasts are elsewhere is backed up as what it is.
+    .option('--forecast-url <url>', 'predictions and models, when they are in a database; what is in a data directory is a backup of its own')
   trustOptions(command)
   jsonOption(command)
   command.action(async (dir: string | undefined, options: BackupOptions) => {
@@ -54,7 +57,7 @@ export function declare(command: Command, terminal: Terminal): void {
       return
     }
     if (dir === undefined) throw new KymoError('usage', { detail: 'the directory for the backup is missing', facts: { command: 'kymo backup' } })
-    const outside = [options.storeUrl ?? '', options.metaUrl ?? ''].filter((url) => /^postgres(?:ql)?:/.test(url))
+    const outside = [options.storeUrl ?? '', options.metaUrl ?? '', options.forecastUrl ?? ''].filter((url) => /^postgres(?:ql)?:/.test(url))
     if (outside.length > 0) {
       const { backUpPostgres } = await import('./postgres.ts')
       await backUpPostgres(outside, dir, terminal, options.json === true)

@@ -3,7 +3,7 @@ import path from 'node:path'
 import { KymoError } from '../../core/errors.ts'
 import type { Snapshot, SnapshotFile } from '../../core/snapshot.ts'
 import { diskError, readFile, sha256Of, writeFile } from './files.ts'
-import { backupFormat, type Backup, type BackupFile, type Repository } from './repository.ts'
+import { formatOf, type Backup, type BackupFile, type Repository } from './repository.ts'
 import { Segments, type Copy } from './segments.ts'
 
 /** Where the files of a snapshot come from. */
@@ -48,7 +48,7 @@ export async function copySnapshot(o: CopyOptions): Promise<Copied> {
       signal.throwIfAborted()
       copied.push(await work.take(file))
     }
-    const backup: Backup = { format: backupFormat, id, ...facts, from_us: work.fromUs, files: copied }
+    const backup: Backup = { format: formatOf(copied), id, ...facts, from_us: work.fromUs, files: copied }
     repository.finish(backup)
     fs.rmSync(work.folder, { recursive: true, force: true })
     return { backup, newBytes: work.newBytes, linkedBytes: work.linkedBytes }

@@ -6,7 +6,15 @@ import type { Snapshot } from '../../core/snapshot.ts'
 import { diskError, sha256Of, syncFolder } from './files.ts'
 
 /** Of the directory and of each backup in it (docs/format/backup.md). */
-export const backupFormat = 1
+const backupFormat = 2
+/** Of the directory, and of backups without the file that format 2 brought: earlier versions read them. */
+const firstFormat = 1
+const forecastsName = 'forecasts.sqlite'
+
+/** The format that a backup of these files has. */
+export function formatOf(files: readonly { readonly path: string }[]): number {
+  return files.some((file) => file.path === forecastsName) ? backupFormat : firstFormat
+}
 
 export interface BackupFile {
   /** In a data directory. */
@@ -69,7 +77,7 @@ export class Repository {
         throw new KymoError('usage', { detail: `${dir} is not empty and holds no backups. Name a directory of its own for them.` })
       fs.mkdirSync(path.join(dir, 'objects'), { recursive: true, mode: 0o750 })
       fs.mkdirSync(path.join(dir, 'backups'), { recursive: true, mode: 0o750 })
-      replaceText(path.join(dir, marker), `${JSON.stringify({ format: backupFormat })}\n`)
+      replaceText(path.join(dir, marker), `${JSON.stringify({ format: firstFormat })}\n`)
     } catch (thrown) {
       throw diskError(thrown, dir)
     }
@@ -123,7 +131,7 @@ export class Repository {
 
   /** From here to `finish` it is unfinished, and shown as such. */
   begin(id: string): void {
-    replaceText(path.join(this.dir, 'backups', `${id}.partial`), `${JSON.stringify({ format: backupFormat, id })}\n`)
+    replaceText(path.join(this.dir, 'backups', `${id}.partial`), `${JSON.stringify({ format: firstFormat, id })}\n`)
   }
 
   /** The moment from which the backup counts: all that it is made of is on disk before. */
@@ -205,7 +213,11 @@ export function backupOf(text: string, file: string): Backup {
 export function isInside(name: string): boolean {
   if (name.includes('\\') || name.includes('\0') || path.posix.normalize(name) !== name || path.posix.isAbsolute(name)) return false
   const [first, ...rest] = name.split('/')
-  return name === 'meta.sqlite' || ((first === 'log' || first === 'store') && rest.length > 0 && rest.every((part) => part !== '' && part !== '..'))
+  return (
+    name === 'meta.sqlite' ||
+    name === forecastsName ||
+    ((first === 'log' || first === 'store') && rest.length > 0 && rest.every((part) => part !== '' && part !== '..'))
+  )
 }
 
 function digest(backup: object): string {

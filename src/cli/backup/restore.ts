@@ -8,6 +8,7 @@ import type { DataFormats } from '../../core/snapshot.ts'
 import { cutTopic, keepLogId, logFormat, writeLineage } from '../../log/embedded/snapshot.ts'
 import { storeFormat } from '../../store/duckdb/schema.ts'
 import { sealedFormat } from '../../store/duckdb/sealed/format.ts'
+import { forecastsFile } from '../../store/forecasts/schema.ts'
 import { formatVersion as metaFormat } from '../../store/meta/schema.ts'
 import { takeLock } from '../lock.ts'
 import { version } from '../version.ts'
@@ -16,7 +17,13 @@ import { readArchive } from './archive.ts'
 import { rangeText, type Plan } from './plan.ts'
 import { damaged, type Backup, type Repository } from './repository.ts'
 
-const known: DataFormats = { log: logFormat, store: storeFormat, sealed: sealedFormat, meta: metaFormat }
+const known: Required<DataFormats> = {
+  log: logFormat,
+  store: storeFormat,
+  sealed: sealedFormat,
+  meta: metaFormat,
+  forecasts: forecastsFile.format,
+}
 
 interface Making {
   /** The data directory to be made. */
@@ -113,8 +120,9 @@ function endLog({ backup, topics }: Pick<Plan, 'backup' | 'topics'>, dir: string
 }
 
 function checkFormats(backup: Backup): void {
-  for (const part of ['log', 'store', 'sealed', 'meta'] as const) {
-    const found = backup.formats[part]
+  for (const part of ['log', 'store', 'sealed', 'meta', 'forecasts'] as const) {
+    // A backup of an earlier version knows of no forecasts.
+    const found = backup.formats[part] ?? 0
     if (found > known[part])
       throw new KymoError('backup_format', {
         detail: `The ${part} of backup ${backup.id} has format ${found} (Kymo ${backup.version}); this version knows ${known[part]}.`,

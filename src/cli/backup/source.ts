@@ -15,6 +15,8 @@ import { version } from '../version.ts'
 import type { SnapshotSource } from './copy.ts'
 
 const renewEveryMs = 60_000
+/** Files that are written in place: what is backed up is a copy of one moment. */
+const copied: readonly string[] = ['meta.sqlite', 'forecasts.sqlite']
 
 export interface OpenSource extends SnapshotSource {
   readonly from: 'server' | 'directory'
@@ -23,7 +25,7 @@ export interface OpenSource extends SnapshotSource {
 
 /**
  * What is to be backed up: the server at `url`; else the one that serves the data directory; else the directory itself, which is held while it is
- * copied. `scratch` is a folder for the copy of the metadata file.
+ * copied. `scratch` is a folder for the copies of SQLite files.
  */
 export async function openSource(o: {
   readonly url?: string
@@ -57,7 +59,7 @@ export async function openSource(o: {
     return {
       from: 'directory',
       snapshot,
-      local: (name) => (name === 'meta.sqlite' ? path.join(o.scratch, name) : under(where, name)),
+      local: (name) => (copied.includes(name) ? path.join(o.scratch, name) : under(where, name)),
       stream: (file) => Promise.reject(new KymoError('bug', { detail: `${file.path} is not local.` })),
       close: () => Promise.resolve(outcome.lock.release()),
     }

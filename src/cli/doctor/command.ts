@@ -16,7 +16,7 @@ import type { Terminal } from '../terminal.ts'
 import { secureFetch, trust, trustOptions } from '../trust.ts'
 import { version } from '../version.ts'
 import { checkCertificates } from './certificates.ts'
-import { checkFormats, checkHot, checkMeta, checkQuota } from './data.ts'
+import { checkForecasts, checkFormats, checkHot, checkMeta, checkQuota } from './data.ts'
 import { exitOf, fail, ok, warn, type Finding } from './finding.ts'
 import { checkClock, checkDataDir, checkMemory, checkNode, checkOpenFiles, checkPort, softOpenFiles } from './machine.ts'
 import { checkServer } from './server.ts'
@@ -62,7 +62,7 @@ async function examine(options: DoctorOptions, rest: readonly string[], terminal
   const settings = await readSettings(findings, { flags, configFile: options.config, env: terminal.env })
   if (settings === undefined) return findings
   const { config } = settings
-  const { dataDir, log, store, meta } = enginesOf(config)
+  const { dataDir, log, store, meta, forecast } = enginesOf(config)
   findings.push(checkMemory(config), checkOpenFiles(config, softOpenFiles()))
   const directory = checkDataDir(dataDir, config)
   findings.push(...directory)
@@ -77,7 +77,8 @@ async function examine(options: DoctorOptions, rest: readonly string[], terminal
     const { checkKafka } = await import('./kafka.ts')
     findings.push(...(await checkKafka(config)))
   }
-  if (store.kind === 'postgres' || meta.kind === 'postgres') {
+  if (forecast.kind === 'local' && usable) findings.push(checkForecasts(forecast.path))
+  if ([store, meta, forecast].some(({ kind }) => kind === 'postgres')) {
     const { checkPostgres } = await import('./postgres.ts')
     findings.push(...(await checkPostgres(config)))
   }

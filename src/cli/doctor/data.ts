@@ -8,6 +8,7 @@ import { openTokens } from '../../devices/tokens.ts'
 import { decodeSegmentHeader, segmentHeaderBytes, segmentVersion } from '../../log/embedded/format.ts'
 import { sealedFormat } from '../../store/duckdb/sealed/format.ts'
 import { readManifest } from '../../store/duckdb/sealed/manifest-file.ts'
+import { checkForecastsHeader } from '../../store/forecasts/schema.ts'
 import { openSqliteMeta } from '../../store/meta/sqlite.ts'
 import { inspectHot } from '../../store/duckdb/inspect.ts'
 import { bytes, count } from '../format.ts'
@@ -87,6 +88,20 @@ function segmentsOf(dir: string): number {
     }
   }
   return files.length
+}
+
+/** The file of predictions and models: whether it is one, and of a format that this version knows. */
+export function checkForecasts(file: string): Finding {
+  const check = 'forecasts'
+  if (!fs.existsSync(file)) return ok(check, 'none yet')
+  try {
+    checkForecastsHeader(file)
+    return ok(check, `${path.basename(file)}, ${bytes(fs.statSync(file).size)}`)
+  } catch (thrown) {
+    const { code, message } = asKymoError(thrown)
+    const fix = code === 'store_format' ? older : 'Restore it from a backup, or move it away and train again: readings are not in it.'
+    return fail(check, code === 'bug' ? 'forecasts_corrupt' : code, message, fix)
+  }
 }
 
 /** Undefined: there is no metadata yet, or it cannot be read; the second is told by the finding. */

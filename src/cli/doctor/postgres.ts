@@ -3,7 +3,7 @@ import type { Config } from '../../core/config.ts'
 import { limits } from '../../core/limits.ts'
 import { parseAddress } from '../../store/pg/address.ts'
 import { openPostgres, postgresError, type Postgres } from '../../store/pg/client.ts'
-import { metaMigrations, storeMigrations } from '../../store/pg/components.ts'
+import { forecastMigrations, metaMigrations, storeMigrations } from '../../store/pg/components.ts'
 import { pendingMigrations, type Migration } from '../../store/pg/migrate.ts'
 import { fail, ok, warn, type Finding } from './finding.ts'
 
@@ -23,13 +23,14 @@ interface Server {
 }
 
 /**
- * The databases of store.url and meta.url: whether they answer, keep what they acknowledge, and which migrations a start would take. Changes nothing.
+ * The databases of store.url, meta.url and forecast.url: whether they answer, keep what they acknowledge, and which migrations a start would take. Changes nothing.
  */
 export async function checkPostgres(config: Config): Promise<Finding[]> {
-  const { store, meta } = enginesOf(config)
+  const { store, meta, forecast } = enginesOf(config)
   const places: readonly (readonly [string, TableEngine, string, readonly Migration[]])[] = [
     ['store', store, 'store', storeMigrations],
     ['metadata', meta, 'meta', metaMigrations],
+    ['forecasts', forecast, 'forecasts', forecastMigrations],
   ]
   const findings: Finding[] = []
   const seen = new Set<string>()
@@ -93,7 +94,7 @@ function judge(server: Server, url: string): Finding[] {
     )
   if (server.tls !== true && hosts.some(({ host }) => !isLocal(host)))
     findings.push(warn(check, 'the connection is not encrypted', 'Add ?sslmode=verify-full&sslrootcert=FILE to the address.'))
-  const each = limits.postgresWritesMax + limits.postgresQueriesMax + limits.postgresMetaMax
+  const each = limits.postgresWritesMax + limits.postgresQueriesMax + limits.postgresMetaMax + limits.postgresForecastsMax
   if (server.connections < 2 * each)
     findings.push(warn(check, `max_connections is ${server.connections}; a process takes up to ${each}`, 'Raise it, or run fewer processes.'))
   return findings

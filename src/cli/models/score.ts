@@ -59,8 +59,8 @@ Conventions:
            --stride is given. Errors are divided by the deviation of all steps before the test.
 
 Nothing is chosen on test rows. "auto" trains every kind without the validation rows, keeps what beats seasonal
-naive there by more than chance, averages while that helps, and trains the best on training and validation rows
-(--fit train: leaves it as it was trained). Intervals begin with the errors on the validation rows and learn as
+naive there by more than chance, averages what is about as good as the best, and trains that on training and
+validation rows (--fit train: leaves it as it was trained). Intervals begin with the errors on the validation rows and learn as
 errors mature.
 
 Printed as JSON, by horizon: mse and mae in units of the deviation, mase (against seasonal naive within the rows

@@ -145,6 +145,10 @@ export const errorGuide: Readonly<Partial<Record<Code, Guide>>> = {
     cause: 'The metadata file is damaged, or is something else.',
     fix: 'Restore it from a backup (`kymo restore`). Readings are not in it; devices that send register themselves again, tokens do not.',
   },
+  forecasts_corrupt: {
+    cause: 'The file that `forecast.url` names, or `forecasts.sqlite` in the data directory, is damaged, or is something else.',
+    fix: 'Restore a backup, or stop the server, move forecasts.sqlite (forecast.url) with its -wal and -shm away, start, and train again: readings are not in it.',
+  },
   store_corrupt: {
     cause: 'A file that the store’s manifest names is missing or is damaged: a failing disk, or files that were removed by hand.',
     fix: 'Restore a backup. What the log still holds is read again from there.',
@@ -322,6 +326,18 @@ export const errorGuide: Readonly<Partial<Record<Code, Guide>>> = {
     cause:
       'The server was restored from a backup, or somebody has removed the file. Backups hold jobs and what they say, not their uploads and results.',
     fix: 'Ask for the export again, or send the import again: readings that are stored already are known and not stored twice.',
+  },
+  series_not_found: {
+    cause: 'The device has never sent this metric, its data was erased, or a name is spelt differently.',
+    fix: 'GET /api/v1/series?device=… lists what a device has.',
+  },
+  model_not_found: {
+    cause: 'The version was never trained, or another series was meant. Files of old versions are dropped, their cards stay.',
+    fix: '`kymo models show DEVICE METRIC` lists the versions.',
+  },
+  too_little_data: {
+    cause: 'A forecast needs at least a season of steps (a day), and a trained model more, so that it is known how good it is.',
+    fix: 'Wait for the `missing` steps, import history, or ask for a shorter step or horizon.',
   },
   bug: {
     cause: 'Something happened in Kymo that its authors held to be impossible.',

@@ -7,6 +7,7 @@ import { examples, jsonOption } from '../options.ts'
 import { Progress } from '../progress.ts'
 import type { Terminal } from '../terminal.ts'
 import { trustOptions } from '../trust.ts'
+import { declareMigrate } from './migrate.ts'
 import { openStoreFiles } from './source.ts'
 import { verifyStore, type StoreReport } from './verify.ts'
 
@@ -29,6 +30,7 @@ export function declare(command: Command, terminal: Terminal): void {
   trustOptions(verify)
   jsonOption(verify)
   verify.action((options: VerifyOptions) => run(options, terminal))
+  declareMigrate(command, terminal)
   examples(command, [
     ['kymo store verify --data ./kymo-data', 'exit code 5 when a file is missing or damaged, with what is lost; beside a server or without one'],
     ['kymo store verify --url http://10.0.0.5:8080 --token tk_…', 'of a server on another machine; its files come over the network'],

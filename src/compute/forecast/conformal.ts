@@ -125,13 +125,17 @@ export class ResidualBands {
 
   /** Residuals of the first `steps` steps of every issue of which all have matured, oldest first. */
   paths(steps: number): Float32Array[] {
-    const found: Float32Array[] = []
-    for (let k = 0; k < this.#count; k++) {
-      const at = ((this.#first + k) % this.#issues) * this.horizon
-      const path = this.#rows.subarray(at, at + steps)
-      if (path.every((v) => v === v)) found.push(path)
-    }
-    return found
+    return this.issued()
+      .map(({ residuals }) => residuals.subarray(0, steps))
+      .filter((path) => path.every((v) => v === v))
+  }
+
+  /** Issues that are remembered, oldest first, each with its residuals by step ahead; NaN: not matured, or not measured. */
+  issued(): { readonly issueUs: number; readonly residuals: Float32Array }[] {
+    return Array.from({ length: this.#count }, (_, k) => {
+      const row = (this.#first + k) % this.#issues
+      return { issueUs: this.#times[row]!, residuals: this.#rows.subarray(row * this.horizon, (row + 1) * this.horizon) }
+    })
   }
 
   snapshot(): Uint8Array {

@@ -11,12 +11,13 @@ import type { Candidate } from './select.ts'
 import { select, trainAlone } from './select.ts'
 import type { Refusal, Series } from './series.ts'
 import { isRefusal, upTo } from './series.ts'
+import { issueOf, mature, type Issue } from './walk.ts'
 
 export interface ScoreOptions {
   readonly horizon: number
   readonly season: number
   readonly seed: number
-  /** One kind: that one. Several: what is best before the test rows is chosen, and their averages with it. */
+  /** One kind: that one. Several: what is best before the test rows is chosen, or the average of what is about as good. */
   readonly kinds: readonly Forecaster[]
   readonly measure: 'mae' | 'mse'
   /** Steps of the series, half-open: test targets lie in [testFrom, testTo); everything before is for training and choosing, */
@@ -138,12 +139,7 @@ function* walkIntervals(past: Backtest, run: Backtest, { horizon, levels, stride
     for (let k = 0; k < one.origins.length; k++) {
       const origin = one.origins[k]!
       mature(bands, open, origin)
-      const issue = {
-        origin,
-        done: 0,
-        means: one.means.subarray(k * horizon, (k + 1) * horizon),
-        actuals: one.actuals.subarray(k * horizon, (k + 1) * horizon),
-      }
+      const issue = issueOf(one, k)
       for (let level = 0; b === 1 && level < levels.length; level++) {
         bands.interval(issue.means, levels[level]!, lower, upper)
         for (let h = 0; h < horizon; h++) if (lower[h] === lower[h]) tallies[level]!.add(lower[h]!, upper[h]!, issue.actuals[h]!)
@@ -158,24 +154,6 @@ function* walkIntervals(past: Backtest, run: Backtest, { horizon, levels, stride
 
 function strideOf({ origins }: Backtest): number {
   return origins.length < 2 ? 1 : origins[1]! - origins[0]!
-}
-
-interface Issue {
-  readonly origin: number
-  done: number
-  readonly means: Float64Array
-  readonly actuals: Float64Array
-}
-
-/** What was measured before step `now` is told, issue by issue: the order of a day's work, when a batch of actuals comes in. */
-function mature(bands: ResidualBands, open: Issue[], now: number): void {
-  for (const issue of open) {
-    const { origin, means, actuals } = issue
-    for (; issue.done < means.length && origin + issue.done < now; issue.done++) {
-      bands.observe(origin, issue.done + 1, actuals[issue.done]! - means[issue.done]!)
-    }
-  }
-  while (open.length > 0 && open[0]!.done === open[0]!.means.length) open.shift()
 }
 
 function deviationOf(values: Float64Array): number {

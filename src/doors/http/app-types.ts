@@ -27,8 +27,8 @@ export type App = FastifyInstance<
 export interface CompatErrors {
   /** The seed's text when something of ours fails; what is wrong with the request is told as it is. */
   readonly failed: string
-  /** The seed answers 400 where our own routes say 422. */
-  readonly invalidStatus?: 400
+  /** What the seed answers where the request is not valid: all with 400 where our own routes tell 400 from 422, or with 422 what is 400 there. */
+  readonly invalidStatus?: 400 | 422
 }
 
 declare module 'fastify' {

@@ -15,15 +15,19 @@ import { sendProblem } from './problem.ts'
 import { deadLetterRoutes } from './routes/dead-letters.ts'
 import { deviceRoutes } from './routes/devices.ts'
 import { erasureRoutes } from './routes/erasures.ts'
+import { forecastRoutes } from './routes/forecasts.ts'
 import { docsRoutes } from './routes/docs.ts'
 import { jobRoutes } from './routes/jobs.ts'
 import { lineRoutes } from './routes/line.ts'
 import { liveRoutes } from './routes/live.ts'
+import { modelRoutes } from './routes/models.ts'
 import { mqttRoutes } from './routes/mqtt.ts'
 import { pageRoutes } from './routes/page.ts'
 import { queryRoutes } from './routes/query.ts'
 import { seedAnalyticsRoutes } from './routes/seed-analytics.ts'
 import { seedDeviceRoutes } from './routes/seed-devices.ts'
+import { seedForecastRoutes } from './routes/seed-forecasts.ts'
+import { seedPredictionRoutes } from './routes/seed-predictions.ts'
 import { seedSystemRoutes } from './routes/seed-system.ts'
 import { seedTelemetryRoutes } from './routes/seed-telemetry.ts'
 import { seriesRoutes } from './routes/series.ts'
@@ -211,12 +215,16 @@ function apiRoutes(app: App, context: HttpContext, hub: LiveHub, history: Status
   sqlRoutes(app, context)
   seriesRoutes(app, context)
   liveRoutes(app, context, hub)
+  forecastRoutes(app, context)
+  modelRoutes(app, context)
   deviceRoutes(app, context)
   erasureRoutes(app, context)
   seedDeviceRoutes(app, context)
   seedTelemetryRoutes(app, context)
   seedSystemRoutes(app, context)
   seedAnalyticsRoutes(app, context)
+  seedForecastRoutes(app, context)
+  seedPredictionRoutes(app, context)
   deadLetterRoutes(app, context)
   jobRoutes(app, context)
   mqttRoutes(app, context)

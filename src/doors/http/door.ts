@@ -146,7 +146,6 @@ export async function openHttpDoor(o: HttpDoorOptions): Promise<HttpDoor> {
   const innerMessages = new WeakSet<http.IncomingMessage>()
   const context: HttpContext = {
     ...services,
-    mqttPort: o.mqttPort ?? 1883,
     describe: makeReference,
     limits: { ...httpLimits, ...limits },
     ...(tls === undefined ? {} : { hstsMaxAgeS: tls.hstsMaxAgeS }),

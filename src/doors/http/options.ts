@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Env } from '../../core/env.ts'
+import type { ForecastService } from '../../core/forecasts.ts'
 import type { IngestGate } from '../../core/gate.ts'
 import type { Metrics } from '../../core/metrics.ts'
 import type { Store } from '../../core/ports.ts'
@@ -86,6 +87,7 @@ export interface HttpServices {
   readonly deadLetters: DeadLetterService
   readonly mqtt: MqttService
   readonly jobs: JobService
+  readonly forecasts: ForecastService
   readonly erasures: ErasureService
   readonly snapshots: SnapshotService
   readonly status: () => Promise<SystemStatus>
@@ -103,7 +105,7 @@ export interface HttpDoorOptions extends HttpServices {
   readonly version: string
   /** Which routes there are, beside health and metrics; absent: all. */
   readonly serves?: Serves
-  /** Told by `/api/v1/status`: the page names it in the lines to send with. */
+  /** Told by `/api/v1/status`: the page names it in the lines to send with. Absent: this process has no MQTT door. */
   readonly mqttPort?: number
   /** The port that speaks TLS; `mqttPort` is the same where no other is open. */
   readonly mqttsPort?: number | undefined
@@ -147,7 +149,7 @@ export interface HttpContext extends HttpServices {
   readonly host: string
   readonly version: string
   readonly serves?: Serves
-  readonly mqttPort: number
+  readonly mqttPort?: number
   readonly mqttsPort?: number | undefined
   readonly pageFolder?: string
   readonly cors?: ReadonlySet<string>

@@ -31,7 +31,8 @@ export function problemOf(error: KymoError, requestId: string, compat?: CompatEr
   const entry = errorTable[error.code]
   const hidden = error.kind === 'bug' || error.kind === 'corrupt'
   const detail = hidden ? entry.text : error.message
-  const status = compat?.invalidStatus === 400 && httpStatus(error.code) === 422 ? 400 : httpStatus(error.code)
+  const usual = httpStatus(error.code)
+  const status = usual === 422 || error.code === 'request_invalid' ? (compat?.invalidStatus ?? usual) : usual
   return {
     type: `/docs#error-${error.code}`,
     title: entry.text,

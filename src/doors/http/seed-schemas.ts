@@ -9,7 +9,7 @@ const from = {
 } as const
 const to = { ...moment, description: 'First moment that no longer belongs to it. Absent: no end.' } as const
 const order = (usual: string) => ({ type: 'string', enum: ['asc', 'desc'], description: `By time; ${usual} when absent.` }) as const
-const limit = {
+export const limit = {
   type: 'integer',
   minimum: 1,
   maximum: limits.seedListRowsMax,

@@ -6,7 +6,7 @@ import type { Routing } from '../../core/routing.ts'
 import type { SessionMessage, SessionStore } from '../../core/session-store.ts'
 import { limits } from '../../core/limits.ts'
 import { Spares } from '../../wire/mqtt/spares.ts'
-import { checkTopicName, encodeText } from '../../wire/mqtt/text.ts'
+import { checkTopicName, copyBytes, encodeText } from '../../wire/mqtt/text.ts'
 import { AuthThrottle } from '../auth-throttle.ts'
 import { ArrayTurns } from './array-turns.ts'
 import type { MqttAuthorizer, MqttPrincipal } from './authorizer.ts'
@@ -17,7 +17,8 @@ import type { MqttCounters } from './counters.ts'
 import type { HostedSession, MqttHost, TelemetryTopics, Waiting } from './host.ts'
 import { defaultMqttLimits } from './limits.ts'
 import type { MqttLimits } from './limits.ts'
-import { deliverTo } from './fanout.ts'
+import { FanoutLine } from './fanout-line.ts'
+import { InTurns } from './in-turns.ts'
 import { KeptSessions } from './kept-sessions.ts'
 import { noneKept, Outgoing, storedMessage } from './message.ts'
 import type { Subscriber } from './message.ts'
@@ -91,11 +92,14 @@ export class Broker implements MqttHost {
   readonly spares = new Spares(limits.mqttSpareBytesMax)
   readonly effort: Effort
   readonly arrays: ArrayTurns
+  readonly endings = new InTurns(this, 'mqtt session')
   readonly retained: RetainedFeeds
   readonly store: SessionStore | undefined
   readonly kept: KeptSessions
   readonly neighbours: Neighbours | undefined
   readonly wills: Wills
+  /** Messages of the server's own. */
+  readonly #own = new FanoutLine(this, false)
   readonly #sys: SysTopics | undefined
   #connects = 0
   #clientsMax = 0
@@ -129,7 +133,8 @@ export class Broker implements MqttHost {
     const trees = (tenant: string): Subscriptions<Subscriber> => this.subscriptions(tenant)
     this.kept = new KeptSessions({ store, counters, logger, clock, trees })
     const { routing } = o
-    this.neighbours = routing === undefined ? undefined : new Neighbours({ routing, trees, store, kept: this.kept, counters, clock, logger })
+    const line = new FanoutLine(this, true)
+    this.neighbours = routing === undefined ? undefined : new Neighbours({ routing, trees, store, kept: this.kept, line, counters, clock, logger })
     this.wills = new Wills(this, this.logger)
     this.#peers = new Peers(clock, this.limits)
     this.throttle = o.throttle ?? new AuthThrottle(this.clock, this.limits)
@@ -185,8 +190,8 @@ export class Broker implements MqttHost {
   }
 
   /**
-   * Delivers a message of the server's own to its subscribers. It is not telemetry: the gate does not see it. Throws
-   * `topic_invalid` when the topic is no topic name.
+   * Delivers a message of the server's own to its subscribers: when they are many in turns, and what comes behind it waits. It is not telemetry: the gate
+   * does not see it. Throws `topic_invalid` when the topic is no topic name.
    */
   publish(topic: string, payload: Uint8Array, qos: 0 | 1, tenant: string): void {
     const name = encodeText(topic)
@@ -195,8 +200,21 @@ export class Broker implements MqttHost {
     const tree = this.#trees.get(tenant)
     const match = tree?.match(topic)
     if (match === undefined || match.nodes.length === 0) return
-    deliverTo(match, new Outgoing(topic, name, qos, false, payload, 0, payload.length), undefined)
-    this.kept.keep(storedMessage(tenant, topic, qos, payload, noneKept, this.clock))
+    if (this.#own.waiting >= limits.mqttOwnMessagesMax) {
+      this.counters.dropped.overload.value++
+      return
+    }
+    let bytes = payload
+    this.#own.deliver({
+      tenant,
+      topic,
+      message: (isOwn) => {
+        if (isOwn) bytes = copyBytes(payload, 0, payload.length)
+        return new Outgoing(topic, name, qos, false, bytes, 0, bytes.length)
+      },
+      delivered: (recipients) => this.kept.keep(storedMessage(tenant, topic, qos, bytes, noneKept, this.clock), recipients),
+      failed: (thrown) => this.logger.error('mqtt message of the server failed', { topic, error: String(thrown) }),
+    })
   }
 
   /** Takes up what the store has kept: sessions that are away, and wills that are due. To be called once, before anybody connects. */
@@ -227,6 +245,7 @@ export class Broker implements MqttHost {
   async close(drainMs: number): Promise<void> {
     this.#closed = true
     this.#sys?.stop()
+    this.endings.finish()
     this.wills.finish()
     for (const session of this.#sessions) session.drain()
     await this.#acknowledged(drainMs)

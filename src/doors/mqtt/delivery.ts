@@ -22,6 +22,8 @@ export class Delivery {
   readonly #subscriptions: Subscriptions<Subscriber>
   /** Of the message that is on its way to more subscribers than a turn has room for. */
   #fan: LargeFanout | undefined
+  /** Of one that was answered before all have it. */
+  #rest: LargeFanout | undefined
 
   constructor(host: MqttHost, publisher: FanoutPublisher) {
     this.#host = host
@@ -31,16 +33,22 @@ export class Delivery {
 
   /** A message is on its way: its client is not to be read. */
   get waits(): boolean {
-    return this.#fan !== undefined
+    return this.#fan !== undefined || this.#rest !== undefined
   }
 
   /**
    * To those who subscribe; sessions that are kept are then `arrival.recipients`. False: another one is on its way, or this one is, to more of them than a
-   * turn has room for; `FanoutPublisher.done` tells when to come again. Not `inTurns`: to all of them at once.
+   * turn has room for; `FanoutPublisher.done` tells when to come again.
    */
-  deliver(arrival: Arrival, inTurns: boolean): boolean {
-    if (this.#fan !== arrival.fan) return false
-    if (arrival.fan === undefined) this.#begin(arrival, inTurns)
+  deliver(arrival: Arrival): boolean {
+    if (this.#fan !== arrival.fan || this.#rest !== undefined) return false
+    if (arrival.fan === undefined) {
+      const fan = this.#begin(arrival, this.#publisher)
+      if (fan !== undefined) {
+        arrival.fan = this.#fan = fan
+        fan.begin()
+      }
+    }
     if (arrival.fan !== undefined) {
       if (!arrival.fan.done) return false
       arrival.recipients = arrival.fan.recipients
@@ -52,40 +60,69 @@ export class Delivery {
     return true
   }
 
+  /**
+   * As `deliver`, for one of which nobody may have had anything that is not known with its packet id: when they are many, sessions that are kept are its
+   * recipients now, and nobody else gets it before `goOn`. False: another one is on its way.
+   */
+  deliverKept(arrival: Arrival): boolean {
+    if (this.waits) return false
+    const publisher = this.#publisher
+    const rest = this.#begin(arrival, {
+      ...publisher,
+      done: () => {
+        this.#rest = undefined
+        publisher.done()
+      },
+    })
+    if (rest !== undefined) {
+      arrival.recipients = rest.first()
+      arrival.routed = rest.routed
+      this.#host.effort.units += arrival.recipients.length * keptUnits
+      this.#rest = rest
+    }
+    arrival.stage = 'store'
+    return true
+  }
+
+  /** The store has what `deliverKept` has left: the others get it, in turns. */
+  goOn(): void {
+    this.#rest?.begin()
+    if (this.#rest?.done === true) this.#rest = undefined
+  }
+
   /** Nobody subscribes to it, and nothing of the client is on its way. */
   isForNobody({ match }: Route): boolean {
     this.#subscriptions.refresh(match)
-    return match.nodes.length === 0 && this.#fan === undefined
+    return match.nodes.length === 0 && !this.waits
   }
 
   /** The client is gone: what is on its way goes on. */
   leave(): void {
     this.#fan?.leaveAlone()
+    this.#rest?.leaveAlone()
   }
 
-  #begin(arrival: Arrival, inTurns: boolean): void {
+  /** To all of them, or, when they are many, nothing yet: what is to be done is returned. */
+  #begin(arrival: Arrival, publisher: FanoutPublisher): LargeFanout | undefined {
     const { route } = arrival
     const { match } = route
     this.#subscriptions.refresh(match)
     // As of nearly all telemetry: nothing else is looked at for nobody.
-    if (match.nodes.length === 0) return
+    if (match.nodes.length === 0) return undefined
     const { flags, bytes, properties, start, end } = arrival
     const { clock, limits, kept, neighbours, effort } = this.#host
     const { forwarded, expiresMs } = keepProperties(bytes, properties, clock)
-    const many = inTurns && sizeOf(match) > limits.fanoutPerTurn
+    const many = sizeOf(match) > limits.fanoutPerTurn
     const payload = many ? copyBytes(bytes, start, end) : bytes
     const from = many ? 0 : start
     const [qos, retain] = [qosOf((flags >> 1) & 3), (flags & retainFlag) !== 0]
     const message = new Outgoing(route.topic, route.topicBytes, qos, retain, payload, from, from + end - start, forwarded, expiresMs)
-    if (many) {
-      arrival.fan = this.#fan = new LargeFanout(this.#host, match, message, this.#publisher)
-      this.#fan.begin()
-    } else {
-      deliverTo(match, message, this.#publisher.subscriber)
-      arrival.recipients = kept.gathered()
-      arrival.routed = neighbours?.taken() ?? 0
-      effort.units += arrival.recipients.length * keptUnits
-    }
     arrival.reasonCode = ReasonCode.success
+    if (many) return new LargeFanout(this.#host, match, message, publisher)
+    deliverTo(match, message, publisher.subscriber)
+    arrival.recipients = kept.gathered()
+    arrival.routed = neighbours?.taken() ?? 0
+    effort.units += arrival.recipients.length * keptUnits
+    return undefined
   }
 }

@@ -11,6 +11,7 @@ export const nobody: readonly SessionRecipient[] = []
  * store, with the publication that they came with; those of QoS 0 go to the connection, or nowhere.
  */
 export class DurableSession implements Subscriber {
+  readonly kept = true
   readonly ref: SessionRef
   /** Recipients of the publication that is being delivered. */
   readonly #recipients: SessionRecipient[]

@@ -81,6 +81,23 @@ class Plan<S> {
     }
   }
 
+  /** Delivers to some of them, who are then no longer in it; the others stay in their order. */
+  runFor(isMeant: (subscriber: S) => boolean, publication: Publication<S>, deliver: Deliver<S>): void {
+    let left = 0
+    for (let i = 0; i < this.#length; i++) {
+      if (isMeant(this.#holders[i]!.subscriber)) {
+        this.run(publication, deliver, i, i + 1)
+        continue
+      }
+      this.#holders[left] = this.#holders[i]!
+      this.#qos[left] = this.#qos[i]!
+      this.#retain[left] = this.#retain[i]!
+      this.#identifiers[left] = this.#identifiers[i]!
+      this.#groups[left++] = this.#groups[i]
+    }
+    this.#length = left
+  }
+
   clear(): void {
     // A few stay allocated, a great many do not, and nothing of those who were met is kept alive.
     this.#holders.length = 0
@@ -159,15 +176,30 @@ export class Deliveries {
   readonly #plan = new Plan<Subscriber>()
   readonly #groups: SharedGroup<Subscriber>[] = []
   readonly #effort: Work
+  readonly #here: boolean
   #at = 0
 
-  constructor(match: Match<Subscriber>, message: Outgoing, publisher: Subscriber | undefined) {
+  /** `here`: as `deliverHere` makes them. */
+  constructor(match: Match<Subscriber>, message: Outgoing, publisher: Subscriber | undefined, here = false) {
+    this.#here = here
     const { qos, retain } = message
     this.#message = message
     this.#publication = { qos, retain, publisher }
     this.#effort = match.effort
     gather(this.#plan, match, this.#publication)
+    if (here) return
     for (const { groups } of match.nodes) if (groups !== undefined) this.#groups.push(...groups.values())
+  }
+
+  /** Before `some`: those that go to sessions which the store keeps, and to other processes. Of groups the members are chosen now. */
+  kept(): void {
+    for (const group of this.#groups) {
+      const one = group.next(this.#message.qos)
+      if (one !== undefined) this.#plan.put(one, group)
+    }
+    this.#groups.length = 0
+    this.#effort.units += this.#plan.length
+    this.#plan.runFor(({ kept, elsewhere }) => kept === true || elsewhere === true, this.#publication, this.#deliver)
   }
 
   /** Makes so many more; true: that was all. */
@@ -176,17 +208,14 @@ export class Deliveries {
     const message = this.#message
     const to = Math.min(own + this.#groups.length, this.#at + max)
     this.#effort.units += (to - this.#at) * largeUnits
-    if (this.#at < own) {
-      this.#plan.run(
-        this.#publication,
-        (subscriber, granted, kept, identifiers) => subscriber.deliver(message, granted, kept, identifiers),
-        this.#at,
-        Math.min(own, to),
-      )
-    }
+    if (this.#at < own) this.#plan.run(this.#publication, this.#deliver, this.#at, Math.min(own, to))
     for (let i = Math.max(own, this.#at); i < to; i++) deliverShared(message, this.#groups[i - own]!)
     this.#at = to
     return to === own + this.#groups.length
+  }
+
+  readonly #deliver: Deliver<Subscriber> = (subscriber, granted, retain, identifiers, group) => {
+    if (!this.#here || subscriber.elsewhere !== true) subscriber.deliver(this.#message, granted, retain, identifiers, group)
   }
 }
 

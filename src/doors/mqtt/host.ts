@@ -11,6 +11,7 @@ import type { Budget } from './budget.ts'
 import type { Effort } from './effort.ts'
 import type { Transport } from './connection.ts'
 import type { MqttCounters } from './counters.ts'
+import type { InTurns } from './in-turns.ts'
 import type { KeptSessions } from './kept-sessions.ts'
 import type { MqttLimits } from './limits.ts'
 import type { Subscriber } from './message.ts'
@@ -92,6 +93,8 @@ export interface MqttHost {
   readonly sending: Budget
   readonly effort: Effort
   readonly arrays: ArrayTurns
+  /** Ends of connections that their peers have closed. */
+  readonly endings: InTurns
   readonly retained: RetainedFeeds
   /** Undefined: nothing is retained, and sessions end with their connection. */
   readonly store: SessionStore | undefined

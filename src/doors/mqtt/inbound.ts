@@ -230,7 +230,7 @@ export class Inbound implements Waiting {
       const { neighbours } = this.#host
       // Where messages of a topic may have to wait for other processes, none of them overtakes another.
       if (neighbours !== undefined && arrival.packetId !== 0 && (!first || neighbours.overloaded) && arrival.fan === undefined) return false
-      if (!this.#deliver(arrival, true)) return false
+      if (!this.#deliver(arrival)) return false
     }
     if (arrival.stage === 'answer' && arrival.packetId === 0) return true
     if (!first || (arrival.stage === 'store' && !this.#store(arrival))) return false
@@ -279,8 +279,8 @@ export class Inbound implements Waiting {
   }
 
   /** False: it takes several turns, or another one does; nothing more is read until then. */
-  #deliver(arrival: Arrival, inTurns: boolean): boolean {
-    if (this.#delivery.deliver(arrival, inTurns)) return true
+  #deliver(arrival: Arrival): boolean {
+    if (this.#delivery.deliver(arrival)) return true
     this.#pauseWhenFull()
     return false
   }
@@ -298,9 +298,9 @@ export class Inbound implements Waiting {
   }
 
   /**
-   * QoS 2 of a session that the store keeps (ADR 20). Its packet id is remembered in the same step in which subscribers get the message, and not before
-   * the gate has its reading on the disk: whatever is killed or lost in between, the client sends it again, and either the id is known or nobody has
-   * had it, but for the gate, which knows it by itself.
+   * QoS 2 of a session that the store keeps (ADR 20). Its packet id is remembered in the same step in which subscribers get the message (of many, before
+   * those whose sessions nobody keeps), and not before the gate has its reading on the disk: whatever is killed or lost in between, the client sends it
+   * again, and either the id is known or nobody has had it, but for the gate, which knows it by itself.
    */
   #exactly(arrival: Arrival): void {
     if (this.#exact.length > 0 || !this.#completes(arrival)) this.#keep(this.#exact, arrival)
@@ -309,13 +309,13 @@ export class Inbound implements Waiting {
   #completes(arrival: Arrival): boolean {
     const { gate, store, neighbours } = this.#host
     if (arrival.ticket > gate.durable || store?.overloaded === true || neighbours?.overloaded === true) return false
-    if (arrival.stage === 'route') {
-      // In one step with the packet id, however many they are.
-      if (!this.#deliver(arrival, false)) return false
-      arrival.stage = 'store'
+    if (arrival.stage === 'answer') {
+      this.#acknowledge(arrival, 0)
+      return true
     }
-    if (arrival.stage === 'store') return this.#store(arrival)
-    this.#acknowledge(arrival, 0)
+    if ((arrival.stage === 'route' && !this.#delivery.deliverKept(arrival)) || !this.#store(arrival)) return false
+    this.#delivery.goOn()
+    this.#pauseWhenFull()
     return true
   }
 

@@ -66,9 +66,8 @@ export class KeptSessions {
     return made
   }
 
-  /** Gives a message to the sessions that its delivery has gathered. What cannot be kept is lost, and counted: nobody waits for it. */
-  keep(message: SessionMessage): void {
-    const recipients = this.gathered()
+  /** Gives a message to sessions: those that its delivery has gathered. What cannot be kept is lost, and counted: nobody waits for it. */
+  keep(message: SessionMessage, recipients = this.gathered()): void {
     if (recipients.length > 0 && this.#o.store?.publish({ message, recipients }) === 0) this.#o.counters.dropped.overload.value++
   }
 

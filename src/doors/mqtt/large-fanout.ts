@@ -29,13 +29,26 @@ export class LargeFanout implements Worker {
   readonly #publisher: FanoutPublisher
   readonly #deliveries: Deliveries
   #alone = false
+  /** What the store was to keep of it when it began, it has. */
+  #stored = false
 
-  /** `message` is the fanout's own: nothing of it is borrowed. */
-  constructor(host: MqttHost, match: Match<Subscriber>, message: Outgoing, publisher: FanoutPublisher) {
+  /** `message` is the fanout's own: nothing of it is borrowed. `here`: another process took it (`deliverHere`). */
+  constructor(host: MqttHost, match: Match<Subscriber>, message: Outgoing, publisher: FanoutPublisher, here = false) {
     this.#host = host
     this.#message = message
     this.#publisher = publisher
-    this.#deliveries = new Deliveries(match, message, publisher.subscriber)
+    this.#deliveries = new Deliveries(match, message, publisher.subscriber, here)
+  }
+
+  /**
+   * Before `begin`: sessions that the store keeps, all of them now, and other processes, whose ticket is `routed`. For who has the store keep it before any of
+   * the others gets it.
+   */
+  first(): readonly SessionRecipient[] {
+    this.#deliveries.kept()
+    this.#gather()
+    this.#stored = true
+    return this.recipients.splice(0)
   }
 
   /** This turn's share. When it was all of them, the publisher is not told. */
@@ -49,8 +62,8 @@ export class LargeFanout implements Worker {
       this.begin()
       this.#host.effort.spent()
       if (!this.done) return
-      if (this.#alone) this.#keep()
-      else this.#publisher.done()
+      if (this.#alone || this.#stored) this.#keep()
+      if (!this.#alone) this.#publisher.done()
     } catch (thrown) {
       this.done = true
       this.#publisher.failed(thrown)
@@ -63,17 +76,22 @@ export class LargeFanout implements Worker {
   }
 
   #some(): boolean {
-    const { limits, kept, neighbours } = this.#host
-    const all = this.#deliveries.some(limits.fanoutPerTurn)
-    for (const recipient of kept.gathered()) this.recipients.push(recipient)
-    this.routed = Math.max(this.routed, neighbours?.taken() ?? 0)
+    const all = this.#deliveries.some(this.#host.limits.fanoutPerTurn)
+    this.#gather()
     return all
   }
 
-  /** What the publisher would have done. Nobody waits for it: what the store does not take is lost, and counted. */
+  #gather(): void {
+    const { kept, neighbours } = this.#host
+    for (const recipient of kept.gathered()) this.recipients.push(recipient)
+    this.routed = Math.max(this.routed, neighbours?.taken() ?? 0)
+  }
+
+  /** What the publisher would have done, or has done before. Nobody waits for it: what the store does not take is lost, and counted. */
   #keep(): void {
     const { store, retained, clock, counters } = this.#host
-    const { topic, qos, payload, retain } = this.#message
+    const { topic, qos, payload } = this.#message
+    const retain = this.#message.retain && !this.#stored
     if (store === undefined || (this.recipients.length === 0 && !retain)) return
     const { tenant } = this.#publisher
     if (retain) retained.changed(tenant, topic)

@@ -1,5 +1,5 @@
 import type { Clock } from '../../core/env.ts'
-import type { SessionMessage } from '../../core/session-store.ts'
+import type { SessionMessage, SessionRecipient } from '../../core/session-store.ts'
 import { encodePublish } from '../../wire/mqtt/encode.ts'
 import type { EncodedPublish } from '../../wire/mqtt/encode.ts'
 import { encodePublish5 } from '../../wire/mqtt/v5/deliver.ts'
@@ -19,6 +19,8 @@ export interface Subscriber {
   readonly connected: boolean
   /** It stands for the subscribers of another process. */
   readonly elsewhere?: true
+  /** The store keeps its session: of QoS 1 and 2 it is named as a recipient. */
+  readonly kept?: true
   /** Whether a message of a shared subscription is better given to another. Must cost next to nothing. */
   readiness(): Readiness
   /**
@@ -210,4 +212,16 @@ export function willProperties(will: Will | Will5, clock: Clock): KeptProperties
   if (!('forwarded' in will)) return noneKept
   const expiryS = expiryOf(will.forwarded)
   return { forwarded: will.forwarded, expiresMs: expiryS === undefined ? Number.POSITIVE_INFINITY : clock.monotonicMs() + expiryS * 1000 }
+}
+
+/** A message that no client of this process publishes. */
+export interface Unpublished {
+  readonly tenant: string
+  readonly topic: string
+  /** `isOwn`: nothing of it may be borrowed. */
+  message(isOwn: boolean): Outgoing
+  /** All have it; `recipients`: sessions that the store is to keep it for. */
+  delivered(recipients: readonly SessionRecipient[]): void
+  /** Something threw that must not, later than the call that handed it in. */
+  failed(thrown: unknown): void
 }

@@ -4,11 +4,11 @@ import type { Interest, RoutedMessage, RouteTo, Routing } from '../../core/routi
 import type { SessionMessage, SessionRecipient, SessionStore } from '../../core/session-store.ts'
 import { copyBytes } from '../../wire/mqtt/text.ts'
 import type { MqttCounters } from './counters.ts'
-import { deliverHere, deliverShared } from './fanout.ts'
+import { deliverShared } from './fanout.ts'
 import { JointTickets } from './joint-tickets.ts'
 import type { KeptSessions } from './kept-sessions.ts'
 import { storedMessage } from './message.ts'
-import type { Outgoing, Qos, Subscriber } from './message.ts'
+import type { Outgoing, Qos, Subscriber, Unpublished } from './message.ts'
 import { outgoing } from './retained-target.ts'
 import type { SharedGroup } from './roster.ts'
 import type { Subscriptions } from './subscriptions.ts'
@@ -18,6 +18,8 @@ export interface NeighboursOptions {
   readonly trees: (tenant: string) => Subscriptions<Subscriber>
   readonly store: SessionStore | undefined
   readonly kept: KeptSessions
+  /** Of messages that other processes took. */
+  readonly line: { deliver(one: Unpublished): boolean }
   readonly counters: MqttCounters
   readonly clock: Clock
   readonly logger: Logger
@@ -132,22 +134,45 @@ export class Neighbours {
   }
 
   #receive(message: RoutedMessage, share: string | undefined): Promise<void> | undefined {
-    const { clock, trees, kept, store, counters } = this.#o
-    const { tenant, topic, retain, payload, properties } = message
-    const tree = trees(tenant)
-    if (share === undefined) deliverHere(tree.match(topic), outgoing(message, retain, clock))
-    else {
-      const group = tree.group(share)
+    const { clock, trees, kept, line } = this.#o
+    const { tenant, topic, retain } = message
+    if (share !== undefined) {
+      const group = trees(tenant).group(share)
       if (group !== undefined) deliverShared(outgoing(message, retain, clock), group, undefined, (member) => member.elsewhere === true)
+      return this.#keep(message, kept.gathered())
     }
-    const recipients = kept.gathered()
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    let own = message
+    let keeping: Promise<void> | undefined
+    let isLate = false
+    const isThrough = line.deliver({
+      tenant,
+      topic,
+      message: (isOwn) => outgoing((own = isOwn ? copied(message) : message), retain, clock),
+      delivered: (recipients) => {
+        keeping = this.#keep(own, recipients)
+        if (isLate) resolve(keeping)
+      },
+      failed: reject,
+    })
+    isLate = true
+    return isThrough ? keeping : promise
+  }
+
+  #keep(message: RoutedMessage, recipients: readonly SessionRecipient[]): Promise<void> | undefined {
+    const { store, counters } = this.#o
     if (recipients.length === 0 || store === undefined) return undefined
-    const copy = { ...message, payload: copyBytes(payload, 0, payload.length), properties: copyBytes(properties, 0, properties.length) }
-    return keep(store, copy, recipients).catch((thrown: unknown) => {
+    return keep(store, copied(message), recipients).catch((thrown: unknown) => {
       if (!(thrown instanceof KymoError) || thrown.code !== 'record_too_large') throw thrown
       counters.dropped.too_large.value++
     })
   }
+}
+
+/** Nothing of it is borrowed. */
+function copied(message: RoutedMessage): RoutedMessage {
+  const { payload, properties } = message
+  return { ...message, payload: copyBytes(payload, 0, payload.length), properties: copyBytes(properties, 0, properties.length) }
 }
 
 /** Resolves when it is durable. */

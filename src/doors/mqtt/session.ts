@@ -24,13 +24,16 @@ import { Watch } from './watch.ts'
 import type { Watched } from './watch.ts'
 import { PacketWriter } from './writer.ts'
 
+/** Of the end of a connection that the peer has closed, beside what its subscriptions and its will take: some 30 us. */
+const endingUnits = 64
+
 /** What the network does to a session. */
 export interface MqttSession {
   /** Bytes from the peer, borrowed for the call. */
   receive(bytes: Uint8Array, start: number, end: number): void
   /** The network took all that was written. */
   drained(): void
-  /** The peer is gone. */
+  /** The peer is gone. Where many go together some of them end in turns to come, and until then are written to in vain. */
   closed(): void
 }
 
@@ -82,7 +85,10 @@ class Session implements MqttSession, HostedSession, Greeting, ReadingControl, W
   }
 
   closed(): void {
-    this.end('closed', 'The peer closed the connection.')
+    this.#host.endings.do(() => {
+      this.#host.effort.units += endingUnits
+      this.end('closed', 'The peer closed the connection.')
+    })
   }
 
   // --- what the host does ---

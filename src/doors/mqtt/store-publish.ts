@@ -9,8 +9,8 @@ import { qosOf } from './roster.ts'
 /**
  * Hands the store what it has to keep of a publish: for sessions, as its topic's retained message, and of QoS 2 (`handle`) its packet id. Returns the
  * ticket; 0: nothing is taken at the moment; undefined: it is too large, and counted. Of what was not retained because too much is, its publisher is told
- * (0x97), unless its reading was taken, or it is QoS 2 of a session that stays: there a refusal ends the exchange and frees the packet id, and after a crash
- * nobody could tell its repetition from a new message.
+ * (0x97), unless its reading was taken. At QoS 2 of a session that stays a refusal frees the packet id, and after a crash nobody could tell the repetition
+ * from a new message: there it is refused only where nobody has had it, so that a repetition does no harm; the id is let go of with it.
  */
 export function storeArrival(host: MqttHost, tenant: string, arrival: Arrival, handle: SessionHandle | undefined): number | undefined {
   const { store, retained, counters, clock } = host
@@ -27,7 +27,13 @@ export function storeArrival(host: MqttHost, tenant: string, arrival: Arrival, h
       if (store.unretained && ticket === 0) arrival.reasonCode = ReasonCode.quotaExceeded
       return stored
     }
-    return store.publish({ message, recipients, retain, inbound: { session: handle, packetId } })
+    const stored = store.publish({ message, recipients, retain, inbound: { session: handle, packetId } })
+    if (!store.unretained || ticket !== 0 || arrival.reasonCode !== ReasonCode.noMatchingSubscribers) return stored
+    const released = handle.release(packetId)
+    // Nothing is taken at the moment: it stays accepted, and is answered as such.
+    if (released === 0) return stored
+    arrival.reasonCode = ReasonCode.quotaExceeded
+    return released
   } catch (thrown) {
     if (!(thrown instanceof KymoError) || thrown.code !== 'record_too_large') throw thrown
     counters.dropped.too_large.value++

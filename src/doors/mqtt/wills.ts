@@ -6,12 +6,12 @@ import { encodeText } from '../../wire/mqtt/text.ts'
 import { expiryOf, forwarded } from '../../wire/mqtt/v5/forward.ts'
 import type { Will5 } from '../../wire/mqtt/v5/packets.ts'
 import type { MqttPrincipal } from './authorizer.ts'
-import type { Worker } from './effort.ts'
 import { nobody } from './durable.ts'
 import { deliverTo, sizeOf } from './fanout.ts'
 import { Fifo } from './fifo.ts'
 import { contextOf } from './host.ts'
 import type { MqttHost, WillSink } from './host.ts'
+import { InTurns } from './in-turns.ts'
 import { LargeFanout } from './large-fanout.ts'
 import { Outgoing, storedMessage, willProperties } from './message.ts'
 import type { KeptProperties } from './message.ts'
@@ -35,30 +35,27 @@ interface HeldWill {
  * Wills whose time has come: delivered at once, or, where hundreds of clients go together, a turn's worth at a time; and held as long as the gate or the
  * session store does not take them.
  */
-export class Wills implements WillSink, Worker {
+export class Wills implements WillSink {
   readonly #host: MqttHost
   readonly #logger: Logger
   readonly #held = new Fifo<HeldWill>()
-  /** Wills that wait for a turn of the event loop with room in it. */
-  readonly #next = new Fifo<() => void>()
-  #inLine = false
-  #units = 0
-  #turn = -1
+  readonly #turns: InTurns
 
   constructor(host: MqttHost, logger: Logger) {
     this.#host = host
     this.#logger = logger
+    this.#turns = new InTurns(host, 'mqtt will')
   }
 
   /** Wills that are held. */
   get waiting(): number {
-    return this.#held.length + this.#next.length
+    return this.#held.length + this.#turns.waiting
   }
 
   publish(principal: MqttPrincipal, will: Will | Will5): void {
     const { authorizer, counters, clock } = this.#host
     if (!authorizer.publish(principal, will.topic, will.retain)) counters.dropped.denied.value++
-    else this.#inTurn(() => this.#publish(principal, will, willProperties(will, clock), undefined))
+    else this.#turns.do(() => this.#publish(principal, will, willProperties(will, clock), undefined))
   }
 
   /** A will of a session that the store keeps; its topic was allowed when it was given. */
@@ -69,43 +66,12 @@ export class Wills implements WillSink, Worker {
     // Its life begins now.
     const expiresMs = expiryS === undefined ? Number.POSITIVE_INFINITY : this.#host.clock.monotonicMs() + expiryS * 1000
     const will = { topic, qos, payload, retain: due.retain }
-    this.#inTurn(() => this.#publish({ tenant, clientId: due.client }, will, { forwarded: passed, expiresMs }, due))
-  }
-
-  /** A turn with room has come. */
-  proceed(): void {
-    this.#inLine = false
-    while (!this.#inLine) {
-      const publish = this.#next.shift()
-      if (publish === undefined) return
-      this.#worked(publish)
-    }
+    this.#turns.do(() => this.#publish({ tenant, clientId: due.client }, will, { forwarded: passed, expiresMs }, due))
   }
 
   /** Those that wait for a turn are published now: no other will come. */
   finish(): void {
-    for (let publish = this.#next.shift(); publish !== undefined; publish = this.#next.shift()) publish()
-  }
-
-  #inTurn(publish: () => void): void {
-    if (this.#inLine) this.#next.push(publish)
-    else this.#worked(publish)
-  }
-
-  #worked(publish: () => void): void {
-    const { effort } = this.#host
-    effort.spent()
-    try {
-      publish()
-    } catch (thrown) {
-      // One will must not take those behind it along.
-      this.#logger.error('mqtt will failed', { error: String(thrown) })
-    }
-    const units = effort.spent()
-    if (this.#turn !== effort.turn) this.#units = 0
-    this.#turn = effort.turn
-    this.#units += units
-    this.#inLine = effort.holds(this, this.#units)
+    this.#turns.finish()
   }
 
   /** Something became durable, or overload ended: those that are held have their turn. */

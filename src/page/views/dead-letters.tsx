@@ -70,7 +70,9 @@ export function DeadLettersView() {
   return (
     <>
       <PageHead title="Dead letters">
-        <span className="soft">{figure(waiting)} wait</span>
+        <span className="soft">
+          {figure(waiting)} {waiting === 1 ? 'waits' : 'wait'}
+        </span>
       </PageHead>
       <p className="lead">
         Messages that could not be used, with their original bytes. After a fix they can be sent again. They are kept for 30 days, and up to 64 MiB of

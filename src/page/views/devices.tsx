@@ -1,9 +1,10 @@
-import { useId, useState } from 'react'
+import { useState } from 'react'
 import type { Device, Reading } from '../api.ts'
 import { clipped, figure, reading as readingText, visible } from '../format.ts'
-import { useAsk, useNow, useSettled } from '../hooks.ts'
+import { useAsk, useNow, useSettled, useTrail } from '../hooks.ts'
 import { latestOf } from '../latest.ts'
 import { Ago, Empty, Loading, Name, PageHead, Problem } from '../parts/common.tsx'
+import { Search } from '../parts/search.tsx'
 import { go, hashOf } from '../route.ts'
 import type { Route } from '../route.ts'
 import { useServer } from '../server.tsx'
@@ -30,11 +31,7 @@ export function DevicesView({ route }: { readonly route: Route }) {
   const search = route.query.get('search') ?? ''
   const [typed, setTyped] = useState(search)
   const asked = useSettled(typed.trim(), 250)
-  const field = useId()
-  // Where the pages that were left began; the last one is shown. Another search begins anew.
-  const [trail, setTrail] = useState<{ readonly of: string; readonly cursors: readonly (string | undefined)[] }>({ of: asked, cursors: [undefined] })
-  const cursors = trail.of === asked ? trail.cursors : [undefined]
-  const cursor = cursors.at(-1)
+  const { cursor, page: pageNumber, turn } = useTrail(asked)
   const { data: status } = useServer()
   const list = useAsk(
     `devices ${asked} ${cursor ?? ''}`,
@@ -64,19 +61,7 @@ export function DevicesView({ route }: { readonly route: Route }) {
           </span>
         )}
       </PageHead>
-      <div className="toolbar" role="search">
-        <label htmlFor={field}>Search</label>
-        <input
-          id={field}
-          type="search"
-          value={typed}
-          maxLength={100}
-          spellCheck={false}
-          autoComplete="off"
-          onChange={(event) => change(event.target.value)}
-        />
-        <span className="soft">by id or name</span>
-      </div>
+      <Search by="by id or name" value={typed} onChange={change} />
       {error !== undefined && <Problem error={error} again={list.again} />}
       {data === undefined && error === undefined && <Loading />}
       {data !== undefined && data.page.items.length === 0 && <Nothing search={asked} />}
@@ -118,13 +103,13 @@ export function DevicesView({ route }: { readonly route: Route }) {
             </tbody>
           </table>
           <nav className="pages" aria-label="Pages">
-            <button type="button" disabled={cursors.length < 2} onClick={() => setTrail({ of: asked, cursors: cursors.slice(0, -1) })}>
+            <button type="button" disabled={pageNumber < 2} onClick={() => turn('previous')}>
               Previous
             </button>
             <span className="soft">
-              {figure((cursors.length - 1) * pageRows + 1)} to {figure((cursors.length - 1) * pageRows + data.page.items.length)}
+              {figure((pageNumber - 1) * pageRows + 1)} to {figure((pageNumber - 1) * pageRows + data.page.items.length)}
             </span>
-            <button type="button" disabled={next === undefined} onClick={() => setTrail({ of: asked, cursors: [...cursors, next] })}>
+            <button type="button" disabled={next === undefined} onClick={() => next !== undefined && turn({ next })}>
               Next
             </button>
           </nav>

@@ -1,10 +1,11 @@
 import { useEffect, useMemo, useRef, useState } from 'react'
 import type { Reading } from '../api.ts'
 import { clipped, moment, reading as readingText, visible } from '../format.ts'
-import { useAccess, useAsk, useNow } from '../hooks.ts'
+import { useAccess, useAsk, useNear, useNow } from '../hooks.ts'
 import type { LiveMetrics } from '../live-metrics.ts'
 import { Chart } from '../parts/chart.tsx'
 import { Loading, Name, Problem } from '../parts/common.tsx'
+import { NumberTable } from '../parts/number-table.tsx'
 import { bucketsOf, noBuckets, PointRing, stepMsOf, stepText, withPoints } from '../plot-data.ts'
 import type { Buckets, Point } from '../plot-data.ts'
 import { lengthMs, rangeParameters } from '../range.ts'
@@ -34,13 +35,7 @@ interface PanelProps {
 export function MetricPanel(props: PanelProps) {
   const { latest } = props
   const host = useRef<HTMLElement>(null)
-  const [near, setNear] = useState(false)
-  useEffect(() => {
-    if (host.current === null || near) return undefined
-    const observer = new IntersectionObserver((entries) => setNear(entries.some(({ isIntersecting }) => isIntersecting)), { rootMargin: '300px' })
-    observer.observe(host.current)
-    return () => observer.disconnect()
-  }, [near])
+  const near = useNear(host)
   const isText = typeof latest.value === 'string' && latest.flags?.includes('big_integer') !== true
   return (
     <section ref={host} className="panel metric" data-metric={latest.metric} aria-label={latest.metric}>
@@ -189,37 +184,20 @@ function chartText({ mean, min, max }: Buckets): string {
   return `from ${readingText(low)} to ${readingText(high)}, at the end ${readingText(mean.at(-1) ?? 0)}`
 }
 
+const columns = [
+  ['Mean', 'mean'],
+  ['Min', 'min'],
+  ['Max', 'max'],
+  ['Readings', 'count'],
+] as const
+
 function BucketTable({ buckets, label }: { readonly buckets: Buckets; readonly label: string }) {
-  const { zone } = useSettings()
-  const { time } = buckets
   return (
-    <div className="scroll" tabIndex={0} role="region" aria-label={`Table of ${label}`}>
-      <table className="list numbers">
-        <thead>
-          <tr>
-            {['Time', 'Mean', 'Min', 'Max', 'Readings'].map((title) => (
-              <th key={title} scope="col" className={title === 'Time' ? undefined : 'num'}>
-                {title}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {time
-            .map((t, i) => (
-              <tr key={t}>
-                <td>{moment(t, zone)}</td>
-                {(['mean', 'min', 'max', 'count'] as const).map((column) => (
-                  <td key={column} className="num">
-                    {readingText(buckets[column][i] ?? null)}
-                  </td>
-                ))}
-              </tr>
-            ))
-            .toReversed()}
-        </tbody>
-      </table>
-    </div>
+    <NumberTable
+      label={`Table of ${label}`}
+      time={buckets.time}
+      columns={columns.map(([title, column]) => [title, (row) => readingText(buckets[column][row] ?? null)])}
+    />
   )
 }
 

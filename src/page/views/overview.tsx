@@ -91,9 +91,9 @@ export function OverviewView() {
           value={figure(status.devices)}
           about={
             <>
-              {figure(status.devices_active)} active
+              <span className="whole">{figure(status.devices_active)} active</span>
               <span className="sep">·</span>
-              {figure(silent)} silent for 5 min
+              <span className="whole">{figure(silent)} silent for 5 min</span>
             </>
           }
           of="active"
@@ -104,7 +104,7 @@ export function OverviewView() {
           title="Store lag"
           value={duration(lagMs).split(' ')[0] ?? ''}
           unit={duration(lagMs).split(' ')[1] ?? ''}
-          about={`${figure(Number(records))} records wait in the log`}
+          about={records === 1n ? '1 record waits in the log' : `${figure(Number(records))} records wait in the log`}
           of="lagMs"
           looks={looks}
           warn={lagMs > lagWarnMs}
@@ -115,10 +115,12 @@ export function OverviewView() {
           unit={bytes(log + store).split(' ')[1] ?? ''}
           about={
             <>
-              store {bytes(store)}
+              <span className="whole">store {bytes(store)}</span>
               <span className="sep">·</span>
-              log {bytes(log)}
-              {quota !== undefined && ` of ${bytes(quota)}`}
+              <span className="whole">
+                log {bytes(log)}
+                {quota !== undefined && ` of ${bytes(quota)}`}
+              </span>
             </>
           }
           of="storageBytes"
@@ -128,7 +130,7 @@ export function OverviewView() {
         <Tile
           title="Dead letters"
           value={figure(status.dead_letters_waiting)}
-          about={status.dead_letters_waiting === 0 ? 'nothing waits for you' : 'wait for a fix'}
+          about={['nothing waits for you', 'waits for a fix'][status.dead_letters_waiting] ?? 'wait for a fix'}
           of="deadLetters"
           looks={looks}
           href="#/dead-letters"
@@ -171,9 +173,7 @@ export function OverviewView() {
               <Ago at={status.started_at} />
             </dd>
             <dt>MQTT</dt>
-            <dd>
-              {figure(status.mqtt_connections)} connected, port {status.mqtt_port}
-            </dd>
+            <dd>{status.mqtt_port === null ? 'not at this process' : `${figure(status.mqtt_connections)} connected, port ${status.mqtt_port}`}</dd>
             <dt>Series</dt>
             <dd>{figure(status.series)}</dd>
             <dt>Refused since the start</dt>

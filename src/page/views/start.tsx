@@ -32,7 +32,7 @@ export function StartView() {
   })
   const { hostname, host, protocol } = window.location
   const mqttHost = hostname.replace(/^\[|\]$/g, '')
-  const secure = status !== undefined && status.mqtts_port === status.mqtt_port
+  const secure = status !== undefined && status.mqtt_port !== null && status.mqtts_port === status.mqtt_port
   const port = status === undefined || status.mqtt_port === (secure ? 8883 : 1883) ? '' : ` -p ${status.mqtt_port}`
   const trust = secure ? ' --tls-use-os-certs' : ''
   const token = status?.auth === 'token'
@@ -66,7 +66,11 @@ export function StartView() {
             />
             {!valid && <small role="alert">Letters, digits and . _ : - up to 128.</small>}
           </div>
-          <Command title="By MQTT" text={mqtt} />
+          {status?.mqtt_port === null ? (
+            <p className="soft">This process has no MQTT door: another one of this deployment has.</p>
+          ) : (
+            <Command title="By MQTT" text={mqtt} />
+          )}
           <Command title="By HTTP" text={curl} />
           <Command title="Read it back" text={query} />
           {token && (

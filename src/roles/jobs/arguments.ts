@@ -1,8 +1,15 @@
 import path from 'node:path'
 import type { JobKind } from '../../core/services.ts'
 
+/** Kinds of jobs that are a command line of this program. */
+export type CommandKind = 'import' | 'export'
+
+export function isCommand(kind: JobKind): kind is CommandKind {
+  return kind === 'import' || kind === 'export'
+}
+
 /** Flags of the command line that a parameter may become; a list is given once for each item. */
-const flags: Readonly<Record<JobKind, readonly string[]>> = {
+const flags: Readonly<Record<CommandKind, readonly string[]>> = {
   import: [
     'format',
     'time_column',
@@ -30,7 +37,8 @@ function textOf(value: unknown): string | undefined {
   return typeof value === 'string' ? value : undefined
 }
 
-export function resultName(parameters: Readonly<Record<string, unknown>>): string {
+export function resultName(kind: JobKind, parameters: Readonly<Record<string, unknown>>): string {
+  if (kind === 'backtest') return 'result.json'
   const compression = parameters['compression']
   const packed = compression === 'gzip' ? '.gz' : compression === 'zstd' ? '.zst' : ''
   return `result.${textOf(parameters['format']) ?? 'csv'}${packed}`
@@ -46,7 +54,7 @@ export function bodyName(parameters: Readonly<Record<string, unknown>>): string 
 }
 
 /** The command line that does a job's work. Values are joined to their flags, so that none is taken for a flag itself. */
-export function commandOf(kind: JobKind, dir: string, parameters: Readonly<Record<string, unknown>>, url: string): string[] {
+export function commandOf(kind: CommandKind, dir: string, parameters: Readonly<Record<string, unknown>>, url: string): string[] {
   const args: string[] = []
   for (const name of flags[kind]) {
     const flag = `--${name.replaceAll('_', '-')}`
@@ -55,7 +63,7 @@ export function commandOf(kind: JobKind, dir: string, parameters: Readonly<Recor
     else if (typeof value === 'string' || typeof value === 'number') args.push(`${flag}=${value}`)
     else if (Array.isArray(value)) for (const item of value) args.push(`${flag}=${String(item)}`)
   }
-  if (kind === 'export') return ['export', '--json', `--url=${url}`, ...args, path.join(dir, resultName(parameters))]
+  if (kind === 'export') return ['export', '--json', `--url=${url}`, ...args, path.join(dir, resultName(kind, parameters))]
   const own = [`--state=${path.join(dir, jobFiles.state)}`, `--rejects=${path.join(dir, jobFiles.rejects)}`, '--resume', '--skip-invalid']
   return ['import', '--json', `--url=${url}`, ...own, ...args, path.join(dir, bodyName(parameters))]
 }

@@ -5,13 +5,12 @@ import { asKymoError, KymoError } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
 import type { MetaStore } from '../../core/ports.ts'
 import type { Job, JobFile, JobKind, JobService, JobState, Page, Principal } from '../../core/services.ts'
-import { bodyName, commandOf, jobFiles, resultName } from './arguments.ts'
+import { bodyName, commandOf, isCommand, jobFiles, resultName, type CommandKind } from './arguments.ts'
 import { jobId, jobOf, type StoredJob } from './stored.ts'
-import type { Running } from './runner.ts'
-import { runCommand } from './runner.ts'
+import type { InnerRunner, OnEvent, Running } from './runner.ts'
+import { failedAtOnce, runCommand } from './runner.ts'
 import { Spool } from './spool.ts'
 
-const collection = 'jobs'
 const savedEveryMs = 5_000
 const watchEveryMs = 1_000
 const sweepEveryMs = 3_600_000
@@ -28,11 +27,21 @@ export interface JobsOptions {
   /** The script that runs a command line of this program. */
   readonly script: string
   readonly spoolBytesMax?: number
+  /** Of the metadata: of those that several processes share, each has the jobs of its own data directory. */
+  readonly collection?: string
+  /** Why imports and exports are refused; absent: they are not. */
+  readonly noCommands?: KymoError
 }
 
+/** Jobs that a role of this process does. */
+export type InnerKind = Exclude<JobKind, CommandKind>
+export type InnerRunners = Readonly<Record<InnerKind, InnerRunner>>
+
 export interface Jobs extends JobService {
-  /** Runs what waits; `url` is this server's. Before, jobs are taken and wait. */
-  begin(url: string): void
+  /** Rejects as `createExport` does. */
+  createInner(tenant: string, kind: InnerKind, parameters: Readonly<Record<string, unknown>>): Promise<Job>
+  /** Runs what waits; `url` is this server's. Before, jobs are taken and wait. `runners` absent: this process does not have their role. */
+  begin(url: string, runners?: InnerRunners): void
   /** Whom a running job acts for: its token is known to nobody else and lives as long as it runs. */
   verify(token: string): Principal | undefined
   /** Ends what runs; it goes on after the next start. */
@@ -48,7 +57,10 @@ export async function openJobs(o: JobsOptions): Promise<Jobs> {
 
 interface Active {
   readonly running: Running
-  readonly token: string
+  /** Of a command line. */
+  readonly token?: string
+  /** Whose work a role does. */
+  readonly inner: boolean
   why?: 'cancelled' | 'stopped' | KymoError
   /** Resolves when its end is kept. */
   kept?: Promise<void>
@@ -64,18 +76,22 @@ class MetaJobs implements Jobs {
   readonly #ends = new Set<Promise<void>>()
   #uploads = 0
   #url: string | undefined
+  #runners: InnerRunners | undefined
   #watch: Timer | undefined
   #sweep: Timer | undefined
   #stopped = false
 
+  readonly #collection: string
+
   constructor(o: JobsOptions) {
     this.#o = o
+    this.#collection = o.collection ?? 'jobs'
     this.#spool = new Spool({ dir: o.dir, disk: o.env.disk, reserveBytes: o.reserveBytes, bytesMax: o.spoolBytesMax ?? limits.jobSpoolBytesMax })
   }
 
   async load(): Promise<void> {
     for (let after: string | undefined; ;) {
-      const rows = await this.#o.meta.list(collection, '', { limit: limits.jobsKeptMax, ...(after === undefined ? {} : { after }) })
+      const rows = await this.#o.meta.list(this.#collection, '', { limit: limits.jobsKeptMax, ...(after === undefined ? {} : { after }) })
       for (const { doc } of rows) {
         const stored = jobOf(doc)
         if (stored !== undefined) this.#jobs.set(stored.job.id, stored)
@@ -111,14 +127,15 @@ class MetaJobs implements Jobs {
 
   /** Takes note of files that a job says it has and that are not there. */
   #missing(tenant: string, job: Job): void {
-    const name: Record<JobFile, string> = { result: resultName(job.parameters), rejects: jobFiles.rejects }
+    const name: Record<JobFile, string> = { result: resultName(job.kind, job.parameters), rejects: jobFiles.rejects }
     const gone = (['result', 'rejects'] as const).filter(
       (file) => job.files[file] !== undefined && this.#spool.sizeOf(job.id, name[file]) === undefined,
     )
     if (gone.length > 0) this.#jobs.set(job.id, { tenant, job: { ...job, gone } })
   }
 
-  begin(url: string): void {
+  begin(url: string, runners?: InnerRunners): void {
+    this.#runners = runners
     this.#url = url.replace('//0.0.0.0:', '//127.0.0.1:').replace('//[::]:', '//[::1]:')
     this.#next()
   }
@@ -128,6 +145,7 @@ class MetaJobs implements Jobs {
   }
 
   async createImport(tenant: string, parameters: Readonly<Record<string, unknown>>, body: AsyncIterable<Uint8Array>): Promise<Job> {
+    if (this.#o.noCommands !== undefined) throw this.#o.noCommands
     this.#room()
     const id = jobId(this.#o.env)
     this.#uploads++
@@ -144,10 +162,19 @@ class MetaJobs implements Jobs {
   }
 
   async createExport(tenant: string, parameters: Readonly<Record<string, unknown>>): Promise<Job> {
+    if (this.#o.noCommands !== undefined) throw this.#o.noCommands
+    return this.#create(tenant, 'export', parameters)
+  }
+
+  createInner(tenant: string, kind: InnerKind, parameters: Readonly<Record<string, unknown>>): Promise<Job> {
+    return this.#create(tenant, kind, parameters)
+  }
+
+  async #create(tenant: string, kind: JobKind, parameters: Readonly<Record<string, unknown>>): Promise<Job> {
     this.#room()
     const full = await this.#spool.full()
     if (full !== undefined) throw full
-    return this.#add(tenant, jobId(this.#o.env), 'export', parameters)
+    return this.#add(tenant, jobId(this.#o.env), kind, parameters)
   }
 
   list(tenant: string, o: { readonly after?: string; readonly limit: number; readonly kind?: JobKind; readonly state?: JobState }): Page<Job> {
@@ -188,7 +215,7 @@ class MetaJobs implements Jobs {
   file(tenant: string, id: string, file: JobFile): { readonly path: string; readonly bytes: number } | undefined {
     const job = this.get(tenant, id)
     if (job?.files[file] === undefined) return undefined
-    const name = file === 'rejects' ? jobFiles.rejects : resultName(job.parameters)
+    const name = file === 'rejects' ? jobFiles.rejects : resultName(job.kind, job.parameters)
     const bytes = this.#spool.sizeOf(id, name)
     return bytes === undefined ? undefined : { path: path.join(this.#spool.folder(id), name), bytes }
   }
@@ -222,12 +249,12 @@ class MetaJobs implements Jobs {
   async #put(stored: StoredJob): Promise<void> {
     const { job, tenant } = stored
     this.#jobs.set(job.id, stored)
-    await this.#o.meta.write([{ op: 'put', collection, tenant: '', doc: { ...job, tenant } }])
+    await this.#o.meta.write([{ op: 'put', collection: this.#collection, tenant: '', doc: { ...job, tenant } }])
   }
 
   async #remove(id: string): Promise<void> {
     this.#jobs.delete(id)
-    await this.#o.meta.write([{ op: 'delete', collection, tenant: '', id }])
+    await this.#o.meta.write([{ op: 'delete', collection: this.#collection, tenant: '', id }])
     await this.#spool.remove(id)
   }
 
@@ -235,36 +262,20 @@ class MetaJobs implements Jobs {
   #next(): void {
     if (this.#url === undefined || this.#stopped) return
     for (const id of [...this.#jobs.keys()].sort()) {
-      if (this.#active.size >= limits.jobsRunningMax) return
       const stored = this.#jobs.get(id)
-      if (stored?.job.state === 'waiting' && !this.#active.has(id)) this.#run(stored, this.#url)
+      if (stored?.job.state !== 'waiting' || this.#active.has(id)) continue
+      const inner = !isCommand(stored.job.kind)
+      const alike = [...this.#active.values()].filter((one) => one.inner === inner).length
+      // What roles do goes one after the other, and holds up no import.
+      if (alike < (inner ? 1 : limits.jobsRunningMax)) this.#run(stored, this.#url)
     }
   }
 
   #run({ tenant, job }: StoredJob, url: string): void {
     const { env } = this.#o
-    const token = `job_${randomBytes(32).toString('base64url')}`
-    this.#principals.set(token, { tenant, id: `job:${job.id}`, scopes: new Set(job.kind === 'import' ? ['ingest'] : ['read']) })
     const started: StoredJob = { tenant, job: { ...job, state: 'running', attempts: job.attempts + 1, started_us: env.clock.nowUs() } }
     this.#jobs.set(job.id, started)
-    let savedMs = env.clock.monotonicMs()
-    const running = runCommand({
-      script: this.#o.script,
-      args: commandOf(job.kind, this.#spool.make(job.id), job.parameters, url),
-      token,
-      onEvent: ({ event: _, file: __, ...progress }) => {
-        const now = this.#jobs.get(job.id)
-        if (now === undefined) return
-        const next: StoredJob = { tenant, job: { ...now.job, progress: { ...now.job.progress, ...progress } } }
-        this.#jobs.set(job.id, next)
-        if (env.clock.monotonicMs() - savedMs < savedEveryMs) return
-        savedMs = env.clock.monotonicMs()
-        this.#put(next).catch((thrown: unknown) =>
-          env.logger.warn('progress of a job was not kept', { job: job.id, error: asKymoError(thrown).message }),
-        )
-      },
-    })
-    const active: Active = { running, token }
+    const active = this.#start({ tenant, job }, url, this.#hears(tenant, job.id))
     this.#active.set(job.id, active)
     this.#watchSpool()
     const end: Promise<void> = this.#finish(started, active)
@@ -275,6 +286,34 @@ class MetaJobs implements Jobs {
       })
     active.kept = end
     this.#ends.add(end)
+  }
+
+  #start({ tenant, job }: StoredJob, url: string, onEvent: OnEvent): Active {
+    const { id, kind, parameters } = job
+    if (!isCommand(kind)) {
+      const detail = 'The process that has the data of this job was started without the role forecast.'
+      const running = this.#runners?.[kind]({ id, tenant, parameters, dir: this.#spool.make(id) }, onEvent) ?? failedAtOnce('other_role', detail)
+      return { running, inner: true }
+    }
+    const token = `job_${randomBytes(32).toString('base64url')}`
+    this.#principals.set(token, { tenant, id: `job:${id}`, scopes: new Set(kind === 'import' ? ['ingest'] : ['read']) })
+    const args = commandOf(kind, this.#spool.make(id), parameters, url)
+    return { running: runCommand({ script: this.#o.script, args, token, onEvent }), token, inner: false }
+  }
+
+  /** Takes what a job tells into its progress, and keeps it now and then. */
+  #hears(tenant: string, id: string): OnEvent {
+    const { env } = this.#o
+    let savedMs = env.clock.monotonicMs()
+    return ({ event: _, file: __, ...progress }) => {
+      const now = this.#jobs.get(id)
+      if (now === undefined) return
+      const next: StoredJob = { tenant, job: { ...now.job, progress: { ...now.job.progress, ...progress } } }
+      this.#jobs.set(id, next)
+      if (env.clock.monotonicMs() - savedMs < savedEveryMs) return
+      savedMs = env.clock.monotonicMs()
+      this.#put(next).catch((thrown: unknown) => env.logger.warn('progress of a job was not kept', { job: id, error: asKymoError(thrown).message }))
+    }
   }
 
   async #finish({ tenant, job: { id, kind, parameters } }: StoredJob, active: Active): Promise<void> {
@@ -289,14 +328,14 @@ class MetaJobs implements Jobs {
     }
     const { code, signal, last, error } = await active.running.ended
     this.#active.delete(id)
-    this.#principals.delete(active.token)
+    if (active.token !== undefined) this.#principals.delete(active.token)
     const now = this.#jobs.get(id)?.job ?? started.job
     if (active.why === 'stopped' && last?.['event'] !== 'done') return
     const ended = { ...now, finished_us: env.clock.nowUs() }
     const done = last?.['event'] === 'done' && error === undefined
     let job: Job
     if (done) {
-      const result = kind === 'export' ? this.#spool.sizeOf(id, resultName(parameters)) : undefined
+      const result = this.#spool.sizeOf(id, resultName(kind, parameters))
       const rejects = kind === 'import' ? this.#spool.sizeOf(id, jobFiles.rejects) : undefined
       job = {
         ...ended,
@@ -330,7 +369,8 @@ class MetaJobs implements Jobs {
     const full = await this.#spool.full()
     if (full === undefined) return
     for (const [id, active] of this.#active) {
-      if (this.#jobs.get(id)?.job.kind !== 'export') continue
+      const kind = this.#jobs.get(id)?.job.kind
+      if (kind !== 'export' && kind !== 'backtest') continue
       active.why ??= full
       active.running.stop()
     }

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import os from 'node:os'
 import process from 'node:process'
 import { createInterface } from 'node:readline'
+import type { Code } from '../../core/errors.ts'
 import { limits } from '../../core/limits.ts'
 
 export interface RunEnd {
@@ -20,6 +21,21 @@ export interface Running {
   kill(): void
 }
 
+/** A job whose work a role of this process does, in place of a command line. */
+export interface InnerJob {
+  readonly id: string
+  readonly tenant: string
+  readonly parameters: Readonly<Record<string, unknown>>
+  /** Its folder, made: what is written there is there after a restart, and until the job is forgotten. */
+  readonly dir: string
+}
+
+/** Told of progress; beside `event`, what is in it becomes the job's progress. */
+export type OnEvent = (event: Readonly<Record<string, unknown>>) => void
+
+/** Begins such a job; as `runCommand`, it tells of its progress, and ends with `done`. */
+export type InnerRunner = (job: InnerJob, onEvent: OnEvent) => Running
+
 /** Below what a server does for its devices: nice(2). */
 const niceness = 10
 
@@ -31,7 +47,7 @@ export function runCommand(o: {
   readonly script: string
   readonly args: readonly string[]
   readonly token: string
-  readonly onEvent: (event: Readonly<Record<string, unknown>>) => void
+  readonly onEvent: OnEvent
 }): Running {
   const child = spawn(process.execPath, [`--max-old-space-size=${limits.jobHeapMbMax}`, o.script, ...o.args], {
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
@@ -73,6 +89,15 @@ export function runCommand(o: {
       timer ??= setTimeout(() => child.kill('SIGKILL'), limits.jobStopTimeoutMs)
     },
     kill: () => void child.kill('SIGKILL'),
+  }
+}
+
+/** What cannot be begun. */
+export function failedAtOnce(code: Code, detail: string): Running {
+  return {
+    ended: Promise.resolve({ code: null, signal: null, last: undefined, error: { code, detail } }),
+    stop: () => undefined,
+    kill: () => undefined,
   }
 }
 

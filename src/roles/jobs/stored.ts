@@ -1,6 +1,8 @@
+import fs from 'node:fs'
+import path from 'node:path'
 import type { Env } from '../../core/env.ts'
 import type { MetaDocument } from '../../core/ports.ts'
-import type { Job } from '../../core/services.ts'
+import type { Job, JobKind } from '../../core/services.ts'
 
 export interface StoredJob {
   readonly tenant: string
@@ -21,10 +23,12 @@ export function jobOf(doc: MetaDocument): StoredJob | undefined {
   return typeof tenant === 'string' && isJob(job) ? { tenant, job } : undefined
 }
 
+const kinds: ReadonlySet<unknown> = new Set<JobKind>(['import', 'export', 'train', 'backtest'])
+
 function isJob(value: object): value is Job {
   return (
     'kind' in value &&
-    (value.kind === 'import' || value.kind === 'export') &&
+    kinds.has(value.kind) &&
     'state' in value &&
     typeof value.state === 'string' &&
     'created_us' in value &&
@@ -36,4 +40,17 @@ function isJob(value: object): value is Job {
     'files' in value &&
     typeof value.files === 'object'
   )
+}
+
+/**
+ * Where the jobs of this data directory are kept in metadata that several processes share: files of jobs lie in the directory, so nobody else can go on
+ * with them. It is named by a file that is made at the first start.
+ */
+export function ownCollection(dataDir: string, { random }: Pick<Env, 'random'>): string {
+  const file = path.join(dataDir, 'jobs.id')
+  if (!fs.existsSync(file)) {
+    fs.writeFileSync(`${file}.new`, random.uuid())
+    fs.renameSync(`${file}.new`, file)
+  }
+  return `jobs-${fs.readFileSync(file, 'utf8')}`
 }

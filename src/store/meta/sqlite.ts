@@ -1,6 +1,6 @@
 import { dirname } from 'node:path'
 import type { Env } from '../../core/env.ts'
-import { KymoError } from '../../core/errors.ts'
+import { createPrivateFile } from '../sqlite/file.ts'
 import { BatchedMeta, type SharedMetaStore } from './batched.ts'
 import { inThreadEngine, ThreadEngine } from './engine.ts'
 import type { DocumentsEngine } from './engine.ts'
@@ -16,18 +16,9 @@ export async function openSqliteMeta(o: { readonly path: string; readonly env: E
   if (created) {
     env.disk.mkdir(dirname(path))
     // Made by us first: SQLite gives a new file, and the two beside it, the mode that the umask leaves, and tokens live here.
-    createFile(path, env)
+    createPrivateFile(path, env, 'metadata file')
   }
   const engine: DocumentsEngine = o.thread ? await ThreadEngine.open(path, env.logger) : inThreadEngine(path)
   if (created) env.disk.syncDir(dirname(path))
   return new BatchedMeta(engine, env)
-}
-
-function createFile(path: string, env: Env): void {
-  try {
-    env.disk.open(path, 'create').close()
-  } catch (thrown) {
-    const exists = thrown instanceof Error && 'code' in thrown && thrown.code === 'EEXIST'
-    if (!exists) throw new KymoError('store_unavailable', { detail: `The metadata file ${path} cannot be created.`, cause: thrown })
-  }
 }

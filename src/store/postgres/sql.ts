@@ -1,3 +1,7 @@
+import { instant } from '../pg/moments.ts'
+
+export { instant, microseconds } from '../pg/moments.ts'
+
 /** Pieces of statements. COPY takes no parameters: only numbers that Kymo itself made enter a text; what comes from outside never does. */
 
 /** Microseconds as a timestamptz. */
@@ -10,22 +14,9 @@ export function moments(us: Iterable<number>): string {
   return `'{${Array.from(us, (one) => `"${instant(one)}"`).join(',')}}'::timestamptz[]`
 }
 
-/** As PostgreSQL reads and prints it; epoch microseconds from 1970 on. */
-export function instant(us: number): string {
-  // Ends of partitions may lie beyond the last time that is exact; they are whole days.
-  if (!Number.isInteger(us) || us < 0) throw new RangeError(`${us} is not a time in microseconds`)
-  const ms = Math.floor(us / 1000)
-  return `${new Date(ms).toISOString().slice(0, -1)}${String(us - ms * 1000).padStart(3, '0')}+00`
-}
-
 export function ints(values: ArrayLike<number>): string {
   for (let i = 0; i < values.length; i++) if (!Number.isSafeInteger(values[i])) throw new RangeError(`${values[i]} is not an integer`)
   return `'{${Array.prototype.join.call(values, ',')}}'::int[]`
-}
-
-/** Epoch microseconds of a timestamptz, exact. */
-export function microseconds(column: string): string {
-  return `(extract(epoch FROM ${column}) * 1000000)::int8`
 }
 
 /** The start of the bucket of `stepUs`, aligned to the epoch. */

@@ -54,7 +54,7 @@ export class ByteWriter {
     return taken
   }
 
-  /** The caller is done with what `take` gave. A large one is used again: left to the garbage collector, it would cost a collection each few messages. */
+  /** The caller is done with what `take` gave, and so is the log whose `write` has resolved (`StreamLog`). A large one is used again: left to the garbage collector, it would cost a collection each few messages. */
   giveBack({ buffer }: Uint8Array): void {
     const size = buffer.byteLength
     // What is no larger than Node's pool may be the pool, which others write into.

@@ -35,6 +35,19 @@ export class ByteTable {
     return -1
   }
 
+  /** The first entry that was kept with this hash, or -1: for those who compare the bytes themselves. */
+  candidate(hash: number): number {
+    const slots = this.#slots
+    const mask = slots.length - 1
+    let slot = spread(hash) & mask
+    for (let probe = 0; probe < probesMax; probe++) {
+      const entry = slots[slot]! - 1
+      if (entry < 0 || this.#hash[entry] === hash) return entry
+      slot = (slot + 1) & mask
+    }
+    return -1
+  }
+
   isFull(length: number): boolean {
     return this.count >= this.#entriesMax || this.#used + length > this.#bytesMax
   }

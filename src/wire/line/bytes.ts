@@ -2,9 +2,9 @@ import { Buffer } from 'node:buffer'
 import { limits } from '../../core/limits.ts'
 import { Byte, utf8Text } from '../json/text.ts'
 
-/** Are bytes[from, to) those from `other` on? */
-export function isSame(bytes: Uint8Array, other: number, from: number, to: number): boolean {
-  for (let i = from; i < to; i++) if (bytes[i] !== bytes[other + i - from]) return false
+/** Are bytes[from, to) those of `other` from `at` on? */
+export function isSame(other: Uint8Array, at: number, bytes: Uint8Array, from: number, to: number): boolean {
+  for (let i = from; i < to; i++) if (bytes[i] !== other[at + i - from]) return false
   return true
 }
 

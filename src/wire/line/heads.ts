@@ -2,11 +2,13 @@ import { limits } from '../../core/limits.ts'
 import type { DeviceEntry, SeriesTable } from '../../core/series-table.ts'
 import { ByteTable, fnvPrime, fnvStart } from '../json/byte-table.ts'
 import { nameText } from './bytes.ts'
+import { MetOnce } from './met-once.ts'
 import type { LineScanner } from './scan.ts'
 
 /**
  * Beginnings of lines (measurement and tags as written) that were taken, by their bytes: whose they are, and the series of their fields in the order in
- * which they were first seen. All in columns, numbered by beginning. Bounded: at a limit all is forgotten, and learned anew.
+ * which they were first seen. All in columns, numbered by beginning. Bounded: at a limit all is forgotten, and learned anew. A beginning, or a field of one,
+ * is remembered when it comes for the second time: what never comes again costs a bit, and drives nothing out.
  */
 export class Heads {
   /** Keys of fields, as written. */
@@ -21,6 +23,7 @@ export class Heads {
   series = new Int32Array(1024)
   readonly #keys = new ByteTable({ entriesMax: limits.lineKeysMax, bytesMax: limits.lineKeyBytesMax })
   readonly #table: SeriesTable
+  readonly #met = new MetOnce(limits.lineMetOnceBits)
   readonly #seeds = new Map<string, number>()
   /** Texts of `fields`, without escapes. */
   #fieldNames: string[] = []
@@ -86,9 +89,11 @@ export class Heads {
   }
 
   /**
-   * Remembers a line that was taken: its beginning (`head` -1), and the fields that its lines did not have before. `series`: of the line's fields.
+   * A line was taken whose beginning (`head` -1), or some of its fields, is not known: what of it has come before is remembered. `series`: of the
+   * line's fields.
    */
   learn(bytes: Uint8Array, scan: LineScanner, head: number, device: DeviceEntry, series: Int32Array): void {
+    if (head < 0 && !this.#met.again(scan.keyHash)) return
     const { fields } = this
     const full = fields.isFull(limits.nameBytesMax) || this.#used + 2 * limits.metricsPerDeviceMax > limits.lineFieldsMax
     if (full || (head < 0 && this.#keys.isFull(scan.keyEnd - scan.keyStart))) {
@@ -98,7 +103,8 @@ export class Heads {
     const known = head < 0 ? this.#add(bytes, scan, device) : head
     if (known < 0) return
     for (let i = 0; i < scan.fieldCount && this.count[known]! < limits.metricsPerDeviceMax; i++) {
-      if (head >= 0 && this.indexOf(bytes, scan, i, head, i) >= 0) continue
+      if (head >= 0 && (this.indexOf(bytes, scan, i, head, i) >= 0 || !this.#met.again(scan.keyHash ^ Math.imul(scan.fieldHash[i]!, fnvPrime))))
+        continue
       const field = this.#fieldOf(bytes, scan, i)
       if (field >= 0) this.#append(known, field, series[i]!)
     }

@@ -3,8 +3,9 @@ import type { BatchBuilder } from '../../core/batch-builder.ts'
 import { limits } from '../../core/limits.ts'
 import type { SeriesTable } from '../../core/series-table.ts'
 import { asciiText, Byte, utf8Text } from '../json/text.ts'
+import { unescapedText } from './bytes.ts'
 import type { Heads } from './heads.ts'
-import { booleanLength, exactDecimal, lineTimeUs, numberBytesMax } from './number.ts'
+import { booleanLength, exactDecimal, lineTimeUs, longInteger, numberBytesMax } from './number.ts'
 
 const equals = 0x3d
 /** How far ahead of its usual place a field is looked for: lines leave fields out, or say them in another order. */
@@ -43,6 +44,7 @@ export class LineLane {
     oldestUs: number,
     out: BatchBuilder,
   ): boolean {
+    if (!this.#mayBegin(bytes, keyEnd + 1, head)) return false
     // The time first, as rows need it: the digits behind the last space. What is wrong with this shows where the fields end.
     let last = end
     let from = last
@@ -66,6 +68,19 @@ export class LineLane {
     return false
   }
 
+  /** False: the first field is none of the beginning's. A look that spares the rest to lines whose field is new. */
+  #mayBegin(bytes: Uint8Array, at: number, head: number): boolean {
+    const { field: fields } = this.#heads
+    const { arena, offset, length } = this.#heads.fields
+    const first = this.#heads.first[head]!
+    for (let i = first, tries = Math.min(this.#heads.count[head]!, lookAhead); tries > 0; tries--, i++) {
+      const known = fields[i]!
+      const end = length[known]!
+      if (bytes[at + end] === equals && arena[offset[known]! + end - 1] === bytes[at + end - 1]) return true
+    }
+    return false
+  }
+
   /** One long loop on purpose, as in the fast lane of JSON: calls for keys and numbers would cost a third of it. */
   #rows(bytes: Uint8Array, from: number, last: number, head: number, timeUs: number, flags: number, out: BatchBuilder): boolean {
     const { field: fields, series } = this.#heads
@@ -83,12 +98,14 @@ export class LineLane {
       for (let tries = Math.min(count, lookAhead), i = next; tries > 0; tries--, i++) {
         if (i >= count) i = 0
         const field = fields[first + i]!
-        const known = offset[field]!
         const knownLength = length[field]!
-        let j = 0
-        while (j < knownLength && arena[known + j] === bytes[at + j]) j++
-        if (j < knownLength || bytes[at + j] !== equals) continue
-        at += j + 1
+        if (bytes[at + knownLength] !== equals) continue
+        // From the end on: names of one beginning that differ do so there, most often.
+        const known = offset[field]!
+        let j = knownLength - 1
+        while (j >= 0 && arena[known + j] === bytes[at + j]) j--
+        if (j >= 0) continue
+        at += knownLength + 1
         index = i
         break
       }
@@ -97,14 +114,16 @@ export class LineLane {
       next = index + 1
       const id = series[first + index]!
       let c = bytes[at]!
-      if (c === Byte.minus || c === Byte.point || isDigit(c)) {
+      if (isDigit(c) || c === Byte.minus || c === Byte.point || c === Byte.plus) {
         if (numeric[id] !== 1) return false
         const begin = at
         const negative = c === Byte.minus
-        if (negative) at++
+        if (negative || c === Byte.plus) at++
+        const firstDigit = at
         let significand = 0
         let digits = 0
         let scale = 0
+        let isLong = false
         for (c = bytes[at]!; isDigit(c); c = bytes[++at]!) {
           significand = significand * 10 + (c - Byte.zero)
           digits++
@@ -117,32 +136,48 @@ export class LineLane {
           if (digits === 0) return false
         } else if (digits === 0) return false
         else if ((c === 0x69 || (c === 0x75 && !negative)) && at < last) {
-          // Integers beyond 2^53 are kept as text: not here.
-          if (significand > Number.MAX_SAFE_INTEGER) return false
+          isLong = significand > Number.MAX_SAFE_INTEGER
           at++
         }
-        let value = (c | 0x20) === 0x65 && at < last ? Number.NaN : exactDecimal(significand, scale)
-        if (Number.isNaN(value)) {
-          // An exponent, or digits that one rounding cannot take in: as the runtime reads it. Both were checked for what may stand here.
-          if (at < last && (c | 0x20) === 0x65) {
-            c = bytes[++at]!
-            if (c === Byte.minus || c === Byte.plus) c = bytes[++at]!
-            const exponent = at
-            while (isDigit(c)) c = bytes[++at]!
-            if (at === exponent || at > last) return false
+        if (isLong) {
+          const text = longInteger(bytes, firstDigit, at, significand, negative)
+          if (text === '') return false
+          out.addText(id, timeUs, text, flags | Flag.text | Flag.bigInteger)
+        } else {
+          let value = (c | 0x20) === 0x65 && at < last ? Number.NaN : exactDecimal(significand, scale)
+          if (Number.isNaN(value)) {
+            // An exponent, or digits that one rounding cannot take in: as the runtime reads it. Both were checked for what may stand here.
+            if (at < last && (c | 0x20) === 0x65) {
+              c = bytes[++at]!
+              if (c === Byte.minus || c === Byte.plus) c = bytes[++at]!
+              const exponent = at
+              while (isDigit(c)) c = bytes[++at]!
+              if (at === exponent || at > last) return false
+            }
+            value = Number(asciiText(bytes, firstDigit, at))
+            if (!Number.isFinite(value)) return false
           }
-          if (at - begin > numberBytesMax) return false
-          value = Number(asciiText(bytes, negative ? begin + 1 : begin, at))
-          if (!Number.isFinite(value)) return false
+          out.add(id, timeUs, negative ? 0 - value : value, flags)
         }
-        out.add(id, timeUs, negative ? 0 - value : value, flags)
+        if (at - begin > numberBytesMax) return false
       } else if (c === Byte.quote) {
+        if (numeric[id] === 1) return false
         const opened = ++at
+        let bits = 0
+        let escapes = 0
         for (c = bytes[at]!; c !== Byte.quote; c = bytes[++at]!) {
-          if (c === Byte.backslash || c === 0 || c > 0x7f || at >= last) return false
+          if (c === Byte.backslash && (bytes[at + 1] === Byte.quote || bytes[at + 1] === Byte.backslash)) {
+            escapes++
+            at++
+          } else if (c === 0) return false
+          if (at >= last) return false
+          bits |= c
         }
-        if (numeric[id] === 1 || at - opened > limits.textBytesMax || at >= last) return false
-        out.addText(id, timeUs, utf8Text(bytes, opened, at), flags | Flag.text)
+        if (at - opened - escapes > limits.textBytesMax || at >= last) return false
+        const text = escapes > 0 ? unescapedText(bytes, opened, at) : utf8Text(bytes, opened, at)
+        // What is no UTF-8 is read as U+FFFD.
+        if (bits > 0x7f && text.includes('\ufffd')) return false
+        out.addText(id, timeUs, text, flags | Flag.text)
         at++
       } else {
         if (numeric[id] !== 1) return false

@@ -1,19 +1,9 @@
 import { Buffer } from 'node:buffer'
 import { limits } from '../../core/limits.ts'
+import { ByteTable, fnvPrime } from '../json/byte-table.ts'
 import { asciiText, Byte, utf8Text } from '../json/text.ts'
-import { nameText } from './bytes.ts'
+import { isSame, nameText } from './bytes.ts'
 import type { LineScanner } from './scan.ts'
-
-/** How a line names its device and its metrics. */
-export interface LineNames {
-  readonly device: string
-  /** Index in the list of device tags; -1: none of them is there, measurement and tags are the device. */
-  readonly deviceTag: number
-  /** Measurement and tags mean what they look like, and the tags but the device's are in order: metrics can be put together from bytes. */
-  readonly plain: boolean
-  /** Which of the line's tags names the device, or -1. */
-  readonly tag: number
-}
 
 /** Room for a metric's name, several times as long as it may be. */
 const scratch = Buffer.alloc(4 * limits.nameBytesMax)
@@ -23,33 +13,136 @@ export function writtenKey(name: string): Uint8Array {
   return new TextEncoder().encode(name.replace(/[, =]/g, '\\$&'))
 }
 
-/** The names of a line whose tags were scanned. `deviceTags`: as written; the first that the line has names the device. */
-export function lineNames(bytes: Uint8Array, scan: LineScanner, deviceTags: readonly Uint8Array[]): LineNames {
-  const { tagEquals, tagEnd } = scan
-  for (let deviceTag = 0; deviceTag < deviceTags.length; deviceTag++) {
-    const tag = tagOf(bytes, scan, deviceTags[deviceTag]!)
-    if (tag < 0) continue
-    const device = scan.plain ? asciiText(bytes, tagEquals[tag]! + 1, tagEnd[tag]!) : nameText(bytes, tagEquals[tag]! + 1, tagEnd[tag]!)
-    return { device, deviceTag, plain: scan.plain && isSorted(bytes, scan, tag), tag }
-  }
-  return { device: measurementText(bytes, scan) + suffix(bytes, scan, -1), deviceTag: -1, plain: scan.plain, tag: -1 }
-}
+/**
+ * How a line names its device and its metrics: texts, for what is not known by how it is written. Names of metrics that devices have in common are made
+ * once. `deviceTags`: as written; the first that a line has names its device. `isName`: may a metric be named so?
+ */
+export class LineNames {
+  /** Index in the list of device tags; -1: none of them is there, measurement and tags are the device. */
+  deviceTag = -1
+  /** Is the metric that was named last one that a device may have? */
+  isGood = false
+  readonly #deviceTags: readonly Uint8Array[]
+  readonly #isName: (name: string) => boolean
+  readonly #metrics = new ByteTable({ entriesMax: limits.lineMetricsMax, bytesMax: limits.lineMetricBytesMax })
+  readonly #texts: string[] = []
+  /** Which of the line's tags names the device, or -1. */
+  #tag = -1
+  /** Measurement and tags mean what they look like, and the tags but the device's are in order: metrics are bytes of the line put together. */
+  #plain = false
+  /** Of measurement and the tags but the device's. */
+  #hash = 0
+  /** Where those before the device's begin and end, and those behind it; nowhere when the device is all of them. */
+  #start = 0
+  #end = 0
+  #nextStart = 0
+  #nextEnd = 0
 
-/** The metric of the i-th field: measurement.field, followed by the other tags unless they are the device. */
-export function metricName(bytes: Uint8Array, scan: LineScanner, names: LineNames, i: number): string {
-  const { keyStart, keyEnd, measurementEnd, fieldStart, fieldEnd } = scan
-  const start = fieldStart[i]!
-  const end = fieldEnd[i]!
-  if (names.plain && keyEnd - keyStart + end - start < scratch.length - 8) {
-    // One text of bytes put side by side costs less than texts joined, to make and to look up.
+  constructor(deviceTags: readonly Uint8Array[], isName: (name: string) => boolean) {
+    this.#deviceTags = deviceTags
+    this.#isName = isName
+  }
+
+  /** The next line, whose tags were scanned. */
+  read(bytes: Uint8Array, scan: LineScanner): void {
+    this.#tag = -1
+    this.deviceTag = -1
+    for (let deviceTag = 0; deviceTag < this.#deviceTags.length && this.#tag < 0; deviceTag++) {
+      this.#tag = tagOf(bytes, scan, this.#deviceTags[deviceTag]!)
+      if (this.#tag >= 0) this.deviceTag = deviceTag
+    }
+    const tag = this.#tag
+    const { tagStart, tagEnd, tagHash, tagCount } = scan
+    this.#plain = scan.plain && (tag < 0 || isSorted(bytes, scan, tag))
+    this.#start = this.#end = this.#nextStart = this.#nextEnd = 0
+    let hash = scan.measurementHash
+    if (tag >= 0) {
+      for (let i = 0; i < tagCount; i++) if (i !== tag) hash = Math.imul(hash ^ tagHash[i]!, fnvPrime)
+      if (tag > 0) {
+        this.#start = tagStart[0]!
+        this.#end = tagEnd[tag - 1]!
+      }
+      if (tag + 1 < tagCount) {
+        this.#nextStart = tagStart[tag + 1]!
+        this.#nextEnd = tagEnd[tagCount - 1]!
+      }
+    }
+    this.#hash = hash
+  }
+
+  device(bytes: Uint8Array, scan: LineScanner): string {
+    if (this.#tag < 0) return measurementText(bytes, scan) + suffix(bytes, scan, -1)
+    const start = scan.tagEquals[this.#tag]! + 1
+    const end = scan.tagEnd[this.#tag]!
+    return scan.plain ? asciiText(bytes, start, end) : nameText(bytes, start, end)
+  }
+
+  /** The metric of the i-th field: measurement.field, followed by the other tags unless they are the device. */
+  metric(bytes: Uint8Array, scan: LineScanner, i: number): string {
+    const start = scan.fieldStart[i]!
+    const end = scan.fieldEnd[i]!
+    if (this.#plain) {
+      const hash = Math.imul(this.#hash ^ scan.fieldHash[i]!, fnvPrime)
+      const known = this.#metrics.candidate(hash)
+      if (known >= 0 && this.#isNamed(known, bytes, scan, start, end)) {
+        this.isGood = true
+        return this.#texts[known]!
+      }
+      if (scan.keyEnd - scan.keyStart + end - start < scratch.length - 8 && isPlain(bytes, start, end))
+        return this.#made(bytes, scan, start, end, hash)
+    }
+    const name = `${measurementText(bytes, scan)}.${nameText(bytes, start, end)}`
+    return this.#judged(this.#tag < 0 ? name : name + suffix(bytes, scan, this.#tag))
+  }
+
+  /** Is the known metric that of the field in bytes[start, end)? */
+  #isNamed(known: number, bytes: Uint8Array, { keyStart, measurementEnd }: LineScanner, start: number, end: number): boolean {
+    const { arena, offset, length } = this.#metrics
+    const tags = this.#end - this.#start
+    const next = this.#nextEnd - this.#nextStart
+    const measurement = measurementEnd - keyStart
+    let at = offset[known]!
+    const braces = tags > 0 && next > 0 ? 3 : tags > 0 || next > 0 ? 2 : 0
+    if (length[known] !== measurement + 1 + end - start + tags + next + braces) return false
+    if (!isSame(arena, at, bytes, keyStart, measurementEnd) || arena[(at += measurement)] !== Byte.point) return false
+    if (!isSame(arena, ++at, bytes, start, end)) return false
+    at += end - start
+    if (braces === 0) return true
+    if (arena[at] !== Byte.openBrace || !isSame(arena, ++at, bytes, this.#start, this.#end)) return false
+    at += tags
+    if (braces === 3 && arena[at++] !== Byte.comma) return false
+    return isSame(arena, at, bytes, this.#nextStart, this.#nextEnd) && arena[at + next] === Byte.closeBrace
+  }
+
+  /** The name of bytes put side by side. */
+  #made(bytes: Uint8Array, { keyStart, measurementEnd }: LineScanner, start: number, end: number, hash: number): string {
     let to = copy(bytes, keyStart, measurementEnd, 0)
     scratch[to++] = Byte.point
-    let at = start
-    for (let c; at < end && (c = bytes[at]!) < 0x80 && c !== Byte.backslash; at++) scratch[to++] = c
-    if (at === end) return scratch.toString('latin1', 0, names.tag < 0 ? to : copySuffix(bytes, scan, names.tag, to))
+    to = copy(bytes, start, end, to)
+    const isBoth = this.#end > 0 && this.#nextEnd > 0
+    if (this.#end > 0 || this.#nextEnd > 0) {
+      scratch[to++] = Byte.openBrace
+      to = copy(bytes, this.#start, this.#end, to)
+      if (isBoth) scratch[to++] = Byte.comma
+      to = copy(bytes, this.#nextStart, this.#nextEnd, to)
+      scratch[to++] = Byte.closeBrace
+    }
+    const name = this.#judged(scratch.toString('latin1', 0, to))
+    if (!this.isGood) return name
+    const metrics = this.#metrics
+    if (metrics.isFull(to)) {
+      metrics.clear()
+      this.#texts.length = 0
+    }
+    const entry = metrics.add(scratch, 0, to, hash)
+    if (entry >= 0) this.#texts[entry] = name
+    return name
   }
-  const name = `${measurementText(bytes, scan)}.${nameText(bytes, start, end)}`
-  return names.tag < 0 ? name : name + suffix(bytes, scan, names.tag)
+
+  #judged(name: string): string {
+    this.isGood = this.#isName(name)
+    return name
+  }
 }
 
 /** In a measurement an equals sign needs no backslash, and so has none to lose. */
@@ -75,17 +168,10 @@ function copy(bytes: Uint8Array, start: number, end: number, to: number): number
   return to
 }
 
-/** The tags but one as they stand in the line, in braces. */
-function copySuffix(bytes: Uint8Array, { tagCount, tagStart, tagEnd }: LineScanner, without: number, from: number): number {
-  if (tagCount === 1) return from
-  const last = tagCount - 1
-  let to = from
-  scratch[to++] = Byte.openBrace
-  if (without > 0) to = copy(bytes, tagStart[0]!, tagEnd[without - 1]!, to)
-  if (without > 0 && without < last) scratch[to++] = Byte.comma
-  if (without < last) to = copy(bytes, tagStart[without + 1]!, tagEnd[last]!, to)
-  scratch[to++] = Byte.closeBrace
-  return to
+/** ASCII without backslashes. */
+function isPlain(bytes: Uint8Array, start: number, end: number): boolean {
+  for (let at = start; at < end; at++) if (bytes[at]! > 0x7f || bytes[at] === Byte.backslash) return false
+  return true
 }
 
 /** Of ASCII without escapes, the order of bytes is that of texts. */

@@ -1,6 +1,17 @@
 import type { LineShape } from '../../core/gate.ts'
 import { limits } from '../../core/limits.ts'
-import { Byte } from '../json/text.ts'
+import { asciiText, Byte } from '../json/text.ts'
+
+/** What `LineScanner.kind` says of a field. */
+export const ValueKind = {
+  number: 0,
+  /** `value` is 0 or 1. */
+  boolean: 1,
+  /** `text` has it; `value` is NaN. */
+  text: 2,
+  /** An integer beyond 2^53, which `text` has digit by digit; `value` is NaN. */
+  bigInteger: 3,
+} as const
 
 /** Microseconds of one unit of a line's time; 0: nanoseconds. */
 export const lineUnitUs: Readonly<Record<LineShape, number>> = {
@@ -50,6 +61,23 @@ const powersOfTen = Float64Array.from({ length: 23 }, (_, i) => Number(`1e${i}`)
 export function exactDecimal(significand: number, digits: number): number {
   if (significand > Number.MAX_SAFE_INTEGER || digits > 22 || digits < -22) return Number.NaN
   return digits >= 0 ? significand / powersOfTen[digits]! : significand * powersOfTen[0 - digits]!
+}
+
+/** The largest of 64 bits: signed, signed and negative, unsigned. */
+const longest = ['9223372036854775807', '9223372036854775808', '18446744073709551615'] as const
+
+/**
+ * An integer beyond 2^53 as it is written: bytes[start, end) are its digits, at least one, and its suffix, i or u; `significand` is their sum, which is 2^53 or more. ''
+ * where that takes more than a look: it may be 2^53 itself, begins with a zero, or is beyond 64 bits.
+ */
+export function longInteger(bytes: Uint8Array, start: number, end: number, significand: number, negative: boolean): string {
+  if (significand === 2 ** 53 || bytes[start] === Byte.zero) return ''
+  const most = longest[bytes[end - 1] === 0x75 ? 2 : negative ? 1 : 0]
+  const digits = end - 1 - start
+  if (digits > most.length) return ''
+  const text = asciiText(bytes, start, end - 1)
+  if (digits === most.length && text > most) return ''
+  return negative ? `-${text}` : text
 }
 
 /** The integer of a text that ends in i (64 bits, signed) or u (unsigned), or undefined when it is beyond them. */

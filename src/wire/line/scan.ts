@@ -6,20 +6,11 @@ import { fnvPrime, fnvStart } from '../json/byte-table.ts'
 import { asciiText, Byte, utf8Text } from '../json/text.ts'
 import { fault, shown, tagFault, timeFault, valueFault } from './faults.ts'
 import { isBlank, isMark, isSame, isSecond, nameText, skipBlank, unescapedText } from './bytes.ts'
-import { booleanLength, exactDecimal, integerOf, lineTimeUs, numberBytesMax } from './number.ts'
-
-/** What `LineScanner.kind` says of a field. */
-export const ValueKind = {
-  number: 0,
-  /** `value` is 0 or 1. */
-  boolean: 1,
-  /** `text` has it; `value` is NaN. */
-  text: 2,
-  /** An integer beyond 2^53, which `text` has digit by digit; `value` is NaN. */
-  bigInteger: 3,
-} as const
+import { booleanLength, exactDecimal, integerOf, lineTimeUs, longInteger, numberBytesMax, ValueKind } from './number.ts'
 
 const equals = 0x3d
+/** Of bytes of a tag: 1 of those that may mean something else than themselves, or that get a backslash in a metric's name. */
+const isSpecial = Uint8Array.from({ length: 256 }, (_, c) => (c === equals || c === Byte.comma || isMark(c) ? 1 : 0))
 /** So many keys are compared one with another; of more, a set is made. */
 const comparedMax = 32
 
@@ -50,6 +41,9 @@ export class LineScanner {
   readonly tagStart: number[] = []
   readonly tagEquals: number[] = []
   readonly tagEnd: number[] = []
+  /** Hashes of the measurement and of the i-th tag as they are written. */
+  measurementHash = 0
+  readonly tagHash: number[] = []
   /** Measurement and tags are ASCII without backslashes and braces: they mean what they look like. */
   plain = false
   fieldCount = 0
@@ -101,34 +95,42 @@ export class LineScanner {
   }
 
   tags(bytes: Uint8Array): boolean {
-    const { keyStart, keyEnd, tagStart, tagEquals, tagEnd } = this
+    const { keyStart, keyEnd, tagStart, tagEquals, tagEnd, tagHash } = this
     let bits = 0
     let plain = true
     let at = keyStart
+    let hash = fnvStart
     for (; at < keyEnd; at++) {
       const c = bytes[at]!
       if (c === Byte.comma && (at === keyStart || bytes[at - 1] !== Byte.backslash)) break
       bits |= c
+      hash = Math.imul(hash ^ c, fnvPrime)
       if (isMark(c)) plain = false
     }
     if (at === keyStart) return this.#refuse(bytes, fault('line_invalid', '/measurement', 'The line begins without a measurement.'))
     this.measurementEnd = at
+    this.measurementHash = hash
     let count = 0
     let seen: Set<string> | undefined
     while (at < keyEnd) {
       const from = ++at
       let sign = -1
+      hash = fnvStart
       for (; at < keyEnd; at++) {
         const c = bytes[at]!
         bits |= c
-        if (c === equals) {
-          if (bytes[at - 1] === Byte.backslash) continue
-          // With nothing before it, or as a second one, it is refused below.
-          if (at === from || sign >= 0) break
-          sign = at
-        } else if (c === Byte.comma) {
-          if (bytes[at - 1] !== Byte.backslash) break
-        } else if (isMark(c)) plain = false
+        if (isSpecial[c] === 1) {
+          if (c === equals) {
+            if (bytes[at - 1] !== Byte.backslash) {
+              // With nothing before it, or as a second one, it is refused below.
+              if (at === from || sign >= 0) break
+              sign = at
+            }
+          } else if (c === Byte.comma) {
+            if (bytes[at - 1] !== Byte.backslash) break
+          } else plain = false
+        }
+        hash = Math.imul(hash ^ c, fnvPrime)
       }
       if (sign < 0 || at === sign + 1 || (at < keyEnd && bytes[at] === equals)) {
         return this.#refuse(bytes, tagFault(nameText(bytes, from, sign < 0 ? at : sign), sign >= 0, at > sign + 1))
@@ -140,6 +142,7 @@ export class LineScanner {
       }
       tagStart[count] = from
       tagEquals[count] = sign
+      tagHash[count] = hash
       tagEnd[count++] = at
     }
     this.tagCount = count
@@ -213,14 +216,14 @@ export class LineScanner {
 
   #hasTag(bytes: Uint8Array, from: number, to: number, count: number): boolean {
     for (let i = 0; i < count; i++)
-      if (this.tagEquals[i]! - this.tagStart[i]! === to - from && isSame(bytes, this.tagStart[i]!, from, to)) return true
+      if (this.tagEquals[i]! - this.tagStart[i]! === to - from && isSame(bytes, this.tagStart[i]!, bytes, from, to)) return true
     return false
   }
 
   #hasField(bytes: Uint8Array, from: number, to: number, hash: number, count: number): boolean {
     const { fieldStart, fieldEnd, fieldHash } = this
     for (let i = 0; i < count; i++) {
-      if (fieldHash[i] === hash && fieldEnd[i]! - fieldStart[i]! === to - from && isSame(bytes, fieldStart[i]!, from, to)) return true
+      if (fieldHash[i] === hash && fieldEnd[i]! - fieldStart[i]! === to - from && isSame(bytes, fieldStart[i]!, bytes, from, to)) return true
     }
     return false
   }
@@ -279,7 +282,10 @@ export class LineScanner {
     c = at < last ? bytes[at]! : 0
     if (digits > 0 && (c === 0x69 || (c === 0x75 && !negative))) {
       if (!this.#ends(bytes, ++at) || at - from > numberBytesMax) return this.#refuseBare(bytes, from, n)
-      if (significand > Number.MAX_SAFE_INTEGER) return this.#longInteger(bytes, from, at, n)
+      if (significand > Number.MAX_SAFE_INTEGER) {
+        const digits = longInteger(bytes, first, at, significand, negative)
+        return digits === '' ? this.#longInteger(bytes, from, at, n) : this.#bigInteger(digits, at, n)
+      }
     } else {
       if (c === Byte.point) {
         const point = at++
@@ -330,10 +336,16 @@ export class LineScanner {
     const text = asciiText(bytes, from, to)
     const integer = integerOf(text)
     if (integer === undefined) return this.#refuseValue(bytes, n, 'value_invalid', () => `${shown(text)} is beyond 64 bits.`)
-    const isExact = integer <= 1n << 53n && integer >= -(1n << 53n)
-    this.kind[n] = isExact ? ValueKind.number : ValueKind.bigInteger
-    this.value[n] = isExact ? Number(integer) : Number.NaN
-    this.#bigIntegers[n] = isExact ? '' : integer.toString()
+    if (integer > 1n << 53n || integer < -(1n << 53n)) return this.#bigInteger(integer.toString(), to, n)
+    this.kind[n] = ValueKind.number
+    this.value[n] = Number(integer)
+    return to
+  }
+
+  #bigInteger(digits: string, to: number, n: number): number {
+    this.kind[n] = ValueKind.bigInteger
+    this.value[n] = Number.NaN
+    this.#bigIntegers[n] = digits
     return to
   }
 
@@ -341,13 +353,13 @@ export class LineScanner {
     const { last } = this
     this.timeUs = Number.NaN
     if (from >= last) return true
+    this.timeUs = lineTimeUs(bytes, from, last, unitUs)
+    if (!Number.isNaN(this.timeUs)) return true
     let at = from
     while (at < last && !isBlank(bytes[at]!)) at++
-    const timeUs = lineTimeUs(bytes, from, at, unitUs)
-    if (Number.isNaN(timeUs)) return this.#refuse(bytes, timeFault(utf8Text(bytes, from, Math.min(at, from + numberBytesMax))))
-    if (at < last) return this.#refuse(bytes, fault('line_invalid', '/timestamp', 'Something follows the time.'))
-    this.timeUs = timeUs
-    return true
+    if (Number.isNaN(lineTimeUs(bytes, from, at, unitUs)))
+      return this.#refuse(bytes, timeFault(utf8Text(bytes, from, Math.min(at, from + numberBytesMax))))
+    return this.#refuse(bytes, fault('line_invalid', '/timestamp', 'Something follows the time.'))
   }
 
   #isUtf8(bytes: Uint8Array): boolean {

@@ -25,9 +25,9 @@ export function oversizedNeed(bytes: Uint8Array, length: number, whole: number, 
 
 /**
  * Hands the beginning of a PUBLISH over the limit, bytes[0, length), to the sink when its fields are all there and valid. Returns what is
- * wrong with the packet: there is always something, `packetTooLarge` itself when the sink has it.
+ * wrong with the packet: there is always something, `packetTooLarge` itself when the sink has it. `lenient`: as `checkTopicName` says.
  */
-export function readOversized(bytes: Uint8Array, length: number, whole: number, sink: PublishSink): Violation {
+export function readOversized(bytes: Uint8Array, length: number, whole: number, sink: PublishSink, lenient: boolean): Violation {
   const topicAt = headerBytes(bytes, 0) + 2
   if (whole < topicAt) return publishTruncated
   if (length < topicAt) return headTooLarge
@@ -35,7 +35,7 @@ export function readOversized(bytes: Uint8Array, length: number, whole: number, 
   const payloadAt = topicEnd + idBytes(bytes)
   if (payloadAt > whole) return publishTruncated
   if (payloadAt > length) return headTooLarge
-  const wrong = checkTopicName(bytes, topicAt, topicEnd)
+  const wrong = checkTopicName(bytes, topicAt, topicEnd, lenient)
   if (wrong !== undefined) return wrong
   const packetId = payloadAt === topicEnd ? 0 : (bytes[topicEnd]! << 8) | bytes[topicEnd + 1]!
   if (payloadAt > topicEnd && packetId === 0) return publishIdZero

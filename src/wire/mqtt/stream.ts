@@ -327,7 +327,7 @@ export class PacketStream<S extends PublishSink, S5 extends PublishSink5> implem
   #readOversized(): void {
     const wrong =
       this.#five === undefined
-        ? readOversized(this.#partial, this.#length, this.#oversized, this.#sink)
+        ? readOversized(this.#partial, this.#length, this.#oversized, this.#sink, this.#side.lenient)
         : this.#five.oversized(this.#partial, this.#length, this.#oversized, this.topicAliasMax)
     if (!this.passOversized || wrong !== packetTooLarge) {
       this.#violation = wrong

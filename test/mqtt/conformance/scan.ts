@@ -92,6 +92,8 @@ export function conformancePage(header: string, open: ReadonlySet<string>): stri
   out.push(
     'Numbered statements of the two standards that bind a server, and the tests that show what Kymo does: names of tests cite them. `open`: not claimed.',
     'Statements that bind clients alone are marked so (5.0), or left out (3.1.1); what the server does about clients that break them is tested with the packets concerned.',
+    'What no numbered statement settles: a property that its packet may not carry makes the packet malformed (5.0, 2.2.2.2) and is answered with 0x81, as an unknown one is; ' +
+      'one that stands twice or has a value out of its range is a protocol error, 0x82 (test/wire/mqtt5-malformed.test.ts).',
     'The words here are a reminder and not the standard: [3.1.1](https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/mqtt-v3.1.1.html), ' +
       '[5.0](https://docs.oasis-open.org/mqtt/mqtt/v5.0/mqtt-v5.0.html).',
   )

@@ -1,5 +1,5 @@
+import { durationUs } from '../../../core/duration.ts'
 import { limits } from '../../../core/limits.ts'
-import { durationUs } from './time.ts'
 
 /** Widths that people read off an axis, finest first; from 1m on they are whole minutes and from 1h on whole hours, which rollups serve. */
 const widths: readonly string[] = [1, 2, 5, 10, 20, 50, 100, 200, 500]

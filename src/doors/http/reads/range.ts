@@ -1,12 +1,13 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { isTimeZone } from '../../../core/calendar.ts'
 import type { CalendarUnit } from '../../../core/calendar.ts'
+import { durationUs } from '../../../core/duration.ts'
 import { KymoError } from '../../../core/errors.ts'
 import type { Aggregation, Position, RangeQuery } from '../../../core/ports.ts'
 import { limits as coreLimits } from '../../../core/limits.ts'
 import { autoStep } from './auto-step.ts'
 import { decodeCursor, encodeCursor, questionOf } from './cursor.ts'
-import { durationUs, parseMoment } from './time.ts'
+import { parseMoment } from './time.ts'
 
 /** A range query as text, from whichever route. */
 export interface Asked {
@@ -36,7 +37,8 @@ export interface Range {
   cursorAfter(after: Position): string
 }
 
-function refuse(parameter: string, detail: string): KymoError {
+/** What is wrong with a query parameter, by its name. */
+export function parameterInvalid(parameter: string, detail: string): KymoError {
   return new KymoError('request_invalid', {
     detail: `The query parameter ${parameter} is not valid.`,
     errors: [{ pointer: `/${parameter}`, detail }],
@@ -47,28 +49,29 @@ const calendarSteps: Readonly<Partial<Record<string, CalendarUnit>>> = { '1d': '
 
 /** Weeks begin on Monday everywhere; days of UTC are as wide as any step of theirs. */
 function stepOf(asked: Asked, step: string | undefined): Pick<RangeQuery, 'stepUs' | 'calendar' | 'aggregations' | 'gaps'> | undefined {
-  if (asked.timeZone !== undefined && !isTimeZone(asked.timeZone)) throw refuse('tz', 'must be a time zone of the IANA database, as Europe/Berlin')
+  if (asked.timeZone !== undefined && !isTimeZone(asked.timeZone))
+    throw parameterInvalid('tz', 'must be a time zone of the IANA database, as Europe/Berlin')
   if (step === undefined) {
-    if (asked.gaps === 'null') throw refuse('gaps', 'needs a step, as step=5m')
-    if (asked.aggregations !== undefined) throw refuse('agg', 'needs a step, as step=5m')
+    if (asked.gaps === 'null') throw parameterInvalid('gaps', 'needs a step, as step=5m')
+    if (asked.aggregations !== undefined) throw parameterInvalid('agg', 'needs a step, as step=5m')
     return undefined
   }
   if (asked.gaps === 'null' && asked.from === undefined)
-    throw refuse('gaps', `needs ${asked.names?.from ?? 'from'}: without it there is no end of them`)
+    throw parameterInvalid('gaps', `needs ${asked.names?.from ?? 'from'}: without it there is no end of them`)
   const rest = { aggregations: asked.aggregations ?? ['avg'], ...(asked.gaps === 'null' ? { gaps: asked.gaps } : {}) }
   const unit = calendarSteps[step]
   const timeZone = asked.timeZone ?? 'UTC'
   if (unit !== undefined && (unit !== 'day' || timeZone !== 'UTC')) return { calendar: { unit, timeZone }, ...rest }
   const stepUs = durationUs(step)
-  if (stepUs === undefined) throw refuse('step', 'must be a number and a unit, as 30s, 5m, 1h or 1d; or 1mo or 1y')
-  if (/[dw]$/.test(step) && timeZone !== 'UTC') throw refuse('step', 'must be 1d, 1w, 1mo or 1y to follow the calendar of a time zone')
+  if (stepUs === undefined) throw parameterInvalid('step', 'must be a number and a unit, as 30s, 5m, 1h or 1d; or 1mo or 1y')
+  if (/[dw]$/.test(step) && timeZone !== 'UTC') throw parameterInvalid('step', 'must be 1d, 1w, 1mo or 1y to follow the calendar of a time zone')
   return { stepUs, ...rest }
 }
 
 /** Relative times are fixed by the first page: the cursor carries them. Throws `request_invalid` naming the parameter. */
 export function rangeOf(tenant: string, asked: Asked, nowUs: number): Range {
   const names = asked.names ?? { from: 'from', to: 'to' }
-  if (asked.step === 'auto' && asked.from === undefined) throw refuse('step', `needs ${names.from} when it is auto`)
+  if (asked.step === 'auto' && asked.from === undefined) throw parameterInvalid('step', `needs ${names.from} when it is auto`)
   const more = asked.timeZone === undefined && asked.gaps !== 'null' ? [] : [asked.timeZone ?? 'UTC', asked.gaps ?? 'absent']
   const question = questionOf('range', asked.devices, asked.metrics, asked.from, asked.to, asked.step, asked.aggregations, asked.order, ...more)
   let fromUs: number
@@ -84,7 +87,7 @@ export function rangeOf(tenant: string, asked: Asked, nowUs: number): Range {
     const open = asked.gaps === 'null' || asked.step === 'auto' ? Math.max(fromUs, nowUs) : coreLimits.timeUsMax
     toUs = asked.to === undefined ? open : parseMoment(names.to, asked.to, nowUs, asked.timeZone)
   }
-  if (fromUs > toUs) throw refuse(names.to, `must not lie before ${names.from}`)
+  if (fromUs > toUs) throw parameterInvalid(names.to, `must not lie before ${names.from}`)
   const step = asked.step === 'auto' ? autoStep(fromUs, toUs) : asked.step
   const query: RangeQuery = {
     match: {

@@ -1,17 +1,8 @@
 import { startOfDate } from '../../../core/calendar.ts'
+import { durationUs } from '../../../core/duration.ts'
 import { KymoError } from '../../../core/errors.ts'
 import { limits } from '../../../core/limits.ts'
 import { epochDigitsToUs, epochToUs, parseRfc3339 } from '../../../wire/time.ts'
-
-const unitUs: Readonly<Record<string, number>> = { us: 1, ms: 1e3, s: 1e6, m: 60e6, h: 3600e6, d: 86_400e6, w: 7 * 86_400e6 }
-
-/** `250ms`, `30s`, `5m`, `1h`, `1d`, `2w` in microseconds; undefined when it is none of them. */
-export function durationUs(text: string): number | undefined {
-  const match = /^(\d{1,12})(us|ms|s|m|h|d|w)$/.exec(text)
-  if (match === null) return undefined
-  const us = Number(match[1]) * unitUs[match[2]!]!
-  return us > 0 && us <= limits.timeUsMax ? us : undefined
-}
 
 function momentUs(text: string, nowUs: number, timeZone: string | undefined): number | undefined {
   if (text === 'now') return nowUs

@@ -13,6 +13,7 @@ import { answer, listOf, noQuery } from '../schemas.ts'
 const name = { type: 'string', minLength: 1, maxLength: limits.nameBytesMax } as const
 const names = { type: 'array', minItems: 1, maxItems: 1_000, items: name } as const
 const formats = ['csv', 'ndjson', 'parquet'] as const
+const kinds = ['import', 'export', 'train', 'backtest'] as const
 const moment = { type: 'string', minLength: 1, maxLength: 64 } as const
 const jobParams = {
   type: 'object',
@@ -66,31 +67,36 @@ const jobsQuery = {
   type: 'object',
   additionalProperties: false,
   properties: {
-    kind: { type: 'string', enum: ['import', 'export'] },
+    kind: { type: 'string', enum: kinds },
     state: { type: 'string', enum: ['waiting', 'running', 'done', 'failed', 'cancelled'] },
     limit: { type: 'integer', minimum: 1, maximum: limits.jobsKeptMax },
     cursor: { type: 'string', minLength: 1, maxLength: 4096 },
   },
 } as const
 
-const jobAnswer = {
+export const jobAnswer = {
+  title: 'Job',
   type: 'object',
-  required: ['id', 'kind', 'state', 'created_at', 'progress'],
+  required: ['id', 'kind', 'state', 'parameters', 'created_at', 'started_at', 'finished_at', 'attempts', 'progress', 'error', 'files'],
   properties: {
     id: { type: 'string' },
-    kind: { enum: ['import', 'export'] },
+    kind: { enum: kinds },
     state: { enum: ['waiting', 'running', 'done', 'failed', 'cancelled'] },
     parameters: { type: 'object' },
     created_at: { type: 'string', format: 'date-time' },
     started_at: { type: ['string', 'null'], format: 'date-time' },
     finished_at: { type: ['string', 'null'], format: 'date-time' },
     attempts: { type: 'integer', description: 'How often it was begun: more than once when the server was restarted meanwhile.' },
-    progress: { type: 'object', description: 'rows, readings, rejected, rows_per_s, eta_s …' },
-    error: { type: ['object', 'null'], properties: { code: { type: 'string' }, detail: { type: 'string' } } },
+    progress: {
+      type: 'object',
+      description:
+        'rows, readings, rejected, rows_per_s, eta_s …; of models series_total, series_done, trained, kept_naive, refused, share (0 to 1).',
+    },
+    error: { type: ['object', 'null'], required: ['code', 'detail'], properties: { code: { type: 'string' }, detail: { type: 'string' } } },
     files: {
       type: 'object',
-      description: 'What can be fetched: `download` (the export), `rejects` (rows of an import that were not taken).',
-      additionalProperties: { type: 'object', properties: { href: { type: 'string' }, bytes: { type: 'integer' } } },
+      description: 'What can be fetched: `download` (the export, or the result of a backtest), `rejects` (rows of an import that were not taken).',
+      additionalProperties: { type: 'object', required: ['href', 'bytes'], properties: { href: { type: 'string' }, bytes: { type: 'integer' } } },
     },
   },
 } as const
@@ -119,7 +125,7 @@ function unknownJob(id: string): KymoError {
 }
 
 /** Answered as the job resource, which tells the progress. */
-function accepted(reply: FastifyReply, job: Job): FastifyReply {
+export function accepted(reply: FastifyReply, job: Job): FastifyReply {
   return reply.code(202).header('location', `/api/v1/jobs/${job.id}`).send(jobJson(job))
 }
 
@@ -127,6 +133,7 @@ const types: Readonly<Record<string, string>> = {
   csv: 'text/csv; charset=utf-8; header=present',
   ndjson: 'application/x-ndjson; charset=utf-8',
   parquet: 'application/vnd.apache.parquet',
+  json: 'application/json; charset=utf-8',
 }
 
 function sendFile(context: HttpContext, request: FastifyRequest, reply: FastifyReply, id: string, file: JobFile): FastifyReply {
@@ -138,12 +145,12 @@ function sendFile(context: HttpContext, request: FastifyRequest, reply: FastifyR
     throw new KymoError('job_file_gone', { detail: `The ${paths[file]} of this job is not there any more, as after a restore. Have it made again.` })
   if (found === undefined) throw new KymoError('not_found', { detail: `The job has no ${paths[file]}: it is a ${job.kind}, and ${job.state}.` })
   const asked = job.parameters['format']
-  const format = file === 'rejects' ? 'ndjson' : typeof asked === 'string' ? asked : 'csv'
+  const format = file === 'rejects' ? 'ndjson' : job.kind === 'backtest' ? 'json' : typeof asked === 'string' ? asked : 'csv'
   const compression = file === 'rejects' ? undefined : job.parameters['compression']
   const suffix = compression === 'gzip' ? '.gz' : compression === 'zstd' ? '.zst' : ''
   const type = suffix === '' ? (types[format] ?? 'application/octet-stream') : suffix === '.gz' ? 'application/gzip' : 'application/zstd'
   reply.type(type).header('content-length', found.bytes)
-  reply.header('content-disposition', `attachment; filename="kymo-${file === 'rejects' ? 'rejects' : 'export'}-${id}.${format}${suffix}"`)
+  reply.header('content-disposition', `attachment; filename="kymo-${file === 'rejects' ? 'rejects' : job.kind}-${id}.${format}${suffix}"`)
   return reply.send(fs.createReadStream(found.path))
 }
 
@@ -202,7 +209,7 @@ export function jobRoutes(app: App, context: HttpContext): void {
       schema: {
         operationId: 'listJobs',
         tags: ['jobs'],
-        summary: 'Imports and exports, newest first',
+        summary: 'Imports, exports, trainings and backtests, newest first',
         querystring: jobsQuery,
         response: { 200: answer('A page.', listOf(jobAnswer)) },
       },
@@ -248,7 +255,7 @@ export function jobRoutes(app: App, context: HttpContext): void {
         operationId: 'cancelJob',
         tags: ['jobs'],
         summary: 'Cancel a job; one that has ended is forgotten with its files',
-        description: 'What an import has sent stays. An import needs the scope ingest.',
+        description: 'What an import has sent stays, and so does what was trained. An import needs the scope ingest, a training or a backtest admin.',
         params: jobParams,
         querystring: noQuery,
         response: { 200: answer('The job as it is now, or was.', jobAnswer) },
@@ -257,8 +264,10 @@ export function jobRoutes(app: App, context: HttpContext): void {
     async (request) => {
       const { tenant, scopes } = principalOf(request)
       const { id } = request.params
-      if (jobs.get(tenant, id)?.kind === 'import' && !scopes.has('ingest') && !scopes.has('admin')) {
-        throw new KymoError('forbidden', { detail: 'Cancelling an import needs a token with the scope ingest.' })
+      const kind = jobs.get(tenant, id)?.kind
+      const needed = kind === 'import' ? 'ingest' : kind === 'train' || kind === 'backtest' ? 'admin' : 'read'
+      if (!scopes.has(needed) && !scopes.has('admin')) {
+        throw new KymoError('forbidden', { detail: `Cancelling this ${kind ?? 'job'} needs a token with the scope ${needed}.` })
       }
       const job = await jobs.cancel(tenant, id)
       if (job === undefined) throw unknownJob(id)
@@ -274,7 +283,10 @@ export function jobRoutes(app: App, context: HttpContext): void {
         schema: {
           operationId: file === 'result' ? 'downloadExport' : 'getRejects',
           tags: ['jobs'],
-          summary: file === 'result' ? 'The file of an export' : 'Rows of an import that were not taken: line, reason, row (NDJSON)',
+          summary:
+            file === 'result'
+              ? 'The file of an export, or the result of a backtest (JSON)'
+              : 'Rows of an import that were not taken: line, reason, row (NDJSON)',
           params: jobParams,
           querystring: noQuery,
           response: { 200: { description: 'The file.', content: { 'application/octet-stream': { schema: { type: 'string', format: 'binary' } } } } },

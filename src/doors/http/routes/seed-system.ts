@@ -10,10 +10,10 @@ import { decodeCursor, encodeCursor, questionOf } from '../reads/cursor.ts'
 import { takeDevices } from '../reads/device-pages.ts'
 import { sendListing } from '../reads/listing.ts'
 import { takeRows } from '../reads/rows.ts'
+import { temperatures } from '../reads/sensor-models.ts'
 import { numberIn, runStatement } from '../reads/statement.ts'
 import { answer, noQuery } from '../schemas.ts'
 import { sensorsAnswer, sensorsQuery, statsAnswer } from '../seed-schemas.ts'
-import { temperatures } from './seed-telemetry.ts'
 
 /** All time in one bucket of whole hours, so that counting reads the hours' rollups; what lies behind it is in a second one. */
 const allTimeUs = Math.floor(limits.timeUsMax / 3600e6) * 3600e6

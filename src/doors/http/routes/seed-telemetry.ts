@@ -11,6 +11,7 @@ import type { Listing, Wrapping } from '../reads/listing.ts'
 import { takeBins, takeMessages } from '../reads/messages.ts'
 import type { Bin, Message } from '../reads/messages.ts'
 import { rangeOf } from '../reads/range.ts'
+import { temperatures } from '../reads/sensor-models.ts'
 import { Units } from '../reads/units.ts'
 import { answer, idParams } from '../schemas.ts'
 import {
@@ -24,9 +25,6 @@ import {
   telemetryAnswer,
   telemetryQuery,
 } from '../seed-schemas.ts'
-
-/** Without payload.aliases, S3's name is a metric of its own. */
-export const temperatures = ['temperature', 'temperature_c'] as const
 
 interface AskedList {
   readonly device?: string | undefined

@@ -65,7 +65,7 @@ const statusAnswer = {
     dead_letters_waiting: { ...count, description: 'Neither replayed nor dismissed.' },
     series: count,
     mqtt_connections: count,
-    mqtt_port: count,
+    mqtt_port: { type: ['integer', 'null'], description: 'Null: this process has no MQTT door.' },
     mqtts_port: { type: ['integer', 'null'], description: 'Speaks TLS; null: none does. The same as mqtt_port where only this one is open.' },
     auth: { enum: ['loopback', 'token', 'open'] },
     data_dir: { type: 'string' },
@@ -259,7 +259,7 @@ export function systemRoutes(app: App, context: HttpContext): void {
     async () => ({
       ...statusJson(await context.status()),
       time: formatRfc3339(context.env.clock.nowUs()),
-      mqtt_port: context.mqttPort,
+      mqtt_port: context.mqttPort ?? null,
       mqtts_port: context.mqttsPort ?? null,
       auth: context.auth,
     }),
