@@ -4,7 +4,7 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { test } from 'node:test'
-import { buckets, deadLetters, eventually, readings, settled } from '../test/support/api.ts'
+import { buckets, deadLetters, eventually, getJson, readings, settled } from '../test/support/api.ts'
 import { RunningServer } from '../test/support/server.ts'
 
 const archives = path.join(import.meta.dirname, '../test/data/versions')
@@ -53,14 +53,39 @@ async function check(base: string): Promise<void> {
   assert.match(JSON.stringify(device), /1\.2\.3/)
 }
 
+/** What those have that knew forecasts: as it was, whatever is done to the rest. */
+async function checkForecasts(base: string): Promise<void> {
+  const series = 'pump-2/temperature'
+  const models = (await getJson(new URL(`/api/v1/models/${series}`, base))) as { readonly items: readonly Record<string, unknown>[] }
+  assert.deepEqual(
+    models.items.map(({ version, kind, state }) => [version, kind, state]),
+    [[1, 'ridge', 'champion']],
+  )
+  const target = '2026-10-31T06:00:00.000Z'
+  const at = `/api/v1/forecasts/${series}/predictions?newest=true&limit=1&from=${target}`
+  const { items } = (await getJson(new URL(at, base))) as { readonly items: readonly Record<string, unknown>[] }
+  const [stored] = items
+  assert.deepEqual([stored?.['time'], stored?.['issued_at'], stored?.['mean'], stored?.['actual']], [target, target, 25.078707114275936, 25])
+  const accuracy = (await getJson(new URL(`/api/v1/forecasts/${series}/accuracy`, base))) as Readonly<Record<string, unknown>>
+  assert.deepEqual([accuracy['version'], accuracy['n']], [1, 78])
+  // The model still answers, in the same bits.
+  const again = (await getJson(new URL(`/api/v1/forecasts/${series}?model=1&horizon=1h&at=${target}`, base))) as {
+    readonly points: readonly { readonly mean: number }[]
+  }
+  assert.equal(again.points[0]?.mean, 25.078707114275936)
+}
+
 for (const archive of fs.readdirSync(archives).filter((name) => name.endsWith('.tar.gz'))) {
   void test(`${archive} opens, answers, takes more, and opens again`, { timeout: 60_000 }, async () => {
     const data = fs.mkdtempSync(path.join(os.tmpdir(), 'kymo-earlier-'))
     execFileSync('tar', ['xzf', path.join(archives, archive), '-C', data])
-    let server = await RunningServer.start({ data })
+    const forecasts = archive.startsWith('forecasts-')
+    // Its predictions are of 2026, however late this runs.
+    let server = await RunningServer.start({ data, args: forecasts ? ['--forecast-retention', '36500d'] : [] })
     try {
       await settled(server.http)
       await check(server.http)
+      if (forecasts) await checkForecasts(server.http)
       // Goes on where it was: the same again changes nothing, and what is new is there.
       const again = { device: 'meter-1', time: new Date(start).toISOString(), values: { energy: 0 } }
       const more = { device: 'meter-1', time: new Date(start + 86_400_000).toISOString(), values: { flow: 7 } }
@@ -75,6 +100,7 @@ for (const archive of fs.readdirSync(archives).filter((name) => name.endsWith('.
       server = await server.restart()
       await settled(server.http)
       await check(server.http)
+      if (forecasts) await checkForecasts(server.http)
       const flow = await eventually(async () => (await readings(server.http, { device: 'meter-1', metric: 'flow' }))[0])
       assert.equal(flow.value, 7)
     } finally {

@@ -23,7 +23,7 @@ export interface QueryOptions {
   readonly limit?: number
 }
 
-async function getJson(url: URL | string): Promise<unknown> {
+export async function getJson(url: URL | string): Promise<unknown> {
   const answer = await fetch(url, { headers: { accept: 'application/json' } })
   const text = await answer.text()
   if (answer.status !== 200) throw new Error(`GET ${String(url)} answered ${answer.status}: ${text.slice(0, 500)}`)
