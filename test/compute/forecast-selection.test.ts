@@ -117,7 +117,7 @@ void describe('selection between kinds', () => {
   const steps = 1_200
 
   void it('averages what is about as good, and leaves out what is not', () => {
-    const found = chosen(noisy(steps, 1), [made('a', 0.5, 1), made('b', 0.5, 2), made('c', 3, 3)])
+    const found = chosen(noisy(steps, 1), [made('a', 0.3, 1), made('b', 0.3, 2), made('c', 0.7, 3)])
     assert.deepEqual(found.name.split('+').toSorted(), ['a', 'b'])
     const [, one, other, worse, both] = found.candidates
     assert.equal(both!.name, found.name)

@@ -186,8 +186,8 @@ function isBeyondChance({ errors, past }: Tried, naive: Tried, measure: 'mae' | 
 }
 
 /**
- * Squared error this much above the best one's is as good as it, and more where few blocks have been seen: the difference is mostly chance, and what errs otherwise is of use in an average. On 74
- * series and horizons a share of .08 to .2 did the same (ADR 23).
+ * Squared error this much above the best one's is as good as it, and more where few blocks have been seen: the difference is mostly chance, and what errs
+ * otherwise is of use in an average. Chosen on 74 series and horizons, where .1 did the same (ADR 23).
  */
 const nearShare = 0.08
 
@@ -201,17 +201,15 @@ function isNear(skill: number, best: number, { past, measure }: { readonly past:
   return 1 - skill <= (1 + (measure === 'mse' ? share : share / 2)) * (1 - best)
 }
 
-/** The average of several, weighed by their errors as far as these can be relied on; undefined where it is one alone. */
+/** The average of several, which stand in their rank, weighed by their errors as far as these can be relied on; undefined where it is one alone. */
 function average(near: readonly Tried[]): Tried | undefined {
   const [first] = near
   if (first === undefined || near.length === 1) return undefined
-  // In the order of their names, so that whichever comes first among the kinds the sums are the same.
-  const inOrder = near.toSorted((a, b) => (a.name < b.name ? -1 : 1))
   const weights = weightsOf(
-    inOrder.map(({ errors }) => errors),
+    near.map(({ errors }) => errors),
     blocksOf(first.past),
   )
-  const kept = inOrder
+  const kept = near
     .map((one, i) => ({ one, weight: weights[i]! }))
     .filter(({ weight }) => weight > 0)
     .toSorted((a, b) => b.weight - a.weight)
