@@ -117,6 +117,7 @@ describe('forecasts in the page', { skip: reason }, () => {
     await page.goto(`${server.http}/${view}`)
     await shows(page, /ridge, version 1/, panel)
     await click(page, 'Will it cross a threshold?')
+    await page.waitForSelector('input[name=threshold]')
     await page.type('input[name=threshold]', '24')
     await click(page, 'Ask')
     await shows(page, /likely to go above 24 °C within 6 h|No skill|Too little data|across already/, panel)
@@ -124,23 +125,21 @@ describe('forecasts in the page', { skip: reason }, () => {
   })
 
   it('a training that somebody else began is seen, after a reload too, and can be cancelled', async () => {
-    // It takes so long that there is time for both: another series goes first, with slow kinds.
-    await send(0, values.length, 'attic')
-    await post('/api/v1/models/train', {
-      series: [
-        { device: 'attic', metric },
-        { device, metric },
-      ],
-      kinds: slowKinds,
-    })
+    // It takes so long that there is time for both, however slow this machine is: other series go first, with slow kinds.
+    const attics = Array.from({ length: 8 }, (_, i) => `attic-${i}`)
+    for (const one of attics) await send(0, values.length, one)
+    await post('/api/v1/models/train', { series: [...attics, device].map((one) => ({ device: one, metric })), kinds: slowKinds })
     const { page, wrong } = await open(browser, server.http)
     await page.goto(`${server.http}/${view}`)
     await page.waitForSelector(`${panel} progress`)
-    await shows(page, /Training · 0 of 2 series/, panel)
+    await shows(page, /Training · \d of 9 series/, panel)
     await page.reload()
     await page.waitForSelector(`${panel} progress`)
-    await click(page, 'Cancel')
-    await click(page, 'Cancel the training?')
+    // The question goes away after some seconds: no time is to be lost with waiting until nothing moves.
+    for (const label of ['Cancel', 'Cancel the training?']) {
+      const button = await page.waitForSelector(`::-p-xpath(//main//button[normalize-space()=${JSON.stringify(label)}])`)
+      await button?.click()
+    }
     await shows(page, /The training was cancelled/, panel, patienceMs)
     await shows(page, /Versions \(1\)/, panel)
     assert.deepEqual(wrong, [])
