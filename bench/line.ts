@@ -121,6 +121,16 @@ const shapes: readonly Shape[] = [
     line: (i) => `weather,device_id=d${i % 1000},probe=p${Math.floor(i / 1000)} temperature=${decimal(i, 2)} ${time(i)}`,
   },
   {
+    // The dearest stream there is: each beginning is read, remembered, and never seen again.
+    name: 'new series, each twice and never again',
+    fields: 1,
+    fresh: true,
+    line: (i) => {
+      const k = i % (lineCount >> 1)
+      return `weather,device_id=d${k % 1000},probe=p${Math.floor(k / 1000)} temperature=${decimal(i, 2)} ${time(i)}`
+    },
+  },
+  {
     name: 'new series each line, 1 field',
     fields: 1,
     fresh: true,

@@ -11,7 +11,7 @@ import { openForecastRole, type ForecastRole } from '../../src/roles/forecast/ro
 import { openJobs, type Jobs } from '../../src/roles/jobs/jobs.ts'
 import { openSqliteForecasts } from '../../src/store/forecasts/sqlite.ts'
 import { openSqliteMeta } from '../../src/store/meta/sqlite.ts'
-import { FedStore } from '../support/fed-store.ts'
+import { FedStore, noDevices } from '../support/fed-store.ts'
 import { hourUs, mondayUs } from '../support/synthetic-series.ts'
 
 export const tenant = 'default'
@@ -36,20 +36,7 @@ type Hear = (tenant: string, device: string) => Promise<void>
 
 /** The role over a real store, real metadata and a real store of forecasts, all in one folder, so that it can be left and come back to. */
 export class ForecastWorld {
-  readonly fed = new FedStore(
-    { dense: 6, sparse: 2, minutes: 60 },
-    {
-      device: [],
-      name: [],
-      type: [],
-      status: [],
-      firmware: [],
-      location: [],
-      attributes: [],
-      createdUs: [],
-      lastSeenUs: [],
-    },
-  )
+  readonly fed = new FedStore({ dense: 6, sparse: 2, minutes: 60 }, noDevices)
   forecasts!: ForecastStore
   jobs!: Jobs
   role!: ForecastRole
